@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0
+//! AMD core performance counters, extended (PERFCTR_CORE) and PerfMonV2.
+//!
+//! Where the rules come from (APM: AMD64 Architecture Programmer's Manual, volume 2; PPR: the
+//! Processor Programming Reference of a family; KVM and perf: Linux 7.2, where the maintainers
+//! wrote down what the hardware does):
+//!
+//! | rule | source |
+//! |---|---|
+//! | six 48-bit counters, PERF_CTL/PERF_CTR in pairs from C001_0200; the first four also at C001_0000 and C001_0004 | APM 13.2.1; KVM `get_gp_pmc_amd()` |
+//! | bit fields of PERF_CTL, event select split in two | APM 13.2.1, figure PerfEvtSel |
+//! | WRMSR of a PERF_CTL never faults; undefined bits are dropped | KVM commit 9b026073db2f (measured on Zen 3) |
+//! | PerfCntrGlobalStatus is read-only, writes are ignored; undefined bits of the global registers are ignored too | PPR; KVM `kvm_pmu_set_msr()` |
+//! | PerfCntrGlobalStatusClr and Set: writing 1 clears or sets the bit; they read as 0 | PPR; KVM `kvm_pmu_get_msr()` |
+//! | after RESET every counter is enabled in PerfCntrGlobalCtl, so that software for older PMUs need not know of it | KVM `kvm_pmu_refresh()` |
+//! | the overflow bit is set on a wrap, whether or not INT asks for an interrupt | APM 13.2.1 |
+//! | HostOnly/GuestOnly: none or both count always, one counts in its mode; with `EFER.SVME` clear a counter with either bit set stands still | APM 13.2.1; KVM `amd_pmc_is_disabled_in_current_mode()`, perf `amd_pmu_disable_virt()` |
+//! | RDPMC of a counter that does not exist: #GP | APM volume 3, RDPMC; KVM `amd_check_rdpmc_early()` |
+//! | INIT leaves the PMU as it is, RESET clears it | KVM `kvm_vcpu_reset()` |
+//!
+//! What is modelled rather than real: one cycle is one instruction. So CntMask 1 makes no
+//! difference to instructions and branches, which happen at most once a cycle; with another
+//! CntMask, with Inv or with Edge a counter stands still.
+
+use crate::ClassSet;
+use crate::Counters;
+use crate::Counting;
+use crate::Event;
+use crate::Fault;
+use crate::RegisterMap;
+use crate::Reset;
+use crate::Source;
+use crate::SourceSet;
+
+/// PERF_CTL0; the others follow at every second number.
+pub const MSR_PERF_CTL0: u32 = 0xc001_0200;
+/// PERF_CTR0; the others follow at every second number.
+pub const MSR_PERF_CTR0: u32 = 0xc001_0201;
+/// PERF_LEGACY_CTL0: another name of PERF_CTL0; three more follow.
+pub const MSR_PERF_LEGACY_CTL0: u32 = 0xc001_0000;
+/// PERF_LEGACY_CTR0: another name of PERF_CTR0; three more follow.
+pub const MSR_PERF_LEGACY_CTR0: u32 = 0xc001_0004;
+/// PerfCntrGlobalStatus.
+pub const MSR_GLOBAL_STATUS: u32 = 0xc000_0300;
+/// PerfCntrGlobalCtl.
+pub const MSR_GLOBAL_CTL: u32 = 0xc000_0301;
+/// PerfCntrGlobalStatusClr.
+pub const MSR_GLOBAL_STATUS_CLR: u32 = 0xc000_0302;
+/// PerfCntrGlobalStatusSet.
+pub const MSR_GLOBAL_STATUS_SET: u32 = 0xc000_0303;
+
+/// Number of core counters.
+pub const COUNTERS: usize = 6;
+/// How many of them have a legacy name too.
+const LEGACY_COUNTERS: u32 = 4;
+/// One bit for each counter: the defined bits of the global registers.
+const COUNTER_MASK: u64 = (1 << COUNTERS) - 1;
+
+/// PERF_CTL: count at CPL > 0.
+const USR: u64 = 1 << 16;
+/// PERF_CTL: count at CPL 0.
+const OS: u64 = 1 << 17;
+/// PERF_CTL: count edges.
+const EDGE: u64 = 1 << 18;
+/// PERF_CTL: interrupt on overflow.
+const INT: u64 = 1 << 20;
+/// PERF_CTL: enable.
+const EN: u64 = 1 << 22;
+/// PERF_CTL: invert the comparison with CntMask.
+const INV: u64 = 1 << 23;
+/// PERF_CTL: count in guest mode only.
+const GUEST_ONLY: u64 = 1 << 40;
+/// PERF_CTL: count in host mode only.
+const HOST_ONLY: u64 = 1 << 41;
+/// PERF_CTL: all bits there are. Bits 19 and 21, 39:36 and those from 42 on are not defined.
+const CTL_DEFINED: u64 = 0x0000_030f_ffd7_ffff;
+
+/// Which PMU the CPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// The six extended counters, no global registers: before PerfMonV2.
+    Core,
+    /// PerfMonV2.
+    PerfMonV2,
+}
+
+/// A register of this PMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Register {
+    /// PERF_CTLn, also called PerfEvtSeln.
+    Ctl(usize),
+    /// PERF_CTRn.
+    Ctr(usize),
+    /// PerfCntrGlobalStatus.
+    GlobalStatus,
+    /// PerfCntrGlobalCtl.
+    GlobalCtl,
+    /// PerfCntrGlobalStatusClr.
+    GlobalStatusClr,
+    /// PerfCntrGlobalStatusSet.
+    GlobalStatusSet,
+}
+
+/// The registers of an AMD PMU but the counters.
+#[derive(Clone, Debug)]
+pub struct Amd {
+    version: Version,
+    svme: bool,
+    ctl: [u64; COUNTERS],
+    global_ctl: u64,
+    global_status: u64,
+}
+
+impl Amd {
+    /// Registers as they are after RESET.
+    pub fn new(version: Version) -> Amd {
+        Amd {
+            version,
+            svme: false,
+            ctl: [0; COUNTERS],
+            global_ctl: COUNTER_MASK,
+            global_status: 0,
+        }
+    }
+
+    /// Follows `EFER.SVME`, which HostOnly and GuestOnly depend on.
+    pub fn set_svme(&mut self, svme: bool) {
+        self.svme = svme;
+    }
+
+    /// The classes that PERF_CTL value `ctl` selects.
+    fn classes(&self, ctl: u64) -> ClassSet {
+        let mut classes = ClassSet::NONE;
+        if ctl & OS != 0 {
+            classes = classes.union(ClassSet::KERNEL);
+        }
+        if ctl & USR != 0 {
+            classes = classes.union(ClassSet::USER);
+        }
+        match (ctl & GUEST_ONLY != 0, ctl & HOST_ONLY != 0) {
+            (false, false) => classes,
+            _ if !self.svme => ClassSet::NONE,
+            (true, true) => classes,
+            (true, false) => classes.intersection(ClassSet::GUEST),
+            (false, true) => classes.intersection(ClassSet::HOST),
+        }
+    }
+}
+
+/// The event that PERF_CTL value `ctl` selects, if it is one of those that are counted.
+fn event(ctl: u64) -> Option<Event> {
+    let select = ctl & 0xff | ctl >> 24 & 0xf00;
+    let unit_mask = ctl >> 8 & 0xff;
+    let count_mask = ctl >> 24 & 0xff;
+    if ctl & (EDGE | INV) != 0 || count_mask > 1 {
+        return None;
+    }
+    match select {
+        // ExRetInstr and LsNotHaltedCyc: one cycle is one instruction.
+        0x0c0 | 0x076 => Some(Event::of(Source::Instructions)),
+        // ExRetBrn
+        0x0c2 => Some(Event::of(Source::Branches)),
+        // LsDispatch: the unit mask says which kinds are added up. They can happen several times
+        // per cycle, so a CntMask would need to know more than their number.
+        0x029 if count_mask == 0 => {
+            let mut sources = SourceSet::NONE;
+            for (bit, source) in [Source::Loads, Source::Stores, Source::LoadStores]
+                .into_iter()
+                .enumerate()
+            {
+                if unit_mask >> bit & 1 != 0 {
+                    sources = sources.with(source);
+                }
+            }
+            Some(Event { sources, weight: 1 })
+        }
+        _ => None,
+    }
+}
+
+impl RegisterMap for Amd {
+    type Register = Register;
+
+    const COUNTER_WIDTH: u32 = 48;
+
+    fn counters(&self) -> usize {
+        COUNTERS
+    }
+
+    fn register(&self, msr: u32) -> Option<Register> {
+        let pair = |n: u32| {
+            let counter = (n / 2) as usize;
+            match n % 2 {
+                0 => Register::Ctl(counter),
+                _ => Register::Ctr(counter),
+            }
+        };
+        let from = |base: u32, len: u32| msr.checked_sub(base).filter(|n| *n < len);
+        if let Some(n) = from(MSR_PERF_CTL0, 2 * COUNTERS as u32) {
+            return Some(pair(n));
+        }
+        if let Some(n) = from(MSR_PERF_LEGACY_CTL0, LEGACY_COUNTERS) {
+            return Some(Register::Ctl(n as usize));
+        }
+        if let Some(n) = from(MSR_PERF_LEGACY_CTR0, LEGACY_COUNTERS) {
+            return Some(Register::Ctr(n as usize));
+        }
+        if self.version < Version::PerfMonV2 {
+            return None;
+        }
+        match msr {
+            MSR_GLOBAL_STATUS => Some(Register::GlobalStatus),
+            MSR_GLOBAL_CTL => Some(Register::GlobalCtl),
+            MSR_GLOBAL_STATUS_CLR => Some(Register::GlobalStatusClr),
+            MSR_GLOBAL_STATUS_SET => Some(Register::GlobalStatusSet),
+            _ => None,
+        }
+    }
+
+    fn read(&self, register: Register, counters: &Counters) -> Result<u64, Fault> {
+        Ok(match register {
+            Register::Ctl(n) => self.ctl[n],
+            Register::Ctr(n) => counters.get(n),
+            Register::GlobalStatus => self.global_status,
+            Register::GlobalCtl => self.global_ctl,
+            Register::GlobalStatusClr | Register::GlobalStatusSet => 0,
+        })
+    }
+
+    fn write(
+        &mut self,
+        register: Register,
+        value: u64,
+        counters: &mut Counters,
+    ) -> Result<(), Fault> {
+        match register {
+            Register::Ctl(n) => self.ctl[n] = value & CTL_DEFINED,
+            Register::Ctr(n) => counters.set(n, value),
+            Register::GlobalStatus => {}
+            Register::GlobalCtl => self.global_ctl = value & COUNTER_MASK,
+            Register::GlobalStatusClr => self.global_status &= !value,
+            Register::GlobalStatusSet => self.global_status |= value & COUNTER_MASK,
+        }
+        Ok(())
+    }
+
+    fn rdpmc(&self, index: u32, counters: &Counters) -> Result<u64, Fault> {
+        match index as usize {
+            n if n < COUNTERS => Ok(counters.get(n)),
+            _ => Err(Fault::GeneralProtection),
+        }
+    }
+
+    fn counting(&self, n: usize) -> Option<Counting> {
+        let ctl = self.ctl[n];
+        if ctl & EN == 0 || self.global_ctl >> n & 1 == 0 {
+            return None;
+        }
+        Some(Counting {
+            event: event(ctl)?,
+            classes: self.classes(ctl),
+            pmi: ctl & INT != 0,
+        })
+    }
+
+    fn wrapped(&mut self, n: usize) {
+        if self.version >= Version::PerfMonV2 {
+            self.global_status |= 1 << n;
+        }
+    }
+
+    fn reset(&mut self, reset: Reset, counters: &mut Counters) {
+        self.svme = false;
+        if reset == Reset::Reset {
+            *self = Amd::new(self.version);
+            counters.clear();
+        }
+    }
+}

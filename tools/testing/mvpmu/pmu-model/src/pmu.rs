@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The vendor-neutral PMU of one logical CPU.
+
+use crate::Access;
+use crate::Budget;
+use crate::ClassSet;
+use crate::Counters;
+use crate::Deltas;
+use crate::Event;
+use crate::Fault;
+use crate::Stats;
+
+/// How the CPU came back to its initial state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// Power-up or RESET.
+    Reset,
+    /// INIT.
+    Init,
+}
+
+/// What a running counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counting {
+    /// The event.
+    pub event: Event,
+    /// The kinds of execution it counts in.
+    pub classes: ClassSet,
+    /// Whether its wrap asks for a PMI.
+    pub pmi: bool,
+}
+
+/// A vendor's registers.
+///
+/// Holds every register but the counters themselves, which [`Pmu`] owns.
+pub trait RegisterMap {
+    /// A register that exists in this PMU.
+    type Register: Copy;
+
+    /// Width of the counters in bits.
+    const COUNTER_WIDTH: u32;
+
+    /// Number of counters, general purpose and fixed.
+    fn counters(&self) -> usize;
+
+    /// The register with this MSR number, if this PMU has it.
+    fn register(&self, msr: u32) -> Option<Self::Register>;
+
+    /// RDMSR.
+    fn read(&self, register: Self::Register, counters: &Counters) -> Result<u64, Fault>;
+
+    /// WRMSR.
+    fn write(
+        &mut self,
+        register: Self::Register,
+        value: u64,
+        counters: &mut Counters,
+    ) -> Result<(), Fault>;
+
+    /// RDPMC with `index` in ECX.
+    fn rdpmc(&self, index: u32, counters: &Counters) -> Result<u64, Fault>;
+
+    /// What counter `n` counts with the registers as they are; `None` when it stands still.
+    fn counting(&self, n: usize) -> Option<Counting>;
+
+    /// Counter `n` wrapped: set its status bit, and whatever else the vendor does then.
+    fn wrapped(&mut self, n: usize);
+
+    /// Back to the initial state.
+    fn reset(&mut self, reset: Reset, counters: &mut Counters);
+}
+
+/// What a fold led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Overflow {
+    /// The counters that wrapped, one bit each.
+    pub counters: u64,
+    /// A PMI is due: one, however many counters wrapped.
+    pub pmi: bool,
+}
+
+/// The PMU of one logical CPU.
+#[derive(Clone, Debug)]
+pub struct Pmu<M> {
+    map: M,
+    counters: Counters,
+    stats: Stats,
+}
+
+impl<M: RegisterMap> Pmu<M> {
+    /// A PMU as it is after RESET.
+    pub fn new(mut map: M) -> Pmu<M> {
+        let mut counters = Counters::new(map.counters(), M::COUNTER_WIDTH);
+        map.reset(Reset::Reset, &mut counters);
+        Pmu {
+            map,
+            counters,
+            stats: Stats::default(),
+        }
+    }
+
+    /// The vendor's registers.
+    pub fn map(&self) -> &M {
+        &self.map
+    }
+
+    /// The vendor's registers, to change what they depend on. [Fold](Pmu::fold) first.
+    pub fn map_mut(&mut self) -> &mut M {
+        &mut self.map
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The operations counted so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The operations counted so far, to count what only the machine sees.
+    pub fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+
+    /// The register with this MSR number, if this PMU has it.
+    pub fn register(&self, msr: u32) -> Option<M::Register> {
+        self.map.register(msr)
+    }
+
+    /// RDMSR. [Fold](Pmu::fold) first.
+    pub fn read(&mut self, register: M::Register, access: Access) -> Result<u64, Fault> {
+        let value = self.map.read(register, &self.counters)?;
+        self.stats.operations_mut(access.owner).rdmsr += 1;
+        Ok(value)
+    }
+
+    /// WRMSR. [Fold](Pmu::fold) first, take the new [budget](Pmu::budget) afterwards.
+    pub fn write(
+        &mut self,
+        register: M::Register,
+        value: u64,
+        access: Access,
+    ) -> Result<(), Fault> {
+        self.map.write(register, value, &mut self.counters)?;
+        self.stats.operations_mut(access.owner).wrmsr += 1;
+        Ok(())
+    }
+
+    /// RDPMC with `index` in ECX. [Fold](Pmu::fold) first.
+    pub fn rdpmc(&mut self, index: u32, access: Access) -> Result<u64, Fault> {
+        let value = self.map.rdpmc(index, &self.counters)?;
+        self.stats.operations_mut(access.owner).rdpmc += 1;
+        Ok(value)
+    }
+
+    /// Moves the counters on by what happened since the last fold.
+    pub fn fold(&mut self, events: &Deltas) -> Overflow {
+        let mut overflow = Overflow::default();
+        for n in 0..self.counters.len() {
+            let Some(counting) = self.map.counting(n) else {
+                continue;
+            };
+            let events = events.total(counting.event, counting.classes);
+            if events > 0 && self.counters.advance(n, events) {
+                self.map.wrapped(n);
+                overflow.counters |= 1 << n;
+                overflow.pmi |= counting.pmi;
+            }
+        }
+        overflow
+    }
+
+    /// How much may happen before the next fold: until a counter that asks for a PMI may wrap.
+    ///
+    /// A counter that asks for none needs no limit: whoever looks at it folds first.
+    pub fn budget(&self) -> Budget {
+        let mut budget = Budget::default();
+        for n in 0..self.counters.len() {
+            if let Some(counting) = self.map.counting(n).filter(|c| c.pmi) {
+                let left = self.counters.until_wrap(n);
+                budget.limit(counting.event, counting.classes, left);
+            }
+        }
+        budget
+    }
+
+    /// RESET or INIT. [Fold](Pmu::fold) first.
+    pub fn reset(&mut self, reset: Reset) {
+        self.map.reset(reset, &mut self.counters);
+    }
+}
