@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The PMU is the vCPU's, wherever it runs and whoever else runs there.
+ *
+ * How long the guest runs depends on the host here, so the guest itself counts
+ * the iterations of its loop, and the counters must agree with it.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "kvm_test_harness.h"
+#include "payload.h"
+
+#define NR_VCPUS	2
+#define NR_TURNS	25
+
+struct spin {
+	u64 iterations;
+	u64 stop;
+};
+
+/* Per vCPU; each on its own cache line. */
+static struct spin spins[NR_VCPUS] __aligned(128);
+
+static void measure_spin(u64 enable, struct spin *spin)
+{
+	MEASURE(enable,
+		"1: incq %[iterations]\n\t"
+		"cmpq $0, %[stop]\n\t"
+		"je 1b",
+		[iterations]"m"(spin->iterations), [stop]"m"(spin->stop));
+}
+
+static const u64 spin_each[NR_PMU_EVENTS] = {
+	[INSTRUCTIONS] = 3,
+	[BRANCHES] = 1,
+};
+
+/* All counters of the vCPU count the same event, which is not its peer's. */
+static void guest_spin(u32 id)
+{
+	enum pmu_event event = id % NR_PMU_EVENTS;
+	unsigned int pmc;
+	u64 enable = 0, expected;
+
+	pmu_reset();
+	for (pmc = 0; pmc < nr_counters(); pmc++) {
+		if (!pmc_counts(pmc, event))
+			continue;
+		pmc_program(pmc, event, PMC_COUNT, 0);
+		enable |= counter_bit(pmc);
+	}
+
+	measure_spin(enable, &spins[id]);
+
+	expected = spins[id].iterations * spin_each[event] +
+		   (event == INSTRUCTIONS ? MEASURE_INSTRUCTIONS : 0);
+	for (pmc = 0; pmc < nr_counters(); pmc++)
+		__GUEST_ASSERT(pmc_read(pmc) == (enable & counter_bit(pmc) ? expected : 0),
+			       "vCPU %u, counter %u: expected %lu, counted %lu",
+			       id, pmc, expected, pmc_read(pmc));
+	GUEST_DONE();
+}
+
+static const struct payload pio = PAYLOAD_PIO;
+
+static void guest_pio(void)
+{
+	u64 expected = payload_count(&pio, INSTRUCTIONS, NR_TURNS);
+	unsigned int pmc;
+
+	for (pmc = 0; pmc < nr_counters(); pmc++) {
+		if (!pmc_counts(pmc, INSTRUCTIONS))
+			continue;
+		pmu_reset();
+		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, 0);
+		pio.measure(counter_bit(pmc), NR_TURNS);
+		__GUEST_ASSERT(pmc_read(pmc) == expected,
+			       "counter %u: expected %lu, counted %lu",
+			       pmc, expected, pmc_read(pmc));
+	}
+	GUEST_DONE();
+}
+
+static struct spin *host_spin(struct kvm_vm *vm, unsigned int id)
+{
+	return addr_gva2hva(vm, (gva_t)&spins[id]);
+}
+
+/* Returns once the guest has run. */
+static void wait_for_guest(struct spin *spin)
+{
+	u64 seen = READ_ONCE(spin->iterations);
+
+	while (READ_ONCE(spin->iterations) == seen)
+		sched_yield();
+}
+
+static void *vcpu_thread(void *vcpu)
+{
+	TEST_ASSERT(!run_guest(vcpu, NULL), "The guest has to end");
+	return NULL;
+}
+
+static bool has_two_cpus(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN) >= 2;
+}
+
+FIXTURE(cpu) {
+	struct kvm_vcpu *vcpus[NR_VCPUS];
+	pthread_t threads[NR_VCPUS];
+	struct kvm_vm *vm;
+};
+
+FIXTURE_SETUP(cpu)
+{
+	const char *missing = pmu_missing();
+	unsigned int i;
+
+	if (missing)
+		SKIP(return, "%s", missing);
+
+	self->vm = pmu_vm_create(&self->vcpus[0], guest_spin);
+	self->vcpus[1] = vm_vcpu_add(self->vm, 1, guest_spin);
+	for (i = 0; i < NR_VCPUS; i++)
+		vcpu_args_set(self->vcpus[i], 1, i);
+}
+
+FIXTURE_TEARDOWN(cpu)
+{
+	kvm_vm_free(self->vm);
+}
+
+static void start_vcpu(FIXTURE_DATA(cpu) *self, unsigned int i, int cpu)
+{
+	TEST_ASSERT_EQ(pthread_create(&self->threads[i], NULL, vcpu_thread,
+				      self->vcpus[i]), 0);
+	pin_task_to_cpu(self->threads[i], cpu);
+}
+
+static void stop_vcpu(FIXTURE_DATA(cpu) *self, unsigned int i)
+{
+	WRITE_ONCE(host_spin(self->vm, i)->stop, 1);
+	pthread_join(self->threads[i], NULL);
+}
+
+/* Both vCPUs run, in turn or at the same time, NR_TURNS times at least. */
+static void run_both(FIXTURE_DATA(cpu) *self, int cpu0, int cpu1)
+{
+	unsigned int turn;
+
+	start_vcpu(self, 0, cpu0);
+	start_vcpu(self, 1, cpu1);
+	for (turn = 0; turn < NR_TURNS; turn++) {
+		wait_for_guest(host_spin(self->vm, 0));
+		wait_for_guest(host_spin(self->vm, 1));
+	}
+	stop_vcpu(self, 0);
+	stop_vcpu(self, 1);
+}
+
+/*
+ * Seen to fail when a load takes counter values from the vCPU that was loaded
+ * last on any CPU.
+ */
+TEST_F(cpu, two_vcpus_on_two_cpus_count_their_own)
+{
+	if (!has_two_cpus())
+		SKIP(return, "needs two CPUs");
+	run_both(self, 0, 1);
+}
+
+/* Seen to fail when a put leaves counters and selectors as they are. */
+TEST_F(cpu, two_vcpus_on_one_cpu_count_their_own)
+{
+	run_both(self, 0, 0);
+}
+
+/*
+ * Seen to fail when a load is skipped because the vCPU was the last one that
+ * this CPU loaded, although it has run elsewhere since.
+ */
+TEST_F(cpu, vcpu_is_moved_while_it_runs)
+{
+	unsigned int turn;
+
+	if (!has_two_cpus())
+		SKIP(return, "needs two CPUs");
+
+	start_vcpu(self, 0, 0);
+	for (turn = 0; turn < NR_TURNS; turn++) {
+		wait_for_guest(host_spin(self->vm, 0));
+		pin_task_to_cpu(self->threads[0], turn % 2);
+	}
+	stop_vcpu(self, 0);
+}
+
+static void move_to_next_cpu(struct kvm_vcpu *vcpu, unsigned int nr, void *data)
+{
+	pin_self_to_cpu(nr % 2);
+}
+
+/* Seen to fail with the same break. */
+TEST_F(cpu, vcpu_is_moved_between_runs)
+{
+	if (!has_two_cpus())
+		SKIP(return, "needs two CPUs");
+
+	vcpu_arch_set_entry_point(self->vcpus[0], guest_pio);
+	EXPECT_FALSE(run_guest_io(self->vcpus[0], NULL, move_to_next_cpu, NULL));
+}
+
+TEST_HARNESS_MAIN

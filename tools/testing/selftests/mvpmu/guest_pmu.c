@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "apic.h"
+#include "guest_pmu.h"
+
+static const struct pmu_vendor amd = {
+	.name			= "AMD PerfMonV2",
+	.selector		= MSR_F15H_PERF_CTL,
+	.counter		= MSR_F15H_PERF_CTR,
+	.stride			= 2,
+	.global_control		= MSR_AMD64_PERF_CNTR_GLOBAL_CTL,
+	.global_status		= MSR_AMD64_PERF_CNTR_GLOBAL_STATUS,
+	.global_status_clear	= MSR_AMD64_PERF_CNTR_GLOBAL_STATUS_CLR,
+	.global_status_set	= MSR_AMD64_PERF_CNTR_GLOBAL_STATUS_SET,
+	.event = {
+		[INSTRUCTIONS]	= AMD_ZEN_INSTRUCTIONS_RETIRED,
+		[BRANCHES]	= AMD_ZEN_BRANCHES_RETIRED,
+	},
+};
+
+static const struct pmu_vendor intel = {
+	.name			= "Intel architectural PMU",
+	.selector		= MSR_P6_EVNTSEL0,
+	.counter		= MSR_IA32_PMC0,
+	.stride			= 1,
+	.fixed_control		= MSR_CORE_PERF_FIXED_CTR_CTRL,
+	.fixed_counter		= MSR_CORE_PERF_FIXED_CTR0,
+	.fixed_rdpmc		= INTEL_RDPMC_FIXED,
+	.global_control		= MSR_CORE_PERF_GLOBAL_CTRL,
+	.global_status		= MSR_CORE_PERF_GLOBAL_STATUS,
+	.global_status_clear	= MSR_CORE_PERF_GLOBAL_OVF_CTRL,
+	.event = {
+		[INSTRUCTIONS]	= INTEL_ARCH_INSTRUCTIONS_RETIRED,
+		[BRANCHES]	= INTEL_ARCH_BRANCHES_RETIRED,
+	},
+	.reserved_bits_fault	= true,
+	.status_write_faults	= true,
+	.pmi_masks_lvtpc	= true,
+};
+
+const struct pmu_vendor *vendor;
+struct pmu_shape shape;
+
+void pmc_program(unsigned int pmc, enum pmu_event event, u64 flags, u64 value)
+{
+	unsigned int fixed = pmc - shape.nr_gp;
+	u64 control, field = 0;
+
+	wrmsr(counter_msr(pmc), value);
+	if (!pmc_is_fixed(pmc)) {
+		wrmsr(selector_msr(pmc), vendor->event[event] | flags);
+		return;
+	}
+
+	/* A fixed counter has no enable bit of its own. */
+	if (flags & PMC_ENABLE) {
+		field |= flags & PMC_OS ? FIXED_PMC_KERNEL : 0;
+		field |= flags & PMC_USR ? FIXED_PMC_USER : 0;
+		field |= flags & PMC_PMI ? FIXED_PMC_ENABLE_PMI : 0;
+	}
+	control = rdmsr(vendor->fixed_control);
+	control &= ~FIXED_PMC_CTRL(fixed, 0xfull);
+	wrmsr(vendor->fixed_control, control | FIXED_PMC_CTRL(fixed, field));
+}
+
+void pmu_reset(void)
+{
+	unsigned int pmc;
+
+	wrmsr(vendor->global_control, 0);
+	for (pmc = 0; pmc < nr_counters(); pmc++)
+		pmc_program(pmc, INSTRUCTIONS, 0, 0);
+	wrmsr(vendor->global_status_clear, rdmsr(vendor->global_status));
+}
+
+static bool parameter_is_set(const char *path)
+{
+	char value = 0;
+	int fd = open(path, O_RDONLY);
+
+	if (fd < 0)
+		return false;
+	if (read(fd, &value, 1) != 1)
+		value = 0;
+	close(fd);
+	return value == 'Y' || value == '1';
+}
+
+const char *pmu_missing(void)
+{
+	vendor = host_cpu_is_intel ? &intel : &amd;
+
+	if (host_cpu_is_intel) {
+		if (kvm_cpu_property(X86_PROPERTY_PMU_VERSION) < 2)
+			return "KVM offers no architectural PMU";
+	} else if (!kvm_cpu_has(X86_FEATURE_PERFMON_V2)) {
+		return "KVM offers no PerfMonV2";
+	}
+	if (!parameter_is_set("/sys/module/mvpmu/parameters/enable_passthrough_pmu") &&
+	    !parameter_is_set("/sys/module/kvm_amd/parameters/enable_mediated_pmu") &&
+	    !parameter_is_set("/sys/module/kvm_intel/parameters/enable_mediated_pmu"))
+		return "no mediated PMU: load mvpmu, or KVM with enable_mediated_pmu=1";
+	return NULL;
+}
+
+void pmu_sync_to_guest(struct kvm_vm *vm)
+{
+	sync_global_to_guest(vm, vendor);
+	sync_global_to_guest(vm, shape);
+}
+
+struct kvm_vm *pmu_vm_create(struct kvm_vcpu **vcpu, void *guest_code)
+{
+	struct kvm_vm *vm = vm_create_with_one_vcpu(vcpu, guest_code);
+
+	if (host_cpu_is_intel)
+		shape = (struct pmu_shape) {
+			.nr_gp = kvm_cpu_property(X86_PROPERTY_PMU_NR_GP_COUNTERS),
+			.nr_fixed = kvm_cpu_property(X86_PROPERTY_PMU_NR_FIXED_COUNTERS),
+			.width = kvm_cpu_property(X86_PROPERTY_PMU_GP_COUNTERS_BIT_WIDTH),
+		};
+	else
+		shape = (struct pmu_shape) {
+			.nr_gp = kvm_cpu_property(X86_PROPERTY_NR_PERFCTR_CORE),
+			.width = 48,
+		};
+	pmu_sync_to_guest(vm);
+	return vm;
+}
+
+void pmu_limit_counters(struct kvm_vcpu *vcpu, u32 nr_gp)
+{
+	if (host_cpu_is_intel)
+		vcpu_set_cpuid_property(vcpu, X86_PROPERTY_PMU_NR_GP_COUNTERS, nr_gp);
+	else
+		vcpu_set_cpuid_property(vcpu, X86_PROPERTY_NR_PERFCTR_CORE, nr_gp);
+	shape.nr_gp = nr_gp;
+	pmu_sync_to_guest(vcpu->vm);
+}
+
+void map_mmio(struct kvm_vm *vm)
+{
+	virt_pg_map(vm, TEST_MMIO_GVA, TEST_MMIO_GPA);
+	virt_pg_map(vm, APIC_DEFAULT_GPA, APIC_DEFAULT_GPA);
+}
+
+static bool is_test_io(const struct kvm_run *run)
+{
+	return (run->exit_reason == KVM_EXIT_IO && run->io.port == TEST_PORT) ||
+	       (run->exit_reason == KVM_EXIT_MMIO &&
+		run->mmio.phys_addr == TEST_MMIO_GPA);
+}
+
+bool run_guest_io(struct kvm_vcpu *vcpu, u64 *arg, io_hook on_io, void *data)
+{
+	unsigned int nr = 0;
+	struct ucall uc;
+
+	for (;;) {
+		vcpu_run(vcpu);
+
+		if (is_test_io(vcpu->run)) {
+			if (on_io)
+				on_io(vcpu, nr, data);
+			nr++;
+			continue;
+		}
+
+		switch (get_ucall(vcpu, &uc)) {
+		case UCALL_SYNC:
+			if (arg)
+				*arg = uc.args[1];
+			return true;
+		case UCALL_DONE:
+			return false;
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+			break;
+		default:
+			TEST_FAIL("Unexpected exit %u (%s)", vcpu->run->exit_reason,
+				  exit_reason_str(vcpu->run->exit_reason));
+		}
+	}
+}
