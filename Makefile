@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# mvpmu: builds and runs everything in a Debian root file system of its own.
+# Needs a Debian or Ubuntu machine (amd64) with git and make; root is not needed.
+
+scripts := tools/testing/mvpmu/scripts
+run := $(scripts)/enter.sh build/tools/mvpmu-run
+
+# Selects the version of the kernel: KERNEL=7.3
+KERNEL ?= 7.2
+# amd, intel or all
+MACHINE ?=
+# on, off, old: the PMU of the test machine
+PMU ?= on
+export KERNEL MVPMU_MACHINE := $(MACHINE)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test kernel module shell clean rootfs tools debug-kernel
+
+help:
+	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
+	@echo 'make test     all tests; ends with the number of passed, failed and skipped ones'
+	@echo 'make kernel   kernel, modules and selftests, in build/main and build/selftests'
+	@echo 'make module   mvpmu.ko, in build'
+	@echo 'make shell    a root shell on the test machine, with the module at hand'
+	@echo 'make clean    remove build (the cache stays)'
+	@echo
+	@echo 'KERNEL=7.2|7.3       version of Linux'
+	@echo 'MACHINE=amd          test machine'
+	@echo 'PMU=on|off|old       PMU of the test machine'
+	@echo 'MVPMU_CACHE=DIR      where downloads and builds are kept (now: $(or $(MVPMU_CACHE),~/.cache/mvpmu))'
+	@echo 'MVPMU_MIRROR=URL     Debian mirror (default: as the host)'
+
+rootfs:
+	@$(scripts)/rootfs.sh
+
+kernel: rootfs
+	@$(scripts)/kernel.sh main
+
+debug-kernel: rootfs
+	@$(scripts)/kernel.sh debug
+
+module: kernel
+	@cp build/main/modules/mvpmu.ko build/mvpmu.ko
+	@echo 'build/mvpmu.ko'
+
+tools: rootfs
+	@$(scripts)/tools.sh
+
+demo: kernel tools
+	@$(run) demo --pmu $(PMU)
+
+test: kernel debug-kernel tools
+	@$(run) test
+
+shell: kernel tools
+	@$(run) shell --pmu $(PMU)
+
+clean:
+	@rm -rf build

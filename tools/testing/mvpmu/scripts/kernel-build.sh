@@ -1,0 +1,71 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# kernel-build.sh STEP SRC OBJ ...: the steps of a kernel build, inside the root file system.
+#   config SRC OBJ FRAGMENT...   tinyconfig + fragments; every line of them must take effect
+#   kernel SRC OBJ DEST          bzImage and modules, products to DEST
+#   selftests SRC OBJ DEST       KVM's selftests of the list and ours, to DEST
+set -eu
+step=$1
+src=$2
+obj=$3
+shift 3
+jobs=${MVPMU_JOBS:-$(nproc)}
+# The same input gives the same output.
+export KBUILD_BUILD_TIMESTAMP='2026-01-01' KBUILD_BUILD_VERSION=1
+export KBUILD_BUILD_USER=mvpmu KBUILD_BUILD_HOST=mvpmu LOCALVERSION=
+
+config() {
+	mkdir -p "$obj"
+	make -s -C "$src" O="$obj" tinyconfig
+	cp "$obj/.config" "$obj/.config.tiny"
+	cat "$obj/.config.tiny" "$@" >"$obj/.config"
+	make -s -C "$src" O="$obj" olddefconfig 2>&1 | grep -v 'warning: override' || :
+	lost=$(cat "$@" | while read -r line; do
+		case $line in
+		CONFIG_*)
+			grep -qxF "$line" "$obj/.config" || echo "$line"
+			;;
+		'# CONFIG_'*' is not set')
+			name=${line#\# }
+			! grep -q "^${name% is not set}=" "$obj/.config" || echo "$line"
+			;;
+		esac
+	done)
+	if [ -n "$lost" ]; then
+		echo "These lines of the fragments have no effect (a dependency is missing):"
+		echo "$lost"
+		exit 1
+	fi
+}
+
+kernel() {
+	make -C "$src" O="$obj" -j"$jobs" bzImage modules
+	mkdir -p "$1/modules"
+	cp "$obj/arch/x86/boot/bzImage" "$obj/vmlinux" "$obj/System.map" "$1/"
+	cp "$obj/.config" "$1/config"
+	cp "$obj/include/config/kernel.release" "$1/release"
+	find "$obj" -name '*.ko' -exec cp {} "$1/modules/" \;
+}
+
+selftests() {
+	make -s -C "$src" O="$obj" headers
+	include="-isystem $obj/usr/include"
+	kvm=$obj/selftests/kvm
+	list=$(sed 's/#.*//' /mvpmu/tools/testing/mvpmu/kernel/kvm-selftests | awk 'NF { print $1 }')
+	mkdir -p "$1/kvm" "$1/mvpmu"
+	# shellcheck disable=SC2046,SC2086
+	make -C "$src/tools/testing/selftests/kvm" -j"$jobs" OUTPUT="$kvm" KHDR_INCLUDES="$include" \
+		$(printf "$kvm/%s " $list)
+	for test in $list; do
+		cp "$kvm/$test" "$1/kvm/"
+	done
+	if [ -d "$src/tools/testing/selftests/mvpmu" ]; then
+		ours=$obj/selftests/mvpmu
+		make -C "$src/tools/testing/selftests/mvpmu" -j"$jobs" OUTPUT="$ours" \
+			KHDR_INCLUDES="$include"
+		find "$ours" -maxdepth 1 -type f -perm -100 -exec cp {} "$1/mvpmu/" \;
+	fi
+}
+
+$step "$@"

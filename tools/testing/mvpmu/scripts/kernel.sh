@@ -1,0 +1,85 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# kernel.sh VARIANT: builds the kernel, its modules and the selftests; the products come to
+# build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions. KERNEL=7.3
+# selects another version of linux-source than 7.2.
+#
+# Products are kept in the cache under a sum of all that goes into them.
+set -eu
+# shellcheck source=tools/testing/mvpmu/scripts/lib.sh
+. "$(dirname -- "$0")/lib.sh"
+# shellcheck source=tools/testing/mvpmu/scripts/source.sh
+. "$SCRIPTS/source.sh"
+# shellcheck source=tools/testing/mvpmu/scripts/product.sh
+. "$SCRIPTS/product.sh"
+
+variant=${1:-main}
+enter=$SCRIPTS/enter.sh
+inner=/mvpmu/tools/testing/mvpmu
+cd "$TOP"
+
+cache_lock
+source_package "${KERNEL:-7.2}"
+
+fragments=$inner/kernel/base.config
+[ ! -d drivers/virt/mvpmu ] || fragments="$fragments $inner/kernel/mvpmu.config"
+[ "$variant" != debug ] || fragments="$fragments $inner/kernel/debug.config"
+
+# existing PATH...: those that are there
+existing() {
+	for path in "$@"; do
+		[ ! -e "$path" ] || printf '%s\n' "$path"
+	done
+}
+
+# shellcheck disable=SC2046
+linux_sum=$({
+	echo "$package $fragments"
+	basename "$(readlink "$BUILD/rootfs")"
+	sum_of $(existing "patches/$version" drivers rust arch include \
+		tools/testing/mvpmu/kernel) "$SCRIPTS/kernel-build.sh" "$SCRIPTS/stage.sh"
+} | sha256sum | cut -c1-12)
+# shellcheck disable=SC2046
+tests_sum=$({
+	echo "$linux_sum"
+	sum_of $(existing tools/testing/selftests/mvpmu) tools/testing/mvpmu/kernel/kvm-selftests
+} | sha256sum | cut -c1-12)
+
+linux=linux-$version-$package_version
+src=/cache/$linux/src
+obj=/cache/$linux/$variant
+
+unpack_source() {
+	rm -rf "${CACHE:?}/$linux"
+	mkdir -p "$CACHE/$linux/part"
+	dpkg-deb --fsys-tarfile "$CACHE/source/$package" |
+		tar -xO "./usr/src/linux-source-$version.tar.xz" >"$CACHE/$linux/source.tar.xz"
+	"$enter" tar -C "/cache/$linux/part" --strip-components=1 --no-same-owner \
+		-xf "/cache/$linux/source.tar.xz"
+	rm "$CACHE/$linux/source.tar.xz"
+	mv -T "$CACHE/$linux/part" "$CACHE/$linux/src"
+}
+
+staged=
+stage() {
+	[ -z "$staged" ] || return 0
+	staged=1
+	[ -d "$CACHE/$linux/src" ] || step "unpack Linux $version" unpack_source
+	step 'patches and overlay' "$enter" sh $inner/scripts/stage.sh "$src" "$version"
+}
+
+build_linux() {
+	stage
+	# shellcheck disable=SC2086
+	step "configure ($variant)" "$enter" sh $inner/scripts/kernel-build.sh config "$src" "$obj" $fragments
+	step "Linux $version ($variant)" "$enter" sh $inner/scripts/kernel-build.sh kernel "$src" "$obj" "$1"
+}
+
+build_tests() {
+	stage
+	step 'KVM selftests' "$enter" sh $inner/scripts/kernel-build.sh selftests "$src" "/cache/$linux/main" "$1"
+}
+
+product "$variant" "$linux_sum" build_linux
+[ "$variant" != main ] || product selftests "$tests_sum" build_tests

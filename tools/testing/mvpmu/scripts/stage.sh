@@ -1,0 +1,68 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# stage.sh SRC SERIES: brings the Linux tree SRC to "stock + SERIES (patches/<version>) + overlay".
+# Inside the root file system.
+#
+# What the result should be is put together beside the tree, from the stock copies of the files
+# that change; then only what differs is copied. So make rebuilds what changed and nothing else,
+# and a patch or an overlay file that goes away leaves no trace.
+set -eu
+src=$1
+series=/mvpmu/patches/$2
+state=$src/.mvpmu
+overlay='drivers rust arch include Documentation tools/testing/selftests/mvpmu'
+
+rm -rf "$state/want"
+mkdir -p "$state/want" "$state/stock"
+cd "$state"
+: >>touched
+
+# stock FILE: the file as the source package has it, or nothing.
+stock() {
+	if [ -f "stock/$1" ]; then
+		cat "stock/$1"
+	elif [ -f "$src/$1" ] && ! grep -qxF "$1" touched; then
+		mkdir -p "stock/$(dirname "$1")"
+		cp -p "$src/$1" "stock/$1.part"
+		mv "stock/$1.part" "stock/$1"
+		cat "stock/$1"
+	fi
+}
+
+if ls "$series"/*.patch >/dev/null 2>&1; then
+	sed -n -E 's,^(---|\+\+\+) [ab]/([^\t]*).*,\2,p' "$series"/*.patch | sort -u >patched
+	while read -r file; do
+		mkdir -p "want/$(dirname "$file")"
+		stock "$file" >"want/$file"
+		[ -s "want/$file" ] || rm "want/$file"
+	done <patched
+	for patch in "$series"/*.patch; do
+		echo "apply ${patch#/mvpmu/}"
+		patch -p1 -s -f --fuzz=0 --no-backup-if-mismatch -d want <"$patch"
+	done
+fi
+for dir in $overlay; do
+	[ ! -d "/mvpmu/$dir" ] || (cd /mvpmu && find "$dir" -type f ! -name '*.o' ! -name '.*')
+done >overlaid
+while read -r file; do
+	stock "$file" >/dev/null
+	[ ! -f "want/$file" ] || { echo "$file is both patched and in the overlay"; exit 1; }
+done <overlaid
+rsync -rp --files-from=overlaid /mvpmu/ want/
+find want -type f -printf '%P\n' | sort >wanted
+
+# Until the copy is complete, both what was and what will be there counts as touched.
+cp touched before
+sort -u before wanted >touched.part
+mv touched.part touched
+comm -23 before wanted | while read -r file; do
+	if [ -f "stock/$file" ]; then
+		rsync -pc "stock/$file" "$src/$file"
+	else
+		rm -f "$src/$file"
+	fi
+done
+rsync -rpci want/ "$src/"
+cp wanted touched.part
+mv touched.part touched

@@ -1,0 +1,13 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# tools-build.sh DEST: builds the cargo workspace and the static programs of the initramfs.
+# Inside the root file system.
+set -eu
+cd /mvpmu/tools/testing/mvpmu
+out=/mvpmu/build/target/release
+cargo build --release --locked --workspace
+find $out -maxdepth 1 -type f \( -perm -100 -o -name '*.so' \) -exec cp {} "$1/" \;
+for program in initramfs/*.c; do
+	gcc -Wall -Wextra -Werror -O2 -static -o "$1/$(basename "$program" .c)" "$program"
+done
