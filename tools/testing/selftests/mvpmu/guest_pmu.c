@@ -130,6 +130,15 @@ struct kvm_vm *pmu_vm_create(struct kvm_vcpu **vcpu, void *guest_code)
 	return vm;
 }
 
+bool guest_has_all_counters(void)
+{
+	if (host_cpu_is_intel)
+		return shape.nr_gp == this_cpu_property(X86_PROPERTY_PMU_NR_GP_COUNTERS) &&
+		       shape.nr_fixed == this_cpu_property(X86_PROPERTY_PMU_NR_FIXED_COUNTERS);
+
+	return shape.nr_gp == this_cpu_property(X86_PROPERTY_NR_PERFCTR_CORE);
+}
+
 void pmu_limit_counters(struct kvm_vcpu *vcpu, u32 nr_gp)
 {
 	if (host_cpu_is_intel)

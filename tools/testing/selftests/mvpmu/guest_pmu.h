@@ -140,6 +140,8 @@ const char *pmu_missing(void);
 /* Host: a VM with one vCPU that has all of the PMU. */
 struct kvm_vm *pmu_vm_create(struct kvm_vcpu **vcpu, void *guest_code);
 void pmu_sync_to_guest(struct kvm_vm *vm);
+/* Host: whether @shape has every counter of the CPU. */
+bool guest_has_all_counters(void);
 /* Host: give a vCPU that has not run yet only @nr_gp counters. */
 void pmu_limit_counters(struct kvm_vcpu *vcpu, u32 nr_gp);
 
