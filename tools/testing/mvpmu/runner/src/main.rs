@@ -1,5 +1,133 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Boots the host kernel (L1) on a test machine, runs jobs in it and writes reports.
+//! Boots the host kernel (L1) on a test machine, runs jobs in it and writes
+//! reports.
 
-fn main() {}
+mod boot;
+mod cpio;
+mod image;
+mod job;
+mod machine;
+mod paths;
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::boot::End;
+use crate::job::Job;
+use crate::machine::Boot;
+use crate::machine::Machine;
+use crate::machine::Pmu;
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs one job in L1
+    Boot {
+        #[command(flatten)]
+        options: Options,
+        /// Script: a name in initramfs/jobs, or a path
+        #[arg(long)]
+        job: String,
+        /// Argument of the script, may be repeated
+        #[arg(long = "arg")]
+        arguments: Vec<String>,
+        /// The job needs QEMU and a Linux guest
+        #[arg(long)]
+        linux_guest: bool,
+        /// Time limit in seconds
+        #[arg(long, default_value_t = 120)]
+        timeout: u64,
+        /// Directory for the console and the files of the job
+        #[arg(long, default_value = "build/boot")]
+        out: PathBuf,
+    },
+    /// A root shell in L1, on this terminal
+    Shell {
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+#[derive(Args)]
+struct Options {
+    /// The test machine
+    #[arg(long, value_enum, default_value_t = Machine::Amd)]
+    machine: Machine,
+    /// The PMU of the machine
+    #[arg(long, value_enum, default_value_t)]
+    pmu: Pmu,
+    /// Number of CPUs
+    #[arg(long)]
+    smp: Option<u32>,
+    /// Further words on the kernel command line
+    #[arg(long, default_value = "")]
+    append: String,
+}
+
+impl Options {
+    fn boot(self) -> Boot {
+        let boot = Boot::new(self.machine);
+        Boot {
+            pmu: self.pmu,
+            cpus: self.smp.unwrap_or(boot.cpus),
+            append: self.append,
+            ..boot
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Task::Boot {
+            options,
+            job,
+            arguments,
+            linux_guest,
+            timeout,
+            out,
+        } => {
+            let job = Job {
+                script: job,
+                arguments,
+                linux_guest,
+            };
+            let limit = Duration::from_secs(timeout);
+            let outcome = boot::run(&options.boot(), &job, &out, limit, true)?;
+            if let Some(problem) = outcome.problem() {
+                eprintln!("mvpmu: {problem}");
+            }
+            Ok(match outcome.end {
+                End::Job(status) => u8::try_from(status).unwrap_or(1).into(),
+                _ => ExitCode::FAILURE,
+            })
+        }
+        Task::Shell { options } => {
+            boot::interactive(&options.boot(), Path::new("build/shell"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("mvpmu: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

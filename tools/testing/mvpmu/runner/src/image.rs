@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The initial root file system of L1, and that of its Linux guest.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::fs::File;
+use std::io::BufWriter;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+
+use crate::cpio::Archive;
+use crate::job::Job;
+use crate::paths;
+use crate::paths::Kernel;
+
+const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+const LIBRARIES: &str = "/lib/x86_64-linux-gnu";
+const QEMU: &str = "/usr/bin/qemu-system-x86_64";
+
+/// What QEMU loads for a q35 machine without a display that boots a kernel.
+const FIRMWARE: [&str; 3] = [
+    "/usr/share/seabios/bios-256k.bin",
+    "/usr/share/qemu/linuxboot_dma.bin",
+    "/usr/share/qemu/kvmvapic.bin",
+];
+
+/// Writes the initial root file system of L1 to `to`: programs, modules and
+/// selftests, the Linux guest when the job wants it, and the job.
+pub fn write(kernel: Kernel, job: Option<&Job>, to: &Path) -> Result<()> {
+    let mut out = BufWriter::new(File::create(to)?);
+    base(kernel)?.write(&mut out)?;
+    if job.is_none_or(|job| job.linux_guest) {
+        guest(kernel)?.write(&mut out)?;
+    }
+    if let Some(job) = job {
+        job.archive()?.write(&mut out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn copy(archive: &mut Archive, path: &str, from: &Path) -> Result<()> {
+    archive
+        .copy(path, from)
+        .with_context(|| from.display().to_string())
+}
+
+fn copy_directory(archive: &mut Archive, path: &str, from: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let path = format!("{path}/{}", name.to_string_lossy());
+        copy(archive, &path, &entry.path())?;
+    }
+    Ok(())
+}
+
+/// Adds a dynamically linked program and the libraries it is linked with.
+fn program(archive: &mut Archive, path: &str, from: &Path) -> Result<()> {
+    copy(archive, path, from)?;
+    for library in libraries(from)? {
+        let real = fs::canonicalize(&library)?;
+        copy(archive, &library.to_string_lossy(), &real)?;
+    }
+    Ok(())
+}
+
+fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
+    let output = Command::new(LOADER).arg("--list").arg(program).output()?;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        program.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)"
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .map(PathBuf::from)
+        .collect())
+}
+
+fn base(kernel: Kernel) -> Result<Archive> {
+    let mut archive = Archive::default();
+    let source = Path::new(paths::INITRAMFS);
+
+    archive.character_device("/dev/console", 5, 1);
+    copy(&mut archive, "/bin/busybox", Path::new("/usr/bin/busybox"))?;
+    archive.symlink("/bin/sh", "busybox");
+    archive.file("/etc/passwd", 0o644, "root::0:0:root:/tmp:/bin/sh\n");
+    copy(&mut archive, "/etc/motd", &source.join("motd"))?;
+    copy(&mut archive, "/init", &source.join("init"))?;
+    for script in ["load-kvm", "unload-kvm", "linux-guest"] {
+        copy(
+            &mut archive,
+            &format!("/bin/{script}"),
+            &source.join(script),
+        )?;
+    }
+    for tool in ["port", "count"] {
+        copy(&mut archive, &format!("/bin/{tool}"), &paths::tool(tool))?;
+    }
+    copy_directory(&mut archive, "/modules", &kernel.product("modules"))?;
+    for suite in ["kvm", "mvpmu"] {
+        let directory = Path::new(paths::SELFTESTS).join(suite);
+        copy_directory(&mut archive, &format!("/selftests/{suite}"), &directory)?;
+    }
+    // The selftests need the C library; pthread_cancel() loads libgcc_s.
+    for library in [LOADER, "libc.so.6", "libgcc_s.so.1"] {
+        let path = Path::new(LIBRARIES).join(library);
+        let real = fs::canonicalize(&path)?;
+        copy(&mut archive, &path.to_string_lossy(), &real)?;
+    }
+    Ok(archive)
+}
+
+fn guest(kernel: Kernel) -> Result<Archive> {
+    let mut archive = Archive::default();
+    program(&mut archive, QEMU, Path::new(QEMU))?;
+    for file in FIRMWARE {
+        copy(&mut archive, file, &fs::canonicalize(file)?)?;
+    }
+    copy(&mut archive, "/guest/bzImage", &kernel.product("bzImage"))?;
+
+    let mut initrd = Archive::default();
+    initrd.character_device("/dev/console", 5, 1);
+    copy(&mut initrd, "/init", &paths::tool("count"))?;
+    let mut bytes = Vec::new();
+    initrd.write(&mut bytes)?;
+    archive.file("/guest/initrd", 0o644, bytes);
+    Ok(archive)
+}

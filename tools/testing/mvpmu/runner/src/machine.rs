@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The test machines: which command boots L1.
+//!
+//! All keep the same contract with L1: the console is the first serial port
+//! (here stdin and stdout), bytes written to I/O port 0xe9 go to a file, and
+//! writing 0 to port 0xf4 ends the machine with exit status 1.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::paths;
+use crate::paths::Kernel;
+
+/// A test machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Machine {
+    /// QEMU with an emulated PerfMonV2: SVM.
+    Amd,
+}
+
+/// The PMU of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Pmu {
+    /// As it should be.
+    #[default]
+    On,
+    /// A version that mvpmu does not support.
+    Old,
+    /// None.
+    Off,
+}
+
+/// One boot of a machine.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// On which machine.
+    pub machine: Machine,
+    /// With which PMU.
+    pub pmu: Pmu,
+    /// Whether the machine can run KVM.
+    pub virtualisation: bool,
+    /// How many CPUs it has.
+    pub cpus: u32,
+    /// Which kernel.
+    pub kernel: Kernel,
+    /// Further words on the kernel command line.
+    pub append: String,
+}
+
+impl Boot {
+    /// A machine with everything on.
+    pub fn new(machine: Machine) -> Self {
+        Boot {
+            machine,
+            pmu: Pmu::On,
+            virtualisation: true,
+            cpus: machine.max_cpus().min(2),
+            kernel: Kernel::Main,
+            append: String::new(),
+        }
+    }
+}
+
+/// The files of a boot.
+pub struct Files {
+    /// The initial root file system.
+    pub initrd: PathBuf,
+    /// Where the bytes of the data port go.
+    pub data: PathBuf,
+    /// Where the machine writes its statistics.
+    pub stats: PathBuf,
+}
+
+/// The exit status of a machine that L1 has ended.
+pub const CLEAN_END: i32 = 1;
+
+impl Machine {
+    /// The name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Machine::Amd => "amd",
+        }
+    }
+
+    /// How many CPUs it can have.
+    pub fn max_cpus(self) -> u32 {
+        match self {
+            Machine::Amd => 8,
+        }
+    }
+
+    /// What must be built for it.
+    pub fn needs(self) -> PathBuf {
+        match self {
+            Machine::Amd => paths::tool("libqemu_pmu.so"),
+        }
+    }
+
+    /// The command that boots it.
+    pub fn command(self, boot: &Boot, files: &Files) -> Command {
+        match self {
+            Machine::Amd => qemu(boot, files),
+        }
+    }
+}
+
+/// Stock QEMU, emulating everything, with our plugin as the PMU. One host
+/// thread for each CPU: with a single thread for all, QEMU gives the plugin
+/// the wrong CPU.
+fn qemu(boot: &Boot, files: &Files) -> Command {
+    let mut command = Command::new("qemu-system-x86_64");
+    let plugin = absolute(&paths::tool("libqemu_pmu.so"));
+    let pmu = match boot.pmu {
+        Pmu::On => "on",
+        Pmu::Old => "old",
+        Pmu::Off => "off",
+    };
+    let svm = if boot.virtualisation { "" } else { ",-svm" };
+    command
+        .args(["-accel", "tcg,thread=multi"])
+        .args(["-machine", "q35", "-m", "2G", "-nodefaults"])
+        .args(["-cpu", &format!("EPYC-Genoa,-avx512f{svm}")])
+        .args(["-smp", &boot.cpus.to_string()])
+        .args(["-display", "none", "-no-reboot"])
+        .args(["-serial", "mon:stdio"])
+        .args([
+            "-chardev",
+            &format!("file,id=data,path={}", files.data.display()),
+        ])
+        .args(["-device", "isa-debugcon,iobase=0xe9,chardev=data"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+        .arg("-plugin")
+        .arg(format!(
+            "{},pmu={pmu},stats={}",
+            plugin.display(),
+            files.stats.display()
+        ))
+        .arg("-kernel")
+        .arg(boot.kernel.product("bzImage"))
+        .arg("-initrd")
+        .arg(&files.initrd)
+        .args(["-append", &command_line(boot)]);
+    command
+}
+
+fn command_line(boot: &Boot) -> String {
+    let mut line = String::from("console=ttyS0 panic=-1 quiet");
+    if !boot.append.is_empty() {
+        line.push(' ');
+        line.push_str(&boot.append);
+    }
+    line
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where things lie. The runner runs inside the root file system, with the
+//! checkout as its current directory: all paths are relative to that.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use anyhow::Result;
+
+/// Sources of the initial root file system.
+pub const INITRAMFS: &str = "tools/testing/mvpmu/initramfs";
+
+/// Jobs for L1.
+pub const JOBS: &str = "tools/testing/mvpmu/initramfs/jobs";
+
+/// Programs built by `make tools`.
+pub fn tool(name: &str) -> PathBuf {
+    Path::new("build/tools").join(name)
+}
+
+/// KVM's selftests and ours.
+pub const SELFTESTS: &str = "build/selftests";
+
+/// Which build of the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernel {
+    /// As distributions have it.
+    #[default]
+    Main,
+    /// With lockdep and assertions.
+    Debug,
+}
+
+impl Kernel {
+    /// A product of the kernel build: bzImage, vmlinux, config, modules...
+    pub fn product(self, name: &str) -> PathBuf {
+        let variant = match self {
+            Kernel::Main => "build/main",
+            Kernel::Debug => "build/debug",
+        };
+        Path::new(variant).join(name)
+    }
+}
+
+/// Says what is missing before anything is started.
+pub fn require(paths: &[&Path]) -> Result<()> {
+    for path in paths {
+        ensure!(
+            path.exists(),
+            "{} is missing: run make in the checkout",
+            path.display()
+        );
+    }
+    Ok(())
+}
