@@ -197,7 +197,7 @@ TEST_F(cpu, vcpu_is_moved_while_it_runs)
 	stop_vcpu(self, 0);
 }
 
-static void move_to_next_cpu(struct kvm_vcpu *vcpu, unsigned int nr, void *data)
+static void move_to_next_cpu(struct kvm_vcpu **vcpu, unsigned int nr, void *data)
 {
 	pin_self_to_cpu(nr % 2);
 }
@@ -209,7 +209,7 @@ TEST_F(cpu, vcpu_is_moved_between_runs)
 		SKIP(return, "needs two CPUs");
 
 	vcpu_arch_set_entry_point(self->vcpus[0], guest_pio);
-	EXPECT_FALSE(run_guest_io(self->vcpus[0], NULL, move_to_next_cpu, NULL));
+	EXPECT_FALSE(run_guest_io(&self->vcpus[0], NULL, move_to_next_cpu, NULL));
 }
 
 TEST_HARNESS_MAIN

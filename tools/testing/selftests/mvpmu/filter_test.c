@@ -95,12 +95,12 @@ static void guest_denied_for_a_while(void)
 	GUEST_DONE();
 }
 
-static void deny_for_a_while(struct kvm_vcpu *vcpu, unsigned int nr, void *data)
+static void deny_for_a_while(struct kvm_vcpu **vcpu, unsigned int nr, void *data)
 {
 	if (nr == FIRST_DENIED)
-		set_filter(vcpu->vm, KVM_PMU_EVENT_DENY, vendor->event[INSTRUCTIONS], 1);
+		set_filter((*vcpu)->vm, KVM_PMU_EVENT_DENY, vendor->event[INSTRUCTIONS], 1);
 	if (nr == FIRST_ALLOWED)
-		set_filter(vcpu->vm, KVM_PMU_EVENT_ALLOW, vendor->event[INSTRUCTIONS], 1);
+		set_filter((*vcpu)->vm, KVM_PMU_EVENT_ALLOW, vendor->event[INSTRUCTIONS], 1);
 }
 
 /*
@@ -208,7 +208,7 @@ TEST_F(filter, event_not_allowed_counts_0_and_others_are_exact)
 TEST_F(filter, filter_set_while_the_guest_counts_acts_at_once)
 {
 	vcpu_arch_set_entry_point(self->vcpu, guest_denied_for_a_while);
-	while (run_guest_io(self->vcpu, NULL, deny_for_a_while, NULL))
+	while (run_guest_io(&self->vcpu, NULL, deny_for_a_while, NULL))
 		;
 }
 

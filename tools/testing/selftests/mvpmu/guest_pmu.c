@@ -162,22 +162,22 @@ static bool is_test_io(const struct kvm_run *run)
 		run->mmio.phys_addr == TEST_MMIO_GPA);
 }
 
-bool run_guest_io(struct kvm_vcpu *vcpu, u64 *arg, io_hook on_io, void *data)
+bool run_guest_io(struct kvm_vcpu **vcpu, u64 *arg, io_hook on_io, void *data)
 {
 	unsigned int nr = 0;
 	struct ucall uc;
 
 	for (;;) {
-		vcpu_run(vcpu);
+		vcpu_run(*vcpu);
 
-		if (is_test_io(vcpu->run)) {
+		if (is_test_io((*vcpu)->run)) {
 			if (on_io)
 				on_io(vcpu, nr, data);
 			nr++;
 			continue;
 		}
 
-		switch (get_ucall(vcpu, &uc)) {
+		switch (get_ucall(*vcpu, &uc)) {
 		case UCALL_SYNC:
 			if (arg)
 				*arg = uc.args[1];
@@ -188,8 +188,8 @@ bool run_guest_io(struct kvm_vcpu *vcpu, u64 *arg, io_hook on_io, void *data)
 			REPORT_GUEST_ASSERT(uc);
 			break;
 		default:
-			TEST_FAIL("Unexpected exit %u (%s)", vcpu->run->exit_reason,
-				  exit_reason_str(vcpu->run->exit_reason));
+			TEST_FAIL("Unexpected exit %u (%s)", (*vcpu)->run->exit_reason,
+				  exit_reason_str((*vcpu)->run->exit_reason));
 		}
 	}
 }

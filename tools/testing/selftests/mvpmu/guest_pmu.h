@@ -148,19 +148,20 @@ void pmu_limit_counters(struct kvm_vcpu *vcpu, u32 nr_gp);
 /*
  * Host: run the guest to its next GUEST_SYNC (returns true, argument in @arg
  * when not NULL) or GUEST_DONE (false).  @on_io, when not NULL, is called for
- * every access to TEST_PORT or TEST_MMIO, before the vCPU goes on.
+ * every access to TEST_PORT or TEST_MMIO, before the vCPU goes on; it may
+ * replace the vCPU.
  */
 #define TEST_PORT	0x1234
 #define TEST_MMIO_GPA	0xd0000000ull
 #define TEST_MMIO_GVA	0xd0000000ull
 
-typedef void (*io_hook)(struct kvm_vcpu *vcpu, unsigned int nr, void *data);
+typedef void (*io_hook)(struct kvm_vcpu **vcpu, unsigned int nr, void *data);
 
-bool run_guest_io(struct kvm_vcpu *vcpu, u64 *arg, io_hook on_io, void *data);
+bool run_guest_io(struct kvm_vcpu **vcpu, u64 *arg, io_hook on_io, void *data);
 
 static inline bool run_guest(struct kvm_vcpu *vcpu, u64 *arg)
 {
-	return run_guest_io(vcpu, arg, NULL, NULL);
+	return run_guest_io(&vcpu, arg, NULL, NULL);
 }
 
 /* Host: map TEST_MMIO, and the xAPIC page, into the guest. */

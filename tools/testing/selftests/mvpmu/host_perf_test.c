@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Host and guest count at the same time with the same hardware: neither sees
+ * anything of the other.
+ *
+ * The host's events are exclude_guest and count user mode only: how often the
+ * kernel is interrupted is nobody's to say.
+ */
+#include <linux/perf_event.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kvm_test_harness.h"
+#include "payload.h"
+
+#define MAX_EVENTS	16
+
+static const struct payload loop = PAYLOAD_LOOP;
+static const struct payload cpuid_exits = PAYLOAD_CPUID;
+
+static u64 guest_loops;
+
+/* All counters are in use, the CPUID exits make the kernel switch often. */
+static void guest_count(void)
+{
+	unsigned int pmc;
+	u64 enable;
+
+	for (;;) {
+		pmu_reset();
+		for (pmc = 0, enable = 0; pmc < nr_counters(); pmc++) {
+			if (!pmc_counts(pmc, INSTRUCTIONS))
+				continue;
+			pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, 0);
+			enable |= counter_bit(pmc);
+		}
+		cpuid_exits.measure(enable, 10);
+		loop.measure(enable, guest_loops);
+
+		for (pmc = 0; pmc < nr_counters(); pmc++)
+			if (enable & counter_bit(pmc))
+				GUEST_ASSERT_EQ(pmc_read(pmc),
+						payload_count(&cpuid_exits, INSTRUCTIONS, 10) +
+						payload_count(&loop, INSTRUCTIONS, guest_loops));
+		GUEST_SYNC(0);
+	}
+}
+
+static void guest_read_all(void)
+{
+	unsigned int pmc;
+
+	for (;;) {
+		for (pmc = 0; pmc < nr_counters(); pmc++) {
+			GUEST_ASSERT_EQ(pmc_read(pmc), 0);
+			GUEST_ASSERT_EQ(rdmsr(counter_msr(pmc)), 0);
+		}
+		GUEST_ASSERT_EQ(rdmsr(vendor->global_status), 0);
+		GUEST_SYNC(0);
+	}
+}
+
+/* Leaves its marks in all counters and goes on counting. */
+static void guest_leave_marks(void)
+{
+	unsigned int pmc;
+	u64 enable = 0;
+
+	pmu_reset();
+	for (pmc = 0; pmc < nr_counters(); pmc++) {
+		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, 0x5ec4e7000 + pmc);
+		enable |= counter_bit(pmc);
+	}
+	for (;;) {
+		wrmsr(vendor->global_control, enable);
+		GUEST_SYNC(0);
+	}
+}
+
+FIXTURE(host_perf) {
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	int events[MAX_EVENTS];
+	unsigned int nr_events;
+};
+
+FIXTURE_SETUP(host_perf)
+{
+	const char *missing = pmu_missing();
+
+	if (missing)
+		SKIP(return, "%s", missing);
+
+	self->vm = pmu_vm_create(&self->vcpu, guest_count);
+}
+
+FIXTURE_TEARDOWN(host_perf)
+{
+	unsigned int i;
+
+	for (i = 0; i < self->nr_events; i++)
+		close(self->events[i]);
+	kvm_vm_free(self->vm);
+}
+
+static void open_events(FIXTURE_DATA(host_perf) *self, unsigned int nr)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.config = PERF_COUNT_HW_INSTRUCTIONS,
+		.size = sizeof(attr),
+		.disabled = 1,
+		.pinned = 1,
+		.exclude_guest = 1,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+	};
+
+	for (; self->nr_events < nr; self->nr_events++) {
+		self->events[self->nr_events] =
+			syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+		TEST_ASSERT(self->events[self->nr_events] >= 0,
+			    __KVM_SYSCALL_ERROR("perf_event_open", self->events[self->nr_events]));
+	}
+}
+
+/* A host loop of 2 * @n + 1 instructions. */
+static void host_loop(u64 n)
+{
+	asm volatile("mov %[n], %%rcx\n"
+		     "1: dec %%rcx\n\t"
+		     "jnz 1b" :: [n]"r"(n) : "rcx", "cc");
+}
+
+/*
+ * Lets the host run @host_loops and the guest @loops; returns what the host's
+ * first event has counted.  The path is the same whatever the arguments are.
+ */
+static u64 count_in_host(FIXTURE_DATA(host_perf) *self, u64 host_loops, u64 loops)
+{
+	unsigned int i;
+	u64 count;
+
+	guest_loops = loops;
+	sync_global_to_guest(self->vm, guest_loops);
+
+	for (i = 0; i < self->nr_events; i++) {
+		ioctl(self->events[i], PERF_EVENT_IOC_RESET, 0);
+		ioctl(self->events[i], PERF_EVENT_IOC_ENABLE, 0);
+	}
+	vcpu_run(self->vcpu);
+	host_loop(host_loops);
+	for (i = 0; i < self->nr_events; i++)
+		ioctl(self->events[i], PERF_EVENT_IOC_DISABLE, 0);
+
+	TEST_ASSERT(run_guest(self->vcpu, NULL), "The guest never ends");
+	/* A pinned event that lost its counter reads as end of file. */
+	TEST_ASSERT_EQ(read(self->events[0], &count, sizeof(count)), sizeof(count));
+	return count;
+}
+
+static void check_host_counts(FIXTURE_DATA(host_perf) *self)
+{
+	u64 base;
+
+	/* The first time binds symbols. */
+	count_in_host(self, 1, 1);
+	base = count_in_host(self, 1, 1);
+
+	TEST_ASSERT_EQ(count_in_host(self, 1, 1), base);
+	TEST_ASSERT_EQ(count_in_host(self, 1, 1000001), base);
+	TEST_ASSERT_EQ(count_in_host(self, 1000001, 1), base + 2 * 1000000);
+	TEST_ASSERT_EQ(count_in_host(self, 1000001, 1000001), base + 2 * 1000000);
+}
+
+/*
+ * The guest checks its counts too.  Seen to fail when host events are not put
+ * back after the guest has run, and when its selectors stay.
+ */
+TEST_F(host_perf, event_counts_the_host_and_not_the_guest)
+{
+	open_events(self, 1);
+	check_host_counts(self);
+}
+
+/* Seen to fail with the same breaks, for another counter each. */
+TEST_F(host_perf, host_and_guest_both_use_all_counters)
+{
+	open_events(self, shape.nr_gp);
+	check_host_counts(self);
+}
+
+/* Seen to fail when a load writes only counters that are not 0. */
+TEST_F(host_perf, guest_reads_nothing_of_host_events)
+{
+	unsigned int i;
+
+	open_events(self, shape.nr_gp);
+	vcpu_arch_set_entry_point(self->vcpu, guest_read_all);
+	for (i = 0; i < self->nr_events; i++)
+		ioctl(self->events[i], PERF_EVENT_IOC_ENABLE, 0);
+
+	for (i = 0; i < 10; i++) {
+		host_loop(1000 + i);
+		EXPECT_TRUE(run_guest(self->vcpu, NULL));
+	}
+}
+
+/*
+ * A task with CR4.PCE reads every counter.  Seen to fail when a put does not
+ * clear the counters.
+ */
+TEST_F(host_perf, host_task_reads_nothing_of_the_guest_by_rdpmc)
+{
+	struct perf_event_mmap_page *page;
+	unsigned int pmc, i;
+
+	open_events(self, 1);
+	page = mmap(NULL, getpagesize(), PROT_READ, MAP_SHARED, self->events[0], 0);
+	ASSERT_NE(MAP_FAILED, page);
+	if (!page->cap_user_rdpmc)
+		SKIP(return, "perf does not allow RDPMC");
+	ioctl(self->events[0], PERF_EVENT_IOC_ENABLE, 0);
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_leave_marks);
+	for (i = 0; i < 10; i++) {
+		vcpu_run(self->vcpu);
+		for (pmc = 0; pmc < nr_counters(); pmc++)
+			if (rdpmc_index(pmc) + 1 != page->index)
+				EXPECT_EQ(0, pmc_read(pmc));
+	}
+	munmap(page, getpagesize());
+}
+
+TEST_HARNESS_MAIN
