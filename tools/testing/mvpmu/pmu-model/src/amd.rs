@@ -84,6 +84,12 @@ pub enum Version {
     PerfMonV2,
 }
 
+/// Whether an MSR belongs to a PMU of any [`Version`]: if this one does not have it, RDMSR and WRMSR
+/// raise #GP.
+pub fn is_pmu_msr(msr: u32) -> bool {
+    Amd::new(Version::PerfMonV2).register(msr).is_some()
+}
+
 /// A register of this PMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Register {

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The local APIC, as far as performance interrupts need it.
+//!
+//! In xAPIC mode its registers are memory. In x2APIC mode they are MSRs, which a plugin cannot
+//! read, so what is written there is followed.
+
+use pmu_model::Access;
+use pmu_model::Reset;
+
+use crate::registers::Bus;
+use crate::vcpu::Vcpu;
+
+/// `IA32_APIC_BASE`
+pub const MSR_APIC_BASE: u32 = 0x1b;
+/// The LVTPC in x2APIC mode.
+pub const MSR_X2APIC_LVTPC: u32 = 0x834;
+
+/// `IA32_APIC_BASE`: x2APIC mode.
+const APIC_BASE_EXTD: u64 = 1 << 10;
+/// `IA32_APIC_BASE`: enabled.
+const APIC_BASE_EN: u64 = 1 << 11;
+/// LVT: masked.
+const LVT_MASKED: u32 = 1 << 16;
+/// LVT: vector and delivery mode, the same as in an interrupt message.
+const LVT_MESSAGE: u32 = 0x7ff;
+
+/// Where the registers and interrupt messages are.
+const BASE: u64 = 0xfee0_0000;
+/// Register: the ID, in the upper byte.
+const ID: u64 = 0x20;
+/// Register: the spurious interrupt vector.
+const SVR: u64 = 0xf0;
+/// Register: the LVTPC.
+pub const LVTPC: u64 = 0x340;
+/// SVR: software enabled.
+const SVR_ENABLE: u32 = 1 << 8;
+
+/// What is known of a vCPU's local APIC.
+#[derive(Default)]
+pub struct LocalApic {
+    /// In x2APIC mode: ID and LVTPC.
+    x2apic: Option<X2Apic>,
+    /// Switched off in `IA32_APIC_BASE`.
+    disabled: bool,
+}
+
+#[derive(Clone, Copy)]
+struct X2Apic {
+    id: u8,
+    lvtpc: u32,
+}
+
+/// Where a performance interrupt goes.
+pub struct Interrupt {
+    address: u64,
+    data: u32,
+}
+
+impl LocalApic {
+    /// `IA32_APIC_BASE` is written.
+    pub fn set_base(&mut self, value: u64, bus: &mut Bus) {
+        self.disabled = value & APIC_BASE_EN == 0;
+        if value & APIC_BASE_EXTD == 0 {
+            self.x2apic = None;
+        } else if self.x2apic.is_none() {
+            self.x2apic = Some(X2Apic {
+                id: register(bus, ID).to_be_bytes()[0],
+                lvtpc: register(bus, LVTPC),
+            });
+        }
+    }
+
+    /// The LVTPC is written as an MSR; true when the APIC takes it.
+    pub fn set_lvtpc(&mut self, value: u64) -> bool {
+        match &mut self.x2apic {
+            Some(x2apic) => {
+                x2apic.lvtpc = value as u32;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// RESET brings xAPIC mode back. INIT leaves the mode alone and masks the LVT.
+    pub fn reset(&mut self, reset: Reset) {
+        match (reset, &mut self.x2apic) {
+            (Reset::Reset, _) => *self = LocalApic::default(),
+            (Reset::Init, Some(x2apic)) => x2apic.lvtpc = LVT_MASKED,
+            (Reset::Init, None) => {}
+        }
+    }
+
+    /// The interrupt that the LVTPC asks for, if it is not masked. (A local APIC that is disabled
+    /// by software masks its LVT.)
+    pub fn performance_interrupt(&self, bus: &mut Bus) -> Option<Interrupt> {
+        if self.disabled {
+            return None;
+        }
+        let (id, lvtpc) = match self.x2apic {
+            Some(x2apic) => (x2apic.id, x2apic.lvtpc),
+            None if register(bus, SVR) & SVR_ENABLE == 0 => return None,
+            None => (register(bus, ID).to_be_bytes()[0], register(bus, LVTPC)),
+        };
+        (lvtpc & LVT_MASKED == 0).then_some(Interrupt {
+            address: BASE | u64::from(id) << 12,
+            data: lvtpc & LVT_MESSAGE,
+        })
+    }
+}
+
+impl Interrupt {
+    /// Sends it, as an interrupt message to the CPU itself.
+    pub fn send(&self, bus: &mut Bus) {
+        bus.set_physical(self.address, u64::from(self.data), 4);
+    }
+}
+
+/// A register in xAPIC mode.
+fn register(bus: &mut Bus, offset: u64) -> u32 {
+    bus.physical(BASE + offset, 4) as u32
+}
+
+/// A store that may be to the local APIC was executed.
+pub fn stored(vcpu: &mut Vcpu, physical: u64, access: Access) {
+    if physical == BASE + LVTPC {
+        vcpu.pmu.stats_mut().operations_mut(access.owner).lvtpc += 1;
+        vcpu.publish();
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The plugin's arguments: `-plugin libqemu_pmu.so,pmu=on,stats=FILE`.
+
+use std::path::PathBuf;
+
+use pmu_model::amd::Version;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Args {
+    /// The PMU of the CPU; `None`: none is announced, and none is there.
+    pub pmu: Option<Version>,
+    /// Where to write the operation counts at the end.
+    pub stats: Option<PathBuf>,
+}
+
+/// Parses `name=value` arguments.
+pub fn parse<'a>(args: impl Iterator<Item = &'a str>) -> Result<Args, String> {
+    let mut parsed = Args {
+        pmu: Some(Version::PerfMonV2),
+        stats: None,
+    };
+    for arg in args {
+        match arg.split_once('=') {
+            Some(("pmu", "on")) => parsed.pmu = Some(Version::PerfMonV2),
+            Some(("pmu", "old")) => parsed.pmu = Some(Version::Core),
+            Some(("pmu", "off")) => parsed.pmu = None,
+            Some(("stats", file)) if !file.is_empty() => parsed.stats = Some(file.into()),
+            _ => {
+                return Err(format!(
+                    "unknown argument `{arg}` (there are pmu=on|old|off and stats=FILE)"
+                ))
+            }
+        }
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Break: accept any value of pmu=.
+    #[test]
+    fn every_argument_is_understood_or_refused() {
+        let args = parse(["pmu=old", "stats=/tmp/x"].into_iter()).unwrap();
+        assert_eq!(args.pmu, Some(Version::Core));
+        assert_eq!(args.stats, Some("/tmp/x".into()));
+        assert_eq!(parse(["pmu=off"].into_iter()).unwrap().pmu, None);
+        assert_eq!(parse([].into_iter()).unwrap().pmu, Some(Version::PerfMonV2));
+        assert!(parse(["pmu=maybe"].into_iter()).is_err());
+        assert!(parse(["speed=11"].into_iter()).is_err());
+        assert!(parse(["stats="].into_iter()).is_err());
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+//! From the accumulators of translated code to the counters of the PMU.
+//!
+//! A block adds all of its instructions when it starts. If it is left before its end, what did
+//! not retire is taken back here.
+
+use pmu_model::Budget;
+use pmu_model::Class;
+use pmu_model::Deltas;
+use pmu_model::Source;
+
+use crate::block::Block;
+use crate::board::Board;
+use crate::board::COUNTED;
+use crate::decode::Kind;
+use crate::pmi;
+use crate::vcpu::Vcpu;
+
+/// Translated code calls when an accumulator of instructions reaches this. A fold sets the
+/// accumulator as far below it as the budget allows.
+pub const ALARM: u64 = 1 << 63;
+
+/// Far enough below [`ALARM`] never to reach it between two folds, but not close to a wrap.
+const LONG: u64 = 1 << 62;
+
+/// Only instructions raise the alarm, so that a block has only one accumulator to check. So the
+/// budget of other sources has to be expressed in instructions: an instruction has at most one
+/// branch; for memory accesses a number that few instructions exceed, and then the PMI is late.
+const ACCESSES_PER_INSTRUCTION: u64 = 64;
+
+/// The accumulators when they were folded last.
+#[derive(Default)]
+pub struct Folded([[u64; Class::COUNT]; COUNTED]);
+
+impl Vcpu {
+    /// Brings the PMU's counters up to date; true when a PMI was sent because one wrapped.
+    pub fn fold(&mut self) -> bool {
+        let mut deltas = Deltas::default();
+        let events = self.board().events;
+        for source in &Source::ALL[..COUNTED] {
+            for class in Class::ALL {
+                let now = events[*source as usize][class as usize];
+                let last = self.folded.0[*source as usize][class as usize];
+                deltas.add(*source, class, now.wrapping_sub(last));
+            }
+        }
+        self.folded.0 = events;
+        let overflow = self.pmu.fold(&deltas);
+        self.arm();
+        overflow.pmi && pmi::send(self)
+    }
+
+    /// Sets the accumulators so that the alarm comes in time. Everything is folded.
+    pub fn arm(&mut self) {
+        let budget = self.pmu.budget();
+        for class in Class::ALL {
+            let instructions = instructions_until_alarm(&budget, class);
+            let start = ALARM - instructions.min(LONG);
+            self.board().events[Source::Instructions as usize][class as usize] = start;
+            self.folded.0[Source::Instructions as usize][class as usize] = start;
+        }
+    }
+
+    /// The instruction at `index` of `block`, and those after it, were added but did not retire.
+    pub fn unretire(&mut self, block: &Block, index: usize) {
+        let (instructions, branches) = block.counts_from(index);
+        self.add(
+            block.class,
+            instructions.wrapping_neg(),
+            branches.wrapping_neg(),
+        );
+    }
+
+    /// Undoes [`Vcpu::unretire`]: the block goes on after all.
+    pub fn reretire(&mut self, block: &Block, index: usize) {
+        let (instructions, branches) = block.counts_from(index);
+        self.add(block.class, instructions, branches);
+    }
+
+    /// An instruction that is no branch was added once too often.
+    pub fn unretire_one(&mut self, class: Class) {
+        self.add(class, 1u64.wrapping_neg(), 0);
+    }
+
+    /// An instruction that is no branch retired beside the block.
+    pub fn retire_one(&mut self, class: Class) {
+        self.add(class, 1, 0);
+    }
+
+    fn add(&mut self, class: Class, instructions: u64, branches: u64) {
+        let events = &mut self.board().events;
+        for (source, n) in [
+            (Source::Instructions, instructions),
+            (Source::Branches, branches),
+        ] {
+            let slot = &mut events[source as usize][class as usize];
+            *slot = slot.wrapping_add(n);
+        }
+    }
+
+    /// The flow of instructions broke at `pc`: `begun` says whether that instruction was being
+    /// executed (and did not retire), or the break came before it.
+    pub fn broke_at(&mut self, pc: u64, begun: bool) {
+        let board = self.board();
+        let (last, open) = (board.block, board.open_block());
+        board.block = std::ptr::null();
+        if board.open != Board::CPUID {
+            board.open = 0;
+        }
+        let resumes = self.rep.take().is_some_and(|rep| rep.is_at(pc));
+        // SAFETY: Both came from translated code of blocks that are in the arena.
+        let (last, open) = unsafe { (last.as_ref(), open.as_ref()) };
+        // The break may come before the first block of the other mode (VMRUN, injected events).
+        let in_guest = self.guest.is_some();
+        let last = last.filter(|b| b.class.is_guest() == in_guest);
+        let open = open.filter(|b| b.class.is_guest() == in_guest);
+        if begun {
+            if let Some((block, index)) = last.and_then(|b| Some((b, b.index_of(pc)?))) {
+                if block.sites[index].kind != Kind::SoftwareInterrupt {
+                    self.unretire(block, index);
+                }
+            }
+            return;
+        }
+        // A string instruction that is interrupted is counted when it is resumed.
+        let interrupted = last.filter(|b| {
+            resumes
+                && b.index_of(pc)
+                    .is_some_and(|k| b.sites[k].kind == Kind::RepString)
+        });
+        if let Some(block) = interrupted.or(open) {
+            if let Some(index) = block.index_of(pc) {
+                self.unretire(block, index);
+            }
+        }
+    }
+}
+
+/// How many instructions of `class` may pass before the next fold.
+fn instructions_until_alarm(budget: &Budget, class: Class) -> u64 {
+    let accesses = [Source::Loads, Source::Stores, Source::LoadStores]
+        .map(|source| budget.get(source, class) / ACCESSES_PER_INSTRUCTION);
+    budget
+        .get(Source::Instructions, class)
+        .min(budget.get(Source::Branches, class))
+        .min(accesses.into_iter().min().unwrap_or(Budget::UNLIMITED))
+        .max(1)
+}

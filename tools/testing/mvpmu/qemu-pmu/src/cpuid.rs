@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+//! CPUID announces the PMU.
+//!
+//! QEMU executes the instruction; its result is changed before the next one.
+
+use pmu_model::amd::Version;
+use pmu_model::amd::COUNTERS;
+
+use crate::block::Block;
+use crate::block::Site;
+use crate::board::Board;
+use crate::registers::handles;
+use crate::registers::Bus;
+use crate::vcpu::Vcpu;
+
+/// A leaf that speaks of the PMU.
+#[derive(Clone, Copy)]
+pub enum Leaf {
+    /// Fn8000_0001: extended features.
+    Features,
+    /// Fn8000_0022: extended performance monitoring.
+    PerfMon,
+}
+
+/// Fn8000_0001 ECX: PERFCTR_CORE.
+const PERFCTR_CORE: u64 = 1 << 23;
+/// Fn8000_0022 EAX: PerfMonV2.
+const PERF_MON_V2: u64 = 1;
+/// Fn8000_0022 EBX: number of core counters.
+const NUM_PERF_CTR_CORE: u64 = 0xf;
+
+/// CPUID is about to be executed.
+pub fn execute(vcpu: &mut Vcpu, site: &Site, block: &Block) {
+    if vcpu.guest.as_ref().is_some_and(|g| g.intercepts_cpuid()) {
+        return;
+    }
+    let leaf = match vcpu.bus.register(handles().rax) as u32 {
+        0x8000_0001 => Leaf::Features,
+        0x8000_0022 if vcpu.version == Some(Version::PerfMonV2) => Leaf::PerfMon,
+        _ => return,
+    };
+    vcpu.cpuid = Some(leaf);
+    if site.index + 1 == block.sites.len() {
+        vcpu.board().open = Board::CPUID;
+    }
+}
+
+/// CPUID was executed, its result is in the registers.
+pub fn executed(vcpu: &mut Vcpu) {
+    if let Some(leaf) = vcpu.cpuid.take() {
+        let rax = vcpu.bus.register(handles().rax);
+        if let Some(rax) = announce(&mut vcpu.bus, leaf, rax) {
+            vcpu.bus.set_register(handles().rax, rax);
+        }
+    }
+}
+
+/// Changes what CPUID returned; returns RAX if that is to be changed too.
+pub fn announce(bus: &mut Bus, leaf: Leaf, rax: u64) -> Option<u64> {
+    match leaf {
+        Leaf::Features => {
+            let rcx = bus.register(handles().rcx);
+            bus.set_register(handles().rcx, rcx | PERFCTR_CORE);
+            None
+        }
+        Leaf::PerfMon => {
+            let rbx = bus.register(handles().rbx);
+            let rbx = rbx & !NUM_PERF_CTR_CORE | COUNTERS as u64;
+            bus.set_register(handles().rbx, rbx);
+            Some(rax | PERF_MON_V2)
+        }
+    }
+}

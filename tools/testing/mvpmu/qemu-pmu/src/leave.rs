@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Ways out of a callback that do not return to translated code.
+//!
+//! QEMU leaves translated code with siglongjmp(), which drops the frames between here and its
+//! main loop without running any destructor. So whoever calls a function of this file, and its
+//! callers up to the callback, must own nothing that needs dropping: no guard, no box, no vector.
+//! They are `extern "C-unwind"` at the edge, for which this is defined ("plain old frames").
+
+use std::ffi::c_int;
+use std::ffi::c_void;
+
+use crate::registers::handles;
+use crate::symbols::symbols;
+use crate::vcpu::Vcpu;
+
+/// gdb's number of RIP.
+const GDB_RIP: c_int = 16;
+/// #GP
+const GENERAL_PROTECTION: c_int = 13;
+
+/// Where in translated code a callback was called: what is needed to leave from there.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    /// The return address.
+    pub host_pc: usize,
+    /// QEMU's CPU registers, which translated code keeps in RBP.
+    pub env: *mut c_void,
+}
+
+/// Brings RIP and the flags up to date for the instruction that is executed at `origin`.
+pub fn restore(vcpu: &Vcpu, origin: Origin) {
+    // SAFETY: The CPU is the one that executes; a return address lies behind its call.
+    unsafe { (symbols().cpu_restore_state)(vcpu.cpu_state(), origin.host_pc - 1) };
+}
+
+/// Leaves the block, to go on at the RIP that is set: interrupts that are due come first.
+///
+/// # Safety
+///
+/// No frame up to the callback has anything to drop. The registers are up to date.
+pub unsafe fn to_main_loop(vcpu: &Vcpu) -> ! {
+    // SAFETY: In a callback in the CPU's thread; see above for the rest.
+    unsafe { (symbols().cpu_loop_exit_noexc)(vcpu.cpu_state()) }
+}
+
+/// Leaves the block and goes on at `pc`.
+///
+/// # Safety
+///
+/// As for [`to_main_loop`].
+pub unsafe fn to_pc(vcpu: &Vcpu, pc: u64) -> ! {
+    write_rip(vcpu, pc);
+    // SAFETY: The caller's promise.
+    unsafe { to_main_loop(vcpu) }
+}
+
+/// Raises #GP(0) at the instruction that is executed at `origin`.
+///
+/// # Safety
+///
+/// No frame up to the callback has anything to drop.
+pub unsafe fn general_protection(origin: Origin) -> ! {
+    // SAFETY: `env` and the return address come from translated code that called.
+    unsafe { (symbols().raise_exception_err_ra)(origin.env, GENERAL_PROTECTION, 0, origin.host_pc) }
+}
+
+/// Checks that RIP can be written by its number. When the vCPU starts, before it executes.
+pub fn check(vcpu: &mut Vcpu) -> Result<(), String> {
+    if vcpu.cpu_state().is_null() {
+        return Err("this QEMU has no current_cpu in a vCPU's thread".into());
+    }
+    let before = vcpu.bus.register(handles().rip);
+    let other = before ^ 0x10;
+    write_rip(vcpu, other);
+    let after = vcpu.bus.register(handles().rip);
+    write_rip(vcpu, before);
+    if after != other {
+        return Err("this QEMU numbers its registers in another way".into());
+    }
+    Ok(())
+}
+
+fn write_rip(vcpu: &Vcpu, pc: u64) {
+    let bytes = pc.to_le_bytes();
+    // SAFETY: In the CPU's thread; RIP has 8 bytes.
+    unsafe { (symbols().gdb_write_register)(vcpu.cpu_state(), bytes.as_ptr(), GDB_RIP) };
+}
+
+/// Makes a plugin callback of a function that wants to know its [`Origin`]:
+/// `fn(vcpu: u32, data: *mut c_void, host_pc: usize, env: *mut c_void)`.
+///
+/// A function cannot read its return address in Rust; two instructions in front of it can.
+#[macro_export]
+macro_rules! callback_with_origin {
+    ($(#[$attribute:meta])* $name:ident => $function:path) => {
+        $(#[$attribute])*
+        #[unsafe(naked)]
+        pub unsafe extern "C-unwind" fn $name(
+            _vcpu: std::ffi::c_uint,
+            _data: *mut std::ffi::c_void,
+        ) {
+            std::arch::naked_asm!(
+                "mov rdx, [rsp]",
+                "mov rcx, rbp",
+                "jmp {function}",
+                function = sym $function,
+            )
+        }
+    };
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The operation counts, written to a file when QEMU ends.
+//!
+//! A JSON object: `machine`, `pmu` (`on`, `old`, `off`) and `cpus`, an array with what
+//! [`pmu_model::Stats`] counts for each vCPU.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use pmu_model::amd::Version;
+use pmu_model::Stats;
+
+use crate::vcpu;
+use crate::vcpu::Vcpu;
+use crate::vcpu::MAX_VCPUS;
+
+static PUBLISHED: [Mutex<Option<Stats>>; MAX_VCPUS] = [const { Mutex::new(None) }; MAX_VCPUS];
+
+impl Vcpu {
+    /// Lets other threads see the statistics as they are now.
+    pub fn publish(&self) {
+        let mut slot = PUBLISHED[self.index as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(*self.pmu.stats());
+    }
+}
+
+/// Writes the file.
+pub fn write(path: &Path, version: Option<Version>) -> std::io::Result<()> {
+    let cpus = vcpu::all()
+        .map(|index| {
+            PUBLISHED[index as usize]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .unwrap_or_default()
+        })
+        .collect::<Vec<_>>();
+    std::fs::write(path, json(version, &cpus))
+}
+
+fn json(version: Option<Version>, cpus: &[Stats]) -> String {
+    let pmu = match version {
+        Some(Version::PerfMonV2) => "on",
+        Some(Version::Core) => "old",
+        None => "off",
+    };
+    let mut text = format!("{{\"machine\": \"qemu-tcg-svm\", \"pmu\": \"{pmu}\", \"cpus\": [");
+    for (n, stats) in cpus.iter().enumerate() {
+        let comma = if n == 0 { "" } else { "," };
+        // Writing to a String does not fail.
+        let _ = write!(text, "{comma}\n  {stats}");
+    }
+    text.push_str("\n]}\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Break: leave the comma out.
+    #[test]
+    fn the_file_has_one_object_per_cpu() {
+        let mut stats = Stats::default();
+        stats.host.rdpmc = 7;
+        let text = json(Some(Version::PerfMonV2), &[stats, Stats::default()]);
+        assert_eq!(text.matches("\"vm_entries\": 0").count(), 2);
+        assert!(text.contains("\"rdpmc\": 7"));
+        assert!(text.contains("},\n  {"));
+        assert!(text.ends_with("}\n]}\n"));
+    }
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What is used of QEMU beyond its plugin API.
+//!
+//! The API can write every register but not leave an instruction cleanly: `qemu_plugin_set_pc()`
+//! does not bring the lazily computed flags up to date in the middle of a block, and keeps the
+//! number of an exception that was delivered before. QEMU's own functions do it right, and stand
+//! in the dynamic symbol table of the executable. They are looked up by name at the start, so
+//! that a QEMU without one of them is refused with a message rather than a crash.
+
+use std::ffi::c_int;
+use std::ffi::c_void;
+use std::ffi::CStr;
+use std::sync::OnceLock;
+
+/// QEMU's `CPUState`.
+#[repr(C)]
+pub struct CpuState {
+    _opaque: [u8; 0],
+}
+
+/// `cpu_restore_state()`: brings the registers up to date for the instruction whose translation
+/// contains the host address. False when the address is not in translated code.
+type RestoreState = unsafe extern "C-unwind" fn(cpu: *mut CpuState, host_pc: usize) -> bool;
+/// `cpu_loop_exit_noexc()`: leaves the block, no exception pending; does not return.
+type LoopExitNoexc = unsafe extern "C-unwind" fn(cpu: *mut CpuState) -> !;
+/// `gdb_write_register()`: writes a register by gdb's number.
+type GdbWriteRegister =
+    unsafe extern "C-unwind" fn(cpu: *mut CpuState, value: *const u8, number: c_int) -> c_int;
+/// `raise_exception_err_ra()`: raises an exception at the instruction whose translation contains
+/// the host address, with all that belongs to it (intercepts); does not return.
+type RaiseException = unsafe extern "C-unwind" fn(
+    env: *mut c_void,
+    vector: c_int,
+    error_code: c_int,
+    host_pc: usize,
+) -> !;
+
+/// The functions found.
+#[derive(Clone, Copy)]
+pub struct Symbols {
+    /// `cpu_restore_state()`
+    pub cpu_restore_state: RestoreState,
+    /// `cpu_loop_exit_noexc()`
+    pub cpu_loop_exit_noexc: LoopExitNoexc,
+    /// `gdb_write_register()`
+    pub gdb_write_register: GdbWriteRegister,
+    /// `raise_exception_err_ra()`
+    pub raise_exception_err_ra: RaiseException,
+}
+
+static SYMBOLS: OnceLock<Symbols> = OnceLock::new();
+
+/// The thread's `current_cpu` variable.
+const CURRENT_CPU: &CStr = c"current_cpu";
+
+/// Looks `name` up in the executable and its libraries.
+fn find(name: &CStr) -> Result<*mut c_void, String> {
+    // SAFETY: RTLD_DEFAULT is a valid handle and the name is a C string.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    if address.is_null() {
+        return Err(format!(
+            "this QEMU has no symbol {}, which is needed: use qemu-system-x86_64 11.1 of Debian",
+            name.to_string_lossy()
+        ));
+    }
+    Ok(address)
+}
+
+/// Looks everything up; says what is missing.
+pub fn load() -> Result<(), String> {
+    find(CURRENT_CPU)?;
+    let restore = find(c"cpu_restore_state")?;
+    let exit = find(c"cpu_loop_exit_noexc")?;
+    let write = find(c"gdb_write_register")?;
+    let raise = find(c"raise_exception_err_ra")?;
+    // SAFETY: The symbols are these functions of QEMU 11, whose signatures the types repeat.
+    let symbols = unsafe {
+        Symbols {
+            cpu_restore_state: std::mem::transmute::<*mut c_void, RestoreState>(restore),
+            cpu_loop_exit_noexc: std::mem::transmute::<*mut c_void, LoopExitNoexc>(exit),
+            gdb_write_register: std::mem::transmute::<*mut c_void, GdbWriteRegister>(write),
+            raise_exception_err_ra: std::mem::transmute::<*mut c_void, RaiseException>(raise),
+        }
+    };
+    SYMBOLS.get_or_init(|| symbols);
+    Ok(())
+}
+
+/// The functions. [`load`] succeeded before any callback was registered.
+pub fn symbols() -> &'static Symbols {
+    SYMBOLS.get().expect("symbols are loaded at install")
+}
+
+/// Where this thread's `current_cpu` lies: the loader resolves a thread-local symbol for the
+/// calling thread.
+pub fn current_cpu_slot() -> *const *mut CpuState {
+    find(CURRENT_CPU).map_or(std::ptr::null(), |address| address.cast())
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The state of a vCPU.
+//!
+//! Each vCPU has a thread in QEMU. Its state is touched by callbacks in this thread only, and a
+//! callback never runs inside another one, so the state needs no lock. What others want to see of
+//! it at the end, the statistics, is [published](crate::stats) in atomics.
+
+use std::cell::Cell;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering;
+
+use pmu_model::amd::Amd;
+use pmu_model::amd::Version;
+use pmu_model::Access;
+use pmu_model::Class;
+use pmu_model::Owner;
+use pmu_model::Pmu;
+
+use crate::apic::LocalApic;
+use crate::board;
+use crate::board::Board;
+use crate::count::Folded;
+use crate::cpuid::Leaf;
+use crate::registers::Bus;
+use crate::rep::Rep;
+use crate::svm::Guest;
+use crate::symbols;
+use crate::symbols::CpuState;
+
+/// The most vCPUs there can be: physical APIC IDs that an interrupt message can name.
+pub const MAX_VCPUS: usize = 255;
+
+/// A vCPU.
+pub struct Vcpu {
+    /// QEMU's number for it.
+    pub index: u32,
+    /// Its PMU.
+    pub pmu: Pmu<Amd>,
+    /// Whether CPUID announces the PMU, and its registers exist; which one.
+    pub version: Option<Version>,
+    /// Registers and memory.
+    pub bus: Bus,
+    /// What was folded into the PMU so far.
+    pub folded: Folded,
+    /// The guest it runs, in guest mode.
+    pub guest: Option<Guest>,
+    /// The local APIC.
+    pub apic: LocalApic,
+    /// A CPUID whose result is to be changed.
+    pub cpuid: Option<Leaf>,
+    /// A string instruction that may go on.
+    pub rep: Option<Rep>,
+    /// An exception was raised and is not delivered yet.
+    pub exception: bool,
+    /// The address of the last page fault that was an instruction fetch.
+    pub fetch_fault: Option<u64>,
+    /// How many RESETs it has come through.
+    pub resets: u64,
+    /// The thread's `current_cpu`.
+    current_cpu: *const *mut CpuState,
+}
+
+impl Vcpu {
+    fn new(index: u32, version: Option<Version>) -> Vcpu {
+        Vcpu {
+            index,
+            pmu: Pmu::new(Amd::new(version.unwrap_or(Version::Core))),
+            version,
+            bus: Bus::new(),
+            folded: Folded::default(),
+            guest: None,
+            apic: LocalApic::default(),
+            cpuid: None,
+            rep: None,
+            exception: false,
+            fetch_fault: None,
+            resets: 0,
+            current_cpu: symbols::current_cpu_slot(),
+        }
+    }
+
+    /// The scoreboard entry. Translated code of this vCPU writes it, but not while a callback
+    /// runs.
+    pub fn board(&mut self) -> &mut Board {
+        // SAFETY: The entry exists since the vCPU started; this thread alone uses it.
+        unsafe { &mut *board::find(self.index) }
+    }
+
+    /// QEMU's own structure for it.
+    pub fn cpu_state(&self) -> *mut CpuState {
+        // SAFETY: The slot is this thread's, looked up when the vCPU started in it.
+        unsafe { *self.current_cpu }
+    }
+
+    /// The circumstances of an access by an instruction of `class`.
+    pub fn access(&self, class: Class) -> Access {
+        Access {
+            owner: self
+                .guest
+                .as_ref()
+                .map_or(Owner::Host, |g| Owner::Guest(g.vmcb)),
+            cpl: if class.is_user() { 3 } else { 0 },
+        }
+    }
+}
+
+/// The vCPUs that have started.
+static VCPUS: [AtomicPtr<Vcpu>; MAX_VCPUS] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_VCPUS];
+
+thread_local! {
+    /// The number of the vCPU whose thread this is.
+    static INDEX: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Starts a vCPU in its own thread; says why not.
+pub fn start(index: u32, version: Option<Version>) -> Result<(), String> {
+    let Some(slot) = VCPUS.get(index as usize) else {
+        return Err(format!("no more than {MAX_VCPUS} vCPUs"));
+    };
+    if INDEX.get().is_some() {
+        return Err("several vCPUs in one thread: use -accel tcg,thread=multi".into());
+    }
+    INDEX.set(Some(index));
+    let vcpu = Box::new(Vcpu::new(index, version));
+    slot.store(Box::into_raw(vcpu), Ordering::Release);
+    Ok(())
+}
+
+/// The numbers of the vCPUs that have started.
+pub fn all() -> impl Iterator<Item = u32> {
+    (0..)
+        .zip(&VCPUS)
+        .filter(|(_, slot)| !slot.load(Ordering::Acquire).is_null())
+        .map(|(index, _)| index)
+}
+
+/// The vCPU with this number.
+///
+/// # Safety
+///
+/// Only once in a callback, and in this vCPU's thread, and after [`start`].
+pub unsafe fn get<'a>(index: u32) -> &'a mut Vcpu {
+    // SAFETY: It was started and is never freed. The caller is the only one who has it.
+    unsafe { &mut *VCPUS[index as usize].load(Ordering::Relaxed) }
+}
+
+/// The number of the vCPU whose thread this is.
+pub fn current() -> Option<u32> {
+    INDEX.get()
+}
