@@ -82,6 +82,14 @@ impl ClassSet {
         self.0 >> class as u8 & 1 != 0
     }
 
+    /// Its classes, each as a set.
+    pub fn iter(self) -> impl Iterator<Item = ClassSet> {
+        Class::ALL
+            .into_iter()
+            .filter(move |class| self.contains(*class))
+            .map(|class| ClassSet(1 << class as u8))
+    }
+
     /// The number of classes in it.
     pub const fn len(self) -> u32 {
         self.0.count_ones()

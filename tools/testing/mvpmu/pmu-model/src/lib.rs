@@ -7,7 +7,8 @@
 //! * [`Pmu`] holds the counters of one logical CPU, counts, wraps, and tells when a performance
 //!   monitoring interrupt (PMI) is due.
 //! * [`RegisterMap`] is what a vendor adds: the MSRs, what their bits mean, which of them say that
-//!   a counter runs. [`amd`] is the PerfMonV2 map.
+//!   a counter runs. [`amd`] is the PerfMonV2 map,
+//!   [`intel`] that of architectural performance monitoring.
 //! * [`Stats`] counts the PMU register operations, split into host and guest mode.
 //!
 //! # How a machine uses it
@@ -44,7 +45,9 @@ mod access;
 pub mod amd;
 mod class;
 mod counter;
+mod cycle;
 mod event;
+pub mod intel;
 mod pmu;
 mod stats;
 
@@ -55,6 +58,7 @@ pub use class::Class;
 pub use class::ClassSet;
 pub use counter::Counters;
 pub use counter::MAX_COUNTERS;
+pub use cycle::CycleRule;
 pub use event::Budget;
 pub use event::Deltas;
 pub use event::Event;

@@ -5,10 +5,13 @@ use crate::Access;
 use crate::Budget;
 use crate::ClassSet;
 use crate::Counters;
+use crate::CycleRule;
 use crate::Deltas;
 use crate::Event;
 use crate::Fault;
+use crate::Source;
 use crate::Stats;
+use crate::MAX_COUNTERS;
 
 /// How the CPU came back to its initial state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +66,23 @@ pub trait RegisterMap {
     /// What counter `n` counts with the registers as they are; `None` when it stands still.
     fn counting(&self, n: usize) -> Option<Counting>;
 
+    /// The condition counter `n` puts on each cycle, if it has one.
+    fn cycle_rule(&self, _n: usize) -> Option<CycleRule> {
+        None
+    }
+
     /// Counter `n` wrapped: set its status bit, and whatever else the vendor does then.
     fn wrapped(&mut self, n: usize);
+
+    /// A PMI is due: what the vendor does besides asking for the interrupt.
+    fn pmi(&mut self) {}
 
     /// Back to the initial state.
     fn reset(&mut self, reset: Reset, counters: &mut Counters);
 }
+
+/// What counts cycles: one cycle is one instruction.
+const CYCLES: Event = Event::of(Source::Instructions);
 
 /// What a fold led to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +99,8 @@ pub struct Overflow {
 pub struct Pmu<M> {
     map: M,
     counters: Counters,
+    /// Whether the condition of each counter held in the last cycle.
+    asserted: [bool; MAX_COUNTERS],
     stats: Stats,
 }
 
@@ -96,6 +112,7 @@ impl<M: RegisterMap> Pmu<M> {
         Pmu {
             map,
             counters,
+            asserted: [false; MAX_COUNTERS],
             stats: Stats::default(),
         }
     }
@@ -161,25 +178,42 @@ impl<M: RegisterMap> Pmu<M> {
         let mut overflow = Overflow::default();
         for n in 0..self.counters.len() {
             let Some(counting) = self.map.counting(n) else {
+                self.asserted[n] = false;
                 continue;
             };
-            let events = events.total(counting.event, counting.classes);
-            if events > 0 && self.counters.advance(n, events) {
+            let mut happened = events.total(counting.event, counting.classes);
+            if let Some(rule) = self.map.cycle_rule(n) {
+                let cycles = events.total(CYCLES, counting.classes);
+                happened = rule.counts(cycles, happened, &mut self.asserted[n]);
+            }
+            if happened > 0 && self.counters.advance(n, happened) {
                 self.map.wrapped(n);
                 overflow.counters |= 1 << n;
                 overflow.pmi |= counting.pmi;
             }
+        }
+        if overflow.pmi {
+            self.map.pmi();
         }
         overflow
     }
 
     /// How much may happen before the next fold: until a counter that asks for a PMI may wrap.
     ///
-    /// A counter that asks for none needs no limit: whoever looks at it folds first.
+    /// A counter that asks for none needs no limit: whoever looks at it folds first. A counter
+    /// with a [`CycleRule`] needs a fold after each cycle.
     pub fn budget(&self) -> Budget {
         let mut budget = Budget::default();
         for n in 0..self.counters.len() {
-            if let Some(counting) = self.map.counting(n).filter(|c| c.pmi) {
+            let Some(counting) = self.map.counting(n) else {
+                continue;
+            };
+            if self.map.cycle_rule(n).is_some() {
+                // Only a fold of one cycle tells what happened in it.
+                for class in counting.classes.iter() {
+                    budget.limit(CYCLES, class, 1);
+                }
+            } else if counting.pmi {
                 let left = self.counters.until_wrap(n);
                 budget.limit(counting.event, counting.classes, left);
             }

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Intel architectural performance monitoring, versions 2 to 5.
+//!
+//! Where the rules come from (SDM: Intel 64 and IA-32 Architectures Software Developer's Manual;
+//! sections of volume 3 unless said otherwise, by their titles, since numbers move):
+//!
+//! | rule | source |
+//! |---|---|
+//! | version, numbers and widths of counters, which fixed ones exist | volume 2, CPUID leaf 0AH |
+//! | IA32_PERFEVTSELx: fields, AnyThread (bit 21) reserved when CPUID.0AH:EDX\[15\] is set or the version is below 3, bits above CMASK reserved | "Architectural Performance Monitoring Version 1", "Version 3", "AnyThread Deprecation" |
+//! | INV inverts the comparison with CMASK and does nothing while CMASK is 0; E counts deasserted-to-asserted transitions of the condition | "Architectural Performance Monitoring Version 1" |
+//! | WRMSR of IA32_PMCx takes 32 bits and extends their sign; IA32_A_PMCx takes the full width, #GP beyond it | "Full-Width Writes to Performance Counter Registers" |
+//! | IA32_FIXED_CTR_CTRL: EN (2 bits), AnyThread (reserved as above), PMI for each counter | "Architectural Performance Monitoring Version 2", "Version 3" |
+//! | a counter runs when its bit of IA32_PERF_GLOBAL_CTRL and its own enable are set | "Architectural Performance Monitoring Version 2" |
+//! | IA32_PERF_GLOBAL_STATUS is read-only; RESET (called OVF_CTRL below version 4) clears, SET sets what is written as 1; the two read as 0 | "Architectural Performance Monitoring Version 4" |
+//! | IA32_PERF_GLOBAL_INUSE | "IA32_PERF_GLOBAL_INUSE MSR" |
+//! | IA32_DEBUGCTL.FREEZE_PERFMON_ON_PMI: from version 4 on a PMI sets CTR_FRZ, which stops the counters until it is cleared; below, it clears IA32_PERF_GLOBAL_CTRL | "Streamlined" and "Legacy Freeze_Perfmon_On_PMI" |
+//! | RDPMC: bit 30 of ECX chooses the fixed counters; #GP for a counter that does not exist | volume 2, RDPMC |
+//! | RESET clears all but IA32_PERF_GLOBAL_CTRL, which enables the general purpose counters; INIT changes nothing | "Processor State After Reset", table "Power-up, Reset, INIT"; MSR tables of volume 4 |
+//!
+//! What is modelled rather than real is in [`events`]: one cycle is one instruction.
+
+mod config;
+mod debugctl;
+pub mod events;
+pub mod msr;
+mod registers;
+
+use crate::ClassSet;
+use crate::Counters;
+use crate::Counting;
+use crate::CycleRule;
+use crate::Fault;
+use crate::RegisterMap;
+use crate::Reset;
+
+pub use config::Config;
+pub use config::CpuidLeaf;
+pub use registers::Register;
+
+/// IA32_PERFEVTSELx: fields beside the event.
+mod evtsel {
+    pub const USR: u64 = 1 << 16;
+    pub const OS: u64 = 1 << 17;
+    pub const EDGE: u64 = 1 << 18;
+    pub const INT: u64 = 1 << 20;
+    pub const ANY_THREAD: u64 = 1 << 21;
+    pub const EN: u64 = 1 << 22;
+    pub const INV: u64 = 1 << 23;
+    pub const CMASK_SHIFT: u32 = 24;
+    pub const DEFINED: u64 = 0xffff_ffff;
+    pub const SELECT: u64 = 0xff;
+}
+
+/// IA32_FIXED_CTR_CTRL: the four bits of one counter.
+mod fixed {
+    pub const BITS: usize = 4;
+    pub const OS: u64 = 1 << 0;
+    pub const USR: u64 = 1 << 1;
+    pub const ANY_THREAD: u64 = 1 << 2;
+    pub const PMI: u64 = 1 << 3;
+}
+
+/// IA32_PERF_GLOBAL_STATUS: bits that are no counter's.
+mod status {
+    /// LBRs are frozen.
+    pub const LBR_FRZ: u64 = 1 << 58;
+    /// Counters are frozen.
+    pub const CTR_FRZ: u64 = 1 << 59;
+    /// An uncore counter overflowed.
+    pub const OVF_UNCORE: u64 = 1 << 61;
+    /// The debug store buffer overflowed.
+    pub const OVF_BUF: u64 = 1 << 62;
+    /// The state of the counters may have changed unseen.
+    pub const COND_CHGD: u64 = 1 << 63;
+}
+
+/// IA32_PERF_GLOBAL_INUSE: some counter asks for PMIs.
+const INUSE_PMI: u64 = 1 << 63;
+
+/// Bit of the first fixed counter in the global registers.
+pub const FIXED_SHIFT: usize = 32;
+
+/// General purpose counters that the register numbers leave room for.
+const MAX_GP: usize = 8;
+
+/// The registers of an Intel PMU but the counters. Counters 0 to `gp - 1` are the general purpose
+/// ones, the fixed ones follow.
+#[derive(Clone, Debug)]
+pub struct Intel {
+    config: Config,
+    evtsel: [u64; MAX_GP],
+    fixed_ctrl: u64,
+    global_ctrl: u64,
+    global_status: u64,
+    debugctl: u64,
+}
+
+impl Intel {
+    /// Registers as they are after RESET.
+    pub fn new(config: Config) -> Intel {
+        assert!(config.gp <= MAX_GP && config.gp + config.fixed <= crate::MAX_COUNTERS);
+        Intel {
+            config,
+            evtsel: [0; MAX_GP],
+            fixed_ctrl: 0,
+            global_ctrl: (1 << config.gp) - 1,
+            global_status: 0,
+            debugctl: 0,
+        }
+    }
+
+    /// What this PMU has.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The bit of counter `n` in the global registers.
+    fn global_bit(&self, n: usize) -> u64 {
+        match n.checked_sub(self.config.gp) {
+            None => 1 << n,
+            Some(fixed) => 1 << (FIXED_SHIFT + fixed),
+        }
+    }
+
+    /// The bits of all counters in the global registers.
+    pub fn counter_bits(&self) -> u64 {
+        ((1 << self.config.gp) - 1) | (((1 << self.config.fixed) - 1) << FIXED_SHIFT)
+    }
+
+    /// The four bits of fixed counter `n` in IA32_FIXED_CTR_CTRL.
+    fn fixed_bits(&self, n: usize) -> u64 {
+        self.fixed_ctrl >> (fixed::BITS * n)
+    }
+
+    /// AnyThread can be written.
+    fn has_any_thread(&self) -> bool {
+        self.config.version >= 3 && !self.config.any_thread_deprecated()
+    }
+
+    fn write_evtsel(&mut self, n: usize, value: u64) -> Result<(), Fault> {
+        let reserved = match self.has_any_thread() {
+            true => !evtsel::DEFINED,
+            false => !evtsel::DEFINED | evtsel::ANY_THREAD,
+        };
+        self.evtsel[n] = checked(value, reserved)?;
+        Ok(())
+    }
+
+    fn write_fixed_ctrl(&mut self, value: u64) -> Result<(), Fault> {
+        let one = match self.has_any_thread() {
+            true => fixed::OS | fixed::USR | fixed::ANY_THREAD | fixed::PMI,
+            false => fixed::OS | fixed::USR | fixed::PMI,
+        };
+        let defined = (0..self.config.fixed).fold(0, |all, n| all | one << (fixed::BITS * n));
+        self.fixed_ctrl = checked(value, !defined)?;
+        Ok(())
+    }
+
+    /// What IA32_PERF_GLOBAL_STATUS_RESET can clear.
+    fn status_clearable(&self) -> u64 {
+        let since_2 = self.counter_bits() | status::OVF_BUF | status::COND_CHGD;
+        let since_3 = status::OVF_UNCORE;
+        let since_4 = status::CTR_FRZ | status::LBR_FRZ;
+        match self.config.version {
+            0..=2 => since_2,
+            3 => since_2 | since_3,
+            _ => since_2 | since_3 | since_4,
+        }
+    }
+
+    /// What IA32_PERF_GLOBAL_STATUS_SET can set: not COND_CHGD.
+    fn status_settable(&self) -> u64 {
+        self.status_clearable() & !status::COND_CHGD
+    }
+
+    fn in_use(&self) -> u64 {
+        let mut bits = 0;
+        for n in 0..self.config.gp {
+            if self.evtsel[n] & evtsel::SELECT != 0 {
+                bits |= self.global_bit(n);
+            }
+            if self.evtsel[n] & evtsel::INT != 0 {
+                bits |= INUSE_PMI;
+            }
+        }
+        for n in 0..self.config.fixed {
+            if self.fixed_bits(n) & (fixed::OS | fixed::USR) != 0 {
+                bits |= self.global_bit(self.config.gp + n);
+            }
+            if self.fixed_bits(n) & fixed::PMI != 0 {
+                bits |= INUSE_PMI;
+            }
+        }
+        bits
+    }
+
+    /// IA32_PERF_GLOBAL_CTRL, as a VM exit saves it.
+    pub fn global_ctrl(&self) -> u64 {
+        self.global_ctrl
+    }
+
+    /// Loads IA32_PERF_GLOBAL_CTRL, as VM entry and exit do. Reserved bits are
+    /// [a fault](Fault), which for VM entry means a failed check.
+    pub fn set_global_ctrl(&mut self, value: u64) -> Result<(), Fault> {
+        self.global_ctrl = checked(value, !self.counter_bits())?;
+        Ok(())
+    }
+}
+
+fn checked(value: u64, reserved: u64) -> Result<u64, Fault> {
+    match value & reserved {
+        0 => Ok(value),
+        _ => Err(Fault::GeneralProtection),
+    }
+}
+
+/// The sign of the low 32 bits, extended; the counter drops what it has no bits for.
+fn sign_extended(value: u64) -> u64 {
+    i64::from(value as u32 as i32) as u64
+}
+
+fn rings(os: bool, usr: bool) -> ClassSet {
+    match (os, usr) {
+        (false, false) => ClassSet::NONE,
+        (true, false) => ClassSet::KERNEL,
+        (false, true) => ClassSet::USER,
+        (true, true) => ClassSet::ALL,
+    }
+}
+
+impl RegisterMap for Intel {
+    type Register = Register;
+
+    const COUNTER_WIDTH: u32 = 48;
+
+    fn counters(&self) -> usize {
+        self.config.gp + self.config.fixed
+    }
+
+    fn register(&self, msr: u32) -> Option<Register> {
+        Register::find(msr, &self.config)
+    }
+
+    fn read(&self, register: Register, counters: &Counters) -> Result<u64, Fault> {
+        Ok(match register {
+            Register::EvtSel(n) => self.evtsel[n],
+            Register::Pmc(n) | Register::FullWidthPmc(n) => counters.get(n),
+            Register::FixedCtr(n) => counters.get(self.config.gp + n),
+            Register::FixedCtrCtrl => self.fixed_ctrl,
+            Register::GlobalStatus => self.global_status,
+            Register::GlobalCtrl => self.global_ctrl,
+            Register::GlobalStatusReset | Register::GlobalStatusSet => 0,
+            Register::GlobalInUse => self.in_use(),
+            Register::Capabilities => self.config.capabilities(),
+        })
+    }
+
+    fn write(
+        &mut self,
+        register: Register,
+        value: u64,
+        counters: &mut Counters,
+    ) -> Result<(), Fault> {
+        match register {
+            Register::EvtSel(n) => self.write_evtsel(n, value)?,
+            Register::Pmc(n) => counters.set(n, sign_extended(value)),
+            Register::FullWidthPmc(n) => counters.set(n, checked(value, !counters.mask())?),
+            Register::FixedCtr(n) => {
+                counters.set(self.config.gp + n, checked(value, !counters.mask())?);
+            }
+            Register::FixedCtrCtrl => self.write_fixed_ctrl(value)?,
+            Register::GlobalCtrl => self.set_global_ctrl(value)?,
+            Register::GlobalStatusReset => {
+                self.global_status &= !checked(value, !self.status_clearable())?;
+            }
+            Register::GlobalStatusSet => {
+                self.global_status |= checked(value, !self.status_settable())?;
+            }
+            Register::GlobalStatus | Register::GlobalInUse | Register::Capabilities => {
+                return Err(Fault::GeneralProtection);
+            }
+        }
+        Ok(())
+    }
+
+    fn rdpmc(&self, index: u32, counters: &Counters) -> Result<u64, Fault> {
+        const FIXED: u32 = 1 << 30;
+        let fixed = (index & !FIXED) as usize;
+        match index as usize {
+            n if n < self.config.gp => Ok(counters.get(n)),
+            _ if index & FIXED != 0 && fixed < self.config.fixed => {
+                Ok(counters.get(self.config.gp + fixed))
+            }
+            _ => Err(Fault::GeneralProtection),
+        }
+    }
+
+    fn counting(&self, n: usize) -> Option<Counting> {
+        if self.global_ctrl & self.global_bit(n) == 0 || self.global_status & status::CTR_FRZ != 0 {
+            return None;
+        }
+        let (event, classes, pmi) = match n.checked_sub(self.config.gp) {
+            None => {
+                let value = self.evtsel[n];
+                if value & evtsel::EN == 0 {
+                    return None;
+                }
+                (
+                    events::selected(value as u16)?,
+                    rings(value & evtsel::OS != 0, value & evtsel::USR != 0),
+                    value & evtsel::INT != 0,
+                )
+            }
+            Some(fixed_counter) => {
+                let bits = self.fixed_bits(fixed_counter);
+                (
+                    events::fixed(fixed_counter)?,
+                    rings(bits & fixed::OS != 0, bits & fixed::USR != 0),
+                    bits & fixed::PMI != 0,
+                )
+            }
+        };
+        (!classes.is_empty()).then_some(Counting {
+            event,
+            classes,
+            pmi,
+        })
+    }
+
+    fn cycle_rule(&self, n: usize) -> Option<CycleRule> {
+        let value = *self.evtsel[..self.config.gp].get(n)?;
+        let rule = CycleRule {
+            at_least: value >> evtsel::CMASK_SHIFT & 0xff,
+            inverted: value & evtsel::INV != 0,
+            edge: value & evtsel::EDGE != 0,
+        };
+        (rule.at_least != 0 || rule.edge).then_some(rule)
+    }
+
+    fn wrapped(&mut self, n: usize) {
+        self.global_status |= self.global_bit(n);
+    }
+
+    fn pmi(&mut self) {
+        self.freeze();
+    }
+
+    fn reset(&mut self, reset: Reset, counters: &mut Counters) {
+        if reset == Reset::Reset {
+            *self = Intel::new(self.config);
+            counters.clear();
+        }
+    }
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Numbers of the registers (SDM volume 4, "IA-32 Architectural MSRs").
+
+/// IA32_PMC0; the others follow.
+pub const PMC0: u32 = 0xc1;
+/// IA32_PERFEVTSEL0; the others follow.
+pub const PERFEVTSEL0: u32 = 0x186;
+/// IA32_DEBUGCTL. Not a register of the PMU: see [`Intel::set_debugctl`](super::Intel::set_debugctl).
+pub const DEBUGCTL: u32 = 0x1d9;
+/// IA32_FIXED_CTR0; the others follow.
+pub const FIXED_CTR0: u32 = 0x309;
+/// IA32_PERF_CAPABILITIES.
+pub const PERF_CAPABILITIES: u32 = 0x345;
+/// IA32_FIXED_CTR_CTRL.
+pub const FIXED_CTR_CTRL: u32 = 0x38d;
+/// IA32_PERF_GLOBAL_STATUS.
+pub const GLOBAL_STATUS: u32 = 0x38e;
+/// IA32_PERF_GLOBAL_CTRL.
+pub const GLOBAL_CTRL: u32 = 0x38f;
+/// IA32_PERF_GLOBAL_STATUS_RESET, called IA32_PERF_GLOBAL_OVF_CTRL below version 4.
+pub const GLOBAL_STATUS_RESET: u32 = 0x390;
+/// IA32_PERF_GLOBAL_STATUS_SET.
+pub const GLOBAL_STATUS_SET: u32 = 0x391;
+/// IA32_PERF_GLOBAL_INUSE.
+pub const GLOBAL_INUSE: u32 = 0x392;
+/// IA32_A_PMC0: IA32_PMC0 in full width; the others follow.
+pub const A_PMC0: u32 = 0x4c1;
