@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What this program calls in the Bochs core, by symbol.
+//!
+//! The core is the extension module of a Python wheel, loaded with `dlopen`.
+//! Its C++ object code is position independent and was linked without
+//! `-Bsymbolic`: a function this program exports under the same name replaces
+//! the core's, and the replaced one is still found through the handle.
+//!
+//! `exception()` and `VMexit()` leave by longjmp to `cpu_loop()`. Whoever calls
+//! into the core, and whoever is called by it, keeps no value with a destructor
+//! in those frames.
+
+use std::ffi::c_char;
+use std::ffi::c_void;
+use std::ffi::CStr;
+use std::ffi::CString;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use sha2::Digest;
+use sha2::Sha256;
+
+/// A CPUID leaf as the core lays it out (`cpuid_function_t`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuidLeaf {
+    /// EAX.
+    pub eax: u32,
+    /// EBX.
+    pub ebx: u32,
+    /// ECX.
+    pub ecx: u32,
+    /// EDX.
+    pub edx: u32,
+}
+
+/// The file this program was written for: field offsets and the work-arounds
+/// are true of these bytes and of no others.
+const PINNED: &str = include_str!("../bochs.sha256");
+
+macro_rules! core_functions {
+    ($( $(#[$doc:meta])* $name:ident = $symbol:literal
+        ( $($arg:ident : $ty:ty),* ) $(-> $ret:ty)? ; )*) => {
+        /// The functions and objects found in the loaded core.
+        struct Symbols {
+            cpu: *mut u8,
+            pc_system: *mut u8,
+            handle: *mut c_void,
+            $( $name: unsafe extern "C-unwind" fn($($ty),*) $(-> $ret)?, )*
+        }
+
+        impl Symbols {
+            fn find(handle: *mut c_void) -> Result<Self, String> {
+                Ok(Self {
+                    cpu: symbol(handle, "bx_cpu")?.cast(),
+                    pc_system: symbol(handle, "bx_pc_system")?.cast(),
+                    handle,
+                    $( $name: {
+                        let address = symbol(handle, $symbol)?;
+                        // SAFETY: The hash of the file was checked: in this file
+                        // the symbol is a function of this type.
+                        unsafe { std::mem::transmute::<*mut c_void,
+                            unsafe extern "C-unwind" fn($($ty),*) $(-> $ret)?>(address) }
+                    }, )*
+                })
+            }
+        }
+
+        $(
+            $(#[$doc])*
+            #[inline]
+            pub fn $name($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: The type is right (see `Symbols::find`), and the one
+                // thread of this program is the only one in the core.
+                unsafe { (symbols().$name)($($arg),*) }
+            }
+        )*
+    };
+}
+
+core_functions! {
+    /// Makes the CPU and its local APIC.
+    cpu_new = "cpu_new"(id: u32);
+    /// Runs until the kill bit is set.
+    cpu_loop = "cpu_loop"(id: u32);
+    /// Asks `cpu_loop` to return after the instruction.
+    cpu_set_killbit = "cpu_set_killbit"(id: u32);
+    /// Takes the request back.
+    cpu_clear_killbit = "cpu_clear_killbit"(id: u32);
+    /// Whether `cpu_loop` was asked to return.
+    cpu_killbit = "cpu_killbit"(id: u32) -> u32;
+    /// Recomputes the CPU mode after control registers were set.
+    cpu_set_mode = "cpu_set_mode"(id: u32);
+    /// Sets RIP.
+    cpu_set_pc = "cpu_set_pc"(id: u32, rip: u64);
+    /// Sets RSP.
+    cpu_set_sp = "cpu_set_sp"(id: u32, rsp: u64);
+    /// RIP.
+    cpu_get_pc = "cpu_get_pc"(id: u32) -> u64;
+    /// Sets a general purpose register.
+    cpu_set_reg64 = "cpu_set_reg64"(id: u32, register: u32, value: u64);
+    /// Sets EFLAGS.
+    cpu_set_eflags = "cpu_set_eflags"(id: u32, value: u32);
+    /// EFLAGS.
+    cpu_get_eflags = "cpu_get_eflags"(id: u32) -> u32;
+    /// Sets CR0.
+    cpu_set_cr0 = "cpu_set_cr0"(id: u32, value: u32);
+    /// Sets CR3.
+    cpu_set_cr3 = "cpu_set_cr3"(id: u32, value: u64);
+    /// Sets CR4.
+    cpu_set_cr4 = "cpu_set_cr4"(id: u32, value: u32);
+    /// Sets IA32_EFER.
+    cpu_set_efer = "cpu_set_efer"(id: u32, value: u32);
+    /// Sets a segment register.
+    cpu_set_seg = "cpu_set_seg"(id: u32, segment: u32, present: u32, selector: u16, base: u64,
+        limit: u32, attributes: u16);
+    /// Sets GDTR.
+    cpu_set_gdtr = "cpu_set_gdtr"(id: u32, base: u64, limit: u16);
+
+    /// A boolean parameter object.
+    new_param_bool = "sim_new_param_bool"(name: *const c_char, value: u32) -> *mut c_void;
+    /// A number parameter object.
+    new_param_num = "sim_new_param_num"(name: *const c_char, min: u64, max: u64, value: u64)
+        -> *mut c_void;
+    /// A string parameter object.
+    new_param_string = "sim_new_param_string"(name: *const c_char, value: *const c_char, size: u32)
+        -> *mut c_void;
+    /// An enumeration parameter object.
+    new_param_enum = "sim_new_param_enum"(name: *const c_char, choices: *const *const c_char,
+        value: u32) -> *mut c_void;
+    /// The core's own boolean parameter, or null.
+    core_param_bool = "sim_get_param_bool"(name: *const c_char) -> *mut c_void;
+    /// The core's own number parameter, or null.
+    core_param_num = "sim_get_param_num"(name: *const c_char) -> *mut c_void;
+    /// The core's own string parameter, or null.
+    core_param_string = "sim_get_param_string"(name: *const c_char) -> *mut c_void;
+    /// The core's own enumeration parameter, or null.
+    core_param_enum = "sim_get_param_enum"(name: *const c_char) -> *mut c_void;
+
+    /// Puts an interrupt message on the APIC bus.
+    apic_bus_deliver = "_Z26apic_bus_deliver_interrupthjhbbb"(vector: u8, destination: u32,
+        mode: u8, logical: bool, level: bool, trigger: bool) -> bool;
+    /// Reads a register of a local APIC by its xAPIC address.
+    lapic_read = "_ZN15bx_local_apic_c12read_alignedEm"(lapic: *mut c_void, address: u64) -> u32;
+    /// Writes a local vector table entry.
+    lapic_set_lvt = "_ZN15bx_local_apic_c13set_lvt_entryEjj"(lapic: *mut c_void, register: u32,
+        value: u32);
+    /// Accepts an interrupt message at a local APIC.
+    lapic_deliver = "_ZN15bx_local_apic_c7deliverEhhh"(lapic: *mut c_void, vector: u8, mode: u8,
+        trigger: u8) -> bool;
+
+    /// Raises an exception: does not return.
+    exception = "_ZN8BX_CPU_C9exceptionEjt"(vector: u32, error: u16);
+    /// Leaves VMX guest mode: does not return.
+    vm_exit = "_ZN8BX_CPU_C6VMexitEjm"(reason: u32, qualification: u64);
+    /// Reads a 32-bit field of the current VMCS.
+    vmread32 = "_ZN8BX_CPU_C8VMread32Ej"(field: u32) -> u32;
+    /// Reads a 64-bit field of the current VMCS.
+    vmread64 = "_ZN8BX_CPU_C8VMread64Ej"(field: u32) -> u64;
+    /// Writes a 64-bit field of the current VMCS.
+    vmwrite64 = "_ZN8BX_CPU_C9VMwrite64Ejm"(field: u32, value: u64);
+    /// Recomputes which events are masked.
+    handle_interrupt_mask_change = "_ZN8BX_CPU_C25handleInterruptMaskChangeEv"();
+
+    /// The replaced change of the activity state.
+    core_enter_sleep_state = "_ZN8BX_CPU_C17enter_sleep_stateEj"(state: u32);
+    /// The replaced CPUID of the CPU model.
+    core_cpuid_leaf = "_ZNK17sapphire_rapids_t14get_cpuid_leafEjjP16cpuid_function_t"(
+        model: *const c_void, leaf: u32, subleaf: u32, out: *mut CpuidLeaf);
+    /// The replaced RDMSR.
+    core_rdmsr = "_ZN8BX_CPU_C5rdmsrEjPm"(index: u32, value: *mut u64) -> bool;
+    /// The replaced WRMSR.
+    core_wrmsr = "_ZN8BX_CPU_C5wrmsrEjm"(index: u32, value: u64) -> bool;
+    /// The replaced loading of host state checks at VM entry.
+    core_vmenter_check_host = "_ZN8BX_CPU_C25VMenterLoadCheckHostStateEv"() -> u32;
+    /// The replaced loading of guest state at VM entry.
+    core_vmenter_load_guest = "_ZN8BX_CPU_C26VMenterLoadCheckGuestStateEPm"(
+        qualification: *mut u64) -> u32;
+    /// The replaced injection of events at VM entry.
+    core_vmenter_inject = "_ZN8BX_CPU_C19VMenterInjectEventsEv"();
+    /// The replaced saving of guest state at VM exit.
+    core_vmexit_save_guest = "_ZN8BX_CPU_C20VMexitSaveGuestStateEjj"(a: u32, b: u32);
+    /// The replaced loading of host state at VM exit.
+    core_vmexit_load_host = "_ZN8BX_CPU_C19VMexitLoadHostStateEv"();
+    /// The replaced delivery of an external interrupt.
+    core_handle_ext_interrupt = "_ZN8BX_CPU_C18HandleExtInterruptEv"();
+}
+
+// SAFETY: Plain addresses of code and of objects that live as long as the
+// program; who uses the objects is said where they are used.
+unsafe impl Send for Symbols {}
+// SAFETY: As above.
+unsafe impl Sync for Symbols {}
+
+static SYMBOLS: OnceLock<Symbols> = OnceLock::new();
+
+#[inline]
+fn symbols() -> &'static Symbols {
+    match SYMBOLS.get() {
+        Some(symbols) => symbols,
+        None => unloaded(),
+    }
+}
+
+#[cold]
+fn unloaded() -> ! {
+    eprintln!("bochs-vmm: internal error: the core was used before it was loaded");
+    std::process::abort()
+}
+
+/// The CPU object.
+#[inline]
+pub fn cpu() -> *mut u8 {
+    symbols().cpu
+}
+
+/// The object that holds the time.
+#[inline]
+pub fn pc_system() -> *mut u8 {
+    symbols().pc_system
+}
+
+/// The address of a function of the core, for the work-arounds.
+pub fn address_of(name: &str) -> Result<*mut u8, String> {
+    symbol(symbols().handle, name).map(|address| address.cast())
+}
+
+/// Loads the core from `path` after checking that it is the pinned file.
+pub fn load(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|e| format!("cannot read the core {shown}: {e}"))?;
+    check_hash(&bytes, PINNED).map_err(|e| format!("{shown}: {e}"))?;
+    drop(bytes);
+    let name = CString::new(path.as_os_str().as_encoded_bytes())
+        .map_err(|_| format!("{shown}: not a file name"))?;
+    // SAFETY: The hash of the file was checked: its constructors set up tables
+    // of its own and call no Python.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_GLOBAL) };
+    if handle.is_null() {
+        return Err(format!("cannot load the core {shown}: {}", dl_error()));
+    }
+    let found = Symbols::find(handle)?;
+    if SYMBOLS.set(found).is_err() {
+        return Err("the core is loaded already".into());
+    }
+    Ok(())
+}
+
+fn check_hash(bytes: &[u8], pinned: &str) -> Result<(), String> {
+    let expected = pinned.split_whitespace().next().unwrap_or_default();
+    let found: String = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!(
+            "not the Bochs core this machine was written for: sha256 is {found}, expected {expected}"
+        ))
+    }
+}
+
+fn symbol(handle: *mut c_void, name: &str) -> Result<*mut c_void, String> {
+    let c_name = CString::new(name).map_err(|e| e.to_string())?;
+    // SAFETY: A handle of dlopen and a C string.
+    let address = unsafe { libc::dlsym(handle, c_name.as_ptr()) };
+    if address.is_null() {
+        Err(format!("the core has no symbol {name}"))
+    } else {
+        Ok(address)
+    }
+}
+
+fn dl_error() -> String {
+    // SAFETY: No argument; the text stays valid until the next dl* call.
+    let text = unsafe { libc::dlerror() };
+    if text.is_null() {
+        return "unknown error".into();
+    }
+    // SAFETY: Not null, hence a C string.
+    unsafe { CStr::from_ptr(text) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_the_pinned_one_is_refused() {
+        let error = check_hash(b"another file", PINNED).unwrap_err();
+        assert!(error.contains("not the Bochs core this machine was written for"));
+        assert!(error.contains("3d6ffafb"));
+    }
+
+    #[test]
+    fn the_pinned_file_is_accepted() {
+        let pinned = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  abc\n";
+        assert_eq!(check_hash(b"abc", pinned), Ok(()));
+    }
+}

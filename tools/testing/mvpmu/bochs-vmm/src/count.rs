@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counting, instruction by instruction: the core's instrumentation entry
+//! points before and after each one, and what it does in between.
+//!
+//! This is the hot path: when nothing counts it costs one test per instruction.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+
+use pmu_model::intel::Intel;
+use pmu_model::Class;
+use pmu_model::Deltas;
+use pmu_model::Pmu;
+use pmu_model::RegisterMap;
+use pmu_model::Source;
+
+use crate::layout;
+use crate::pmu;
+use crate::single::SingleCell;
+
+/// Modelled: one branch in so many is mispredicted.
+const BRANCHES_PER_MISS: u32 = 16;
+
+/// A number for each source in each class.
+struct Table([[Cell<u64>; Class::COUNT]; Source::COUNT]);
+
+// SAFETY: As for `SingleThread`: one thread.
+unsafe impl Sync for Table {}
+
+impl Table {
+    const fn new() -> Self {
+        Table([const { [const { Cell::new(0) }; Class::COUNT] }; Source::COUNT])
+    }
+
+    fn at(&self, source: Source, class: Class) -> &Cell<u64> {
+        &self.0[source as usize][class as usize]
+    }
+}
+
+/// What gathered since the last fold.
+static GATHERED: Table = Table::new();
+/// How much may gather.
+static BUDGET: Table = Table::new();
+/// Some counter runs.
+static RUNNING: SingleCell<bool> = SingleCell::new(false);
+
+/// The instruction that executes.
+struct Current {
+    /// It is to be counted.
+    armed: SingleCell<bool>,
+    class: SingleCell<Class>,
+    rip: SingleCell<u64>,
+    branched: SingleCell<bool>,
+    loaded: SingleCell<bool>,
+    stored: SingleCell<bool>,
+    flushed: SingleCell<bool>,
+}
+
+static CURRENT: Current = Current {
+    armed: SingleCell::new(false),
+    class: SingleCell::new(Class::HostKernel),
+    rip: SingleCell::new(0),
+    branched: SingleCell::new(false),
+    loaded: SingleCell::new(false),
+    stored: SingleCell::new(false),
+    flushed: SingleCell::new(false),
+};
+
+static BRANCHES: SingleCell<u32> = SingleCell::new(0);
+
+/// Adopts what `pmu` counts, and how long it can do without a fold.
+pub fn follow(pmu: Option<&Pmu<Intel>>) {
+    let running =
+        pmu.is_some_and(|pmu| (0..pmu.counters().len()).any(|n| pmu.map().counting(n).is_some()));
+    RUNNING.set(running);
+    if let Some(pmu) = pmu.filter(|_| running) {
+        let budget = pmu.budget();
+        for source in Source::ALL {
+            for class in Class::ALL {
+                BUDGET.at(source, class).set(budget.get(source, class));
+            }
+        }
+    }
+}
+
+/// Takes what gathered.
+pub fn take() -> Deltas {
+    let mut deltas = Deltas::default();
+    for source in Source::ALL {
+        for class in Class::ALL {
+            deltas.add(source, class, GATHERED.at(source, class).take());
+        }
+    }
+    deltas
+}
+
+/// One event of the current instruction; true when a fold is due.
+#[inline(always)]
+fn add(source: Source) -> bool {
+    let class = CURRENT.class.get();
+    let gathered = GATHERED.at(source, class);
+    gathered.set(gathered.get() + 1);
+    gathered.get() >= BUDGET.at(source, class).get()
+}
+
+/// Counts the current instruction, which retires; true when a fold is due.
+fn gather() -> bool {
+    CURRENT.armed.set(false);
+    let mut due = add(Source::Instructions);
+    if CURRENT.branched.get() {
+        due |= add(Source::Branches);
+        let branches = BRANCHES.get().wrapping_add(1);
+        BRANCHES.set(branches);
+        if branches.is_multiple_of(BRANCHES_PER_MISS) {
+            due |= add(Source::BranchMisses);
+        }
+    }
+    match (CURRENT.loaded.get(), CURRENT.stored.get()) {
+        (false, false) => {}
+        (true, false) => due |= add(Source::Loads),
+        (false, true) => due |= add(Source::Stores),
+        (true, true) => due |= add(Source::LoadStores),
+    }
+    if CURRENT.flushed.get() {
+        due |= add(Source::Flushes);
+    }
+    due
+}
+
+/// The current instruction retires: it has done its work. A REP instruction that
+/// was interrupted has not: it begins again where it stands.
+pub fn retire() {
+    if !CURRENT.armed.get() {
+        return;
+    }
+    if layout::RIP.get::<u64>() == CURRENT.rip.get() && !CURRENT.branched.get() {
+        CURRENT.armed.set(false);
+        return;
+    }
+    if gather() {
+        pmu::fold();
+    }
+}
+
+/// The current instruction will retire; counts it now, before it changes what is
+/// counted. The caller folds.
+pub fn retire_early() {
+    if CURRENT.armed.get() {
+        gather();
+    }
+}
+
+#[no_mangle]
+extern "C-unwind" fn bx_instr_before_execution(_cpu: u32, _instruction: *const c_void) {
+    let running = RUNNING.get();
+    CURRENT.armed.set(running);
+    if running {
+        let guest = layout::IN_VMX_GUEST.get::<u8>() != 0;
+        let user = layout::CPL.get::<u8>() != 0;
+        CURRENT.class.set(Class::new(guest, user));
+        CURRENT.rip.set(layout::PREV_RIP.get());
+        CURRENT.branched.set(false);
+        CURRENT.loaded.set(false);
+        CURRENT.stored.set(false);
+        CURRENT.flushed.set(false);
+    }
+}
+
+#[no_mangle]
+extern "C-unwind" fn bx_instr_after_execution(_cpu: u32, _instruction: *const c_void) {
+    retire();
+}
+
+#[no_mangle]
+extern "C-unwind" fn bx_instr_cnear_branch_taken(_cpu: u32, _from: u64, _to: u64) {
+    CURRENT.branched.set(true);
+}
+
+#[no_mangle]
+extern "C-unwind" fn bx_instr_cnear_branch_not_taken(_cpu: u32, _from: u64) {
+    CURRENT.branched.set(true);
+}
+
+#[no_mangle]
+extern "C-unwind" fn bx_instr_ucnear_branch(_cpu: u32, _what: u32, _from: u64, _to: u64) {
+    CURRENT.branched.set(true);
+}
+
+#[no_mangle]
+extern "C-unwind" fn bx_instr_far_branch(
+    _cpu: u32,
+    _what: u32,
+    _from_cs: u16,
+    _from: u64,
+    _to_cs: u16,
+    _to: u64,
+) {
+    CURRENT.branched.set(true);
+}
+
+#[no_mangle]
+extern "C-unwind" fn bx_instr_clflush(_cpu: u32, _linear: u64, _physical: u64) {
+    CURRENT.flushed.set(true);
+}
+
+#[no_mangle]
+extern "C-unwind" fn bx_instr_lin_access(
+    _cpu: u32,
+    _linear: u64,
+    _physical: u64,
+    _len: u32,
+    _memory_type: u32,
+    kind: u32,
+) {
+    const READ: u32 = 0;
+    const WRITE: u32 = 1;
+    const READ_MODIFY_WRITE: u32 = 3;
+    if kind == READ || kind == READ_MODIFY_WRITE {
+        CURRENT.loaded.set(true);
+    }
+    if kind == WRITE || kind == READ_MODIFY_WRITE {
+        CURRENT.stored.set(true);
+    }
+}

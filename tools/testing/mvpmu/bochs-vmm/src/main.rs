@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The VMX test machine: a small VMM around the compiled Bochs CPU core.
+//!
+//! | file | job |
+//! |---|---|
+//! | `args` | the command line |
+//! | `core` | loading the core, its functions; `layout`: its fields; `python`, `params`, `log`: what it needs |
+//! | `quirks` | what it does wrong |
+//! | `boot`, `memory` | Linux in memory, and the CPU's way to it |
+//! | `ports`, `console`, `terminal`, `ioapic`, `mptable`, `timers` | the platform |
+//! | `cpuid`, `msr`, `vmx` | what the CPU says and does otherwise than the core |
+//! | `pmu`, `count` | the PMU |
+//! | `hooks`, `stop`, `stats` | the core's other callbacks, and the end |
+
+mod args;
+mod boot;
+mod console;
+mod core;
+mod count;
+mod cpuid;
+mod hooks;
+mod ioapic;
+mod layout;
+mod log;
+mod memory;
+mod mptable;
+mod msr;
+mod params;
+mod pmu;
+mod ports;
+mod python;
+mod quirks;
+mod single;
+mod stats;
+mod stop;
+mod terminal;
+mod timers;
+mod vmx;
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::args::Args;
+use crate::args::Command;
+use crate::single::SingleCell;
+use crate::stats::Report;
+
+/// Exit status when the machine cannot start.
+const CANNOT_START: u8 = 2;
+/// Ticks between two looks at the instruction limit.
+const LIMIT_PERIOD: u64 = 1_000_000;
+
+static MAX_INSTRUCTIONS: SingleCell<u64> = SingleCell::new(u64::MAX);
+
+fn main() -> ExitCode {
+    let done = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Run(args)) => run(&args),
+        Ok(Command::Help) => {
+            print!("{}", args::USAGE);
+            Ok(0)
+        }
+        Ok(Command::ListQuirks) => {
+            for quirk in quirks::Quirk::ALL {
+                println!("{}", quirk.name());
+            }
+            Ok(0)
+        }
+        Err(error) => Err(error),
+    };
+    terminal::restore();
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("bochs-vmm: {error}");
+            ExitCode::from(CANNOT_START)
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<u8, String> {
+    log::set_level(args.level);
+    let memory = memory::create(args.mem)?;
+    let entry = boot::load(&args.boot, memory)?;
+    if let Some(path) = &args.stream {
+        ports::set_stream(create(path)?);
+    }
+    let stats = args.stats.as_deref().map(create).transpose()?;
+
+    core::load(&args.bochs)?;
+    quirks::apply(&args.without)?;
+    msr::set_controls(args.controls);
+    pmu::create(args.pmu);
+    timers::begin();
+    core::cpu_new(0);
+    layout::verify()?;
+    console::create(args.interactive || terminal::is_terminal());
+    if let Some(limit) = args.max_instructions {
+        MAX_INSTRUCTIONS.set(limit);
+        timers::every(LIMIT_PERIOD, check_limit);
+    }
+    boot::enter(entry);
+
+    core::cpu_clear_killbit(0);
+    while core::cpu_killbit(0) == 0 {
+        core::cpu_loop(0);
+    }
+    let end = stop::reason().ok_or("the core ended the run without a reason")?;
+    finish(end, stats)
+}
+
+fn finish(end: stop::Reason, stats: Option<File>) -> Result<u8, String> {
+    let _ = std::io::stdout().flush();
+    ports::finish()?;
+    pmu::fold();
+    let report = Report::collect(end);
+    if let Some(mut file) = stats {
+        writeln!(file, "{report}").map_err(|e| format!("cannot write the statistics: {e}"))?;
+    }
+    if !matches!(end, stop::Reason::ExitPort(_)) {
+        let rip: u64 = layout::PREV_RIP.get();
+        let instructions = report.instructions();
+        eprintln!(
+            "bochs-vmm: {} at {rip:#x} after {instructions} instructions\r",
+            end.name()
+        );
+    }
+    Ok(end.exit_status() as u8)
+}
+
+fn create(path: &Path) -> Result<File, String> {
+    File::create(path).map_err(|e| format!("cannot create {}: {e}", path.display()))
+}
+
+unsafe extern "C-unwind" fn check_limit(_argument: *mut c_void) {
+    if layout::ICOUNT.get::<u64>() >= MAX_INSTRUCTIONS.get() {
+        stop::now(stop::Reason::InstructionLimit);
+    }
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! RDMSR and WRMSR: the PMU's registers, IA32_DEBUGCTL, what the VMX capability
+//! registers say, and the few that Linux wants and the core lacks.
+
+use pmu_model::intel::msr;
+use pmu_model::intel::Intel;
+use pmu_model::Fault;
+
+use crate::args::VmxControls;
+use crate::core;
+use crate::cpuid;
+use crate::log;
+use crate::pmu;
+use crate::single::SingleCell;
+use crate::vmx;
+
+/// IA32_PLATFORM_ID.
+const PLATFORM_ID: u32 = 0x17;
+/// MSR_TEST_CTRL.
+const TEST_CTRL: u32 = 0x33;
+/// MSR_SMI_COUNT.
+const SMI_COUNT: u32 = 0x34;
+/// IA32_BIOS_UPDT_TRIG.
+const BIOS_UPDATE_TRIGGER: u32 = 0x79;
+/// IA32_BIOS_SIGN_ID: the microcode revision is in the high half.
+const BIOS_SIGN_ID: u32 = 0x8b;
+const MICROCODE_REVISION: u64 = 0x2b00_0fff;
+/// MSR_PLATFORM_INFO: the ratio to 100 MHz is in bits 15:8.
+const PLATFORM_INFO: u32 = 0xce;
+/// MISC_FEATURES_ENABLES.
+const MISC_FEATURES_ENABLES: u32 = 0x140;
+/// IA32_MISC_ENABLE.
+const MISC_ENABLE: u32 = 0x1a0;
+
+mod misc_enable {
+    pub const FAST_STRING: u64 = 1 << 0;
+    pub const PERFMON_AVAILABLE: u64 = 1 << 7;
+    pub const BTS_UNAVAILABLE: u64 = 1 << 11;
+    pub const PEBS_UNAVAILABLE: u64 = 1 << 12;
+}
+
+/// IA32_DEBUGCTL: LBR and BTF, kept but without effect: KVM and Linux write
+/// back what they read.
+const DEBUGCTL_KEPT: u64 = 0b11;
+
+static CONTROLS: SingleCell<VmxControls> = SingleCell::new(VmxControls {
+    load: true,
+    save: true,
+});
+static DEBUGCTL: SingleCell<u64> = SingleCell::new(0);
+
+/// Sets which controls the capability registers report.
+pub fn set_controls(controls: VmxControls) {
+    CONTROLS.set(controls);
+}
+
+/// IA32_DEBUGCTL.
+pub fn debugctl() -> u64 {
+    DEBUGCTL.get()
+}
+
+/// Whether IA32_DEBUGCTL can have this value.
+pub fn is_valid_debugctl(value: u64) -> bool {
+    let frozen = match pmu::config() {
+        Some(_) => Intel::DEBUGCTL_DEFINED,
+        None => 0,
+    };
+    value & !(DEBUGCTL_KEPT | frozen) == 0
+}
+
+/// Writes IA32_DEBUGCTL.
+pub fn set_debugctl(value: u64) -> Result<(), Fault> {
+    if !is_valid_debugctl(value) {
+        return Err(Fault::GeneralProtection);
+    }
+    DEBUGCTL.set(value);
+    pmu::set_debugctl(value);
+    Ok(())
+}
+
+/// Replaces `BX_CPU_C::rdmsr(index, value)`; false is #GP.
+#[export_name = "_ZN8BX_CPU_C5rdmsrEjPm"]
+unsafe extern "C-unwind" fn rdmsr(index: u32, value: *mut u64) -> bool {
+    let ours = match index {
+        msr::DEBUGCTL => Some(Ok(debugctl())),
+        _ => pmu::rdmsr(index),
+    };
+    let result = match ours {
+        Some(result) => result.ok(),
+        None => {
+            let mut found = 0;
+            core::core_rdmsr(index, &mut found)
+                .then(|| vmx::capability(index, found, CONTROLS.get()))
+        }
+    };
+    match result {
+        Some(found) => {
+            // SAFETY: The core passes its own variable.
+            unsafe { value.write(found) };
+            true
+        }
+        None => false,
+    }
+}
+
+/// Replaces `BX_CPU_C::wrmsr(index, value)`; false is #GP.
+#[export_name = "_ZN8BX_CPU_C5wrmsrEjm"]
+extern "C-unwind" fn wrmsr(index: u32, value: u64) -> bool {
+    let ours = match index {
+        msr::DEBUGCTL => Some(set_debugctl(value)),
+        _ => pmu::wrmsr(index, value),
+    };
+    match ours {
+        Some(result) => result.is_ok(),
+        None => core::core_wrmsr(index, value),
+    }
+}
+
+/// Replaces `BX_CPU_C::handle_unknown_rdmsr(index, value)`.
+#[export_name = "_ZN8BX_CPU_C20handle_unknown_rdmsrEjPm"]
+unsafe extern "C-unwind" fn unknown_rdmsr(index: u32, value: *mut u64) -> bool {
+    let found = match index {
+        PLATFORM_ID | TEST_CTRL | SMI_COUNT | MISC_FEATURES_ENABLES => 0,
+        BIOS_SIGN_ID => MICROCODE_REVISION << 32,
+        PLATFORM_INFO => u64::from(cpuid::TSC_HZ / 100_000_000) << 8 | 1 << 31,
+        MISC_ENABLE => {
+            let unavailable = misc_enable::BTS_UNAVAILABLE | misc_enable::PEBS_UNAVAILABLE;
+            let perfmon = match pmu::config() {
+                Some(_) => misc_enable::PERFMON_AVAILABLE,
+                None => 0,
+            };
+            misc_enable::FAST_STRING | unavailable | perfmon
+        }
+        _ => {
+            log::say(log::Level::Info, format_args!("rdmsr of {index:#x}: #GP"));
+            return false;
+        }
+    };
+    // SAFETY: The core passes its own variable.
+    unsafe { value.write(found) };
+    true
+}
+
+/// Replaces `BX_CPU_C::handle_unknown_wrmsr(index, value)`.
+#[export_name = "_ZN8BX_CPU_C20handle_unknown_wrmsrEjm"]
+extern "C-unwind" fn unknown_wrmsr(index: u32, value: u64) -> bool {
+    match index {
+        TEST_CTRL | BIOS_UPDATE_TRIGGER | BIOS_SIGN_ID | MISC_FEATURES_ENABLES | MISC_ENABLE => {
+            true
+        }
+        _ => {
+            log::say(
+                log::Level::Info,
+                format_args!("wrmsr of {value:#x} to {index:#x}: #GP"),
+            );
+            false
+        }
+    }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the core does wrong, and how this machine works round it.
+//!
+//! Each has a name; `--without-quirk NAME` leaves the work-around out, and a
+//! test in tests/quirks.rs runs that way: it fails when the bug is gone.
+
+use std::ffi::CStr;
+
+use crate::core;
+use crate::layout;
+use crate::single::SingleThread;
+
+/// A bug of the core that is worked round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quirk {
+    /// VM entry wants the posted-interrupt descriptor aligned to 4096 bytes; the
+    /// SDM ("Checks on VMX Controls") asks for 64. KVM's is aligned to 64.
+    ///
+    /// Work-around: the mask in the code of the check is changed.
+    PidAlignment,
+    /// CPUID reports LA57, but paging with five levels does not work: Linux,
+    /// which uses them when it can, dies early.
+    ///
+    /// Work-around: the feature is excluded.
+    La57,
+    /// VM entry computes which events are masked before it says "in guest
+    /// mode", so that it applies the rules of host mode: with RFLAGS.IF clear in
+    /// the guest, an external interrupt that should cause a VM exit waits.
+    ///
+    /// Work-around: compute it again before events are injected.
+    EventMaskAtEntry,
+    /// An external interrupt is taken for a virtual one when a virtual interrupt
+    /// is pending, even a masked one.
+    ///
+    /// Work-around: a masked virtual interrupt is no longer pending then.
+    VirtualBeforeExternal,
+}
+
+impl Quirk {
+    /// All of them.
+    pub const ALL: [Quirk; 4] = [
+        Quirk::PidAlignment,
+        Quirk::La57,
+        Quirk::EventMaskAtEntry,
+        Quirk::VirtualBeforeExternal,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quirk::PidAlignment => "pid-alignment",
+            Quirk::La57 => "la57",
+            Quirk::EventMaskAtEntry => "event-mask-at-entry",
+            Quirk::VirtualBeforeExternal => "virtual-before-external",
+        }
+    }
+
+    /// The one with this name.
+    pub fn named(name: &str) -> Result<Quirk, String> {
+        Quirk::ALL
+            .into_iter()
+            .find(|quirk| quirk.name() == name)
+            .ok_or_else(|| format!("--without-quirk {name}: there is no such work-around"))
+    }
+}
+
+/// The work-arounds that were left out.
+static WITHOUT: SingleThread<Vec<Quirk>> = SingleThread::new(Vec::new());
+
+fn active(quirk: Quirk) -> bool {
+    WITHOUT.with(|without| !without.contains(&quirk))
+}
+
+/// A change of the core's code.
+struct Patch {
+    function: &'static str,
+    offset: usize,
+    expected: [u8; 8],
+    replacement: [u8; 8],
+}
+
+/// The mask of the alignment check, an immediate operand.
+const PID_ALIGNMENT: Patch = Patch {
+    function: "_ZN8BX_CPU_C26VMenterLoadCheckVmControlsEv",
+    offset: 0x81c,
+    expected: [0xff, 0x0f, 0, 0, 0, 0xff, 0xff, 0xff],
+    replacement: [0x3f, 0, 0, 0, 0, 0xff, 0xff, 0xff],
+};
+
+/// Applies what has to be done before the CPU is made.
+pub fn apply(without: &[Quirk]) -> Result<(), String> {
+    WITHOUT.with(|list| list.extend_from_slice(without));
+    if active(Quirk::PidAlignment) {
+        patch(&PID_ALIGNMENT)?;
+    }
+    Ok(())
+}
+
+fn patch(patch: &Patch) -> Result<(), String> {
+    let function = core::address_of(patch.function)?;
+    // SAFETY: The function of the pinned file is longer than the offset.
+    let target = unsafe { function.add(patch.offset) }.cast::<[u8; 8]>();
+    // SAFETY: Code of the core, readable; a byte array has no alignment.
+    let found = unsafe { target.read() };
+    if found != patch.expected {
+        return Err(format!(
+            "the core's code differs: {}+{:#x} is {found:02x?}, expected {:02x?}",
+            patch.function, patch.offset, patch.expected
+        ));
+    }
+    const PAGE: usize = 4096;
+    let start = target as usize & !(PAGE - 1);
+    let len = target as usize + patch.expected.len() - start;
+    let protect = |protection| {
+        // SAFETY: Whole pages of the core's code, which stay readable and executable; nothing runs
+        // in them meanwhile, as there is one thread.
+        match unsafe { libc::mprotect(start as *mut _, len, libc::PROT_READ | protection) } {
+            0 => Ok(()),
+            _ => Err(format!(
+                "cannot change the core's code: {}",
+                std::io::Error::last_os_error()
+            )),
+        }
+    };
+    protect(libc::PROT_WRITE | libc::PROT_EXEC)?;
+    // SAFETY: Writable now.
+    unsafe { target.write(patch.replacement) };
+    protect(libc::PROT_EXEC)
+}
+
+/// CPU features that are excluded, as the core wants the list.
+pub fn excluded_features() -> &'static CStr {
+    match active(Quirk::La57) {
+        true => c"la57",
+        false => c"",
+    }
+}
+
+/// Called before VM entry injects events.
+pub fn before_inject_events() {
+    if active(Quirk::EventMaskAtEntry) {
+        core::handle_interrupt_mask_change();
+    }
+}
+
+/// Called before an external interrupt is delivered.
+pub fn before_external_interrupt() {
+    /// A virtual interrupt, in the core's sets of events.
+    const VIRTUAL_INTERRUPT: u32 = 1 << 9;
+    if layout::IN_VMX_GUEST.get::<u8>() == 0 || !active(Quirk::VirtualBeforeExternal) {
+        return;
+    }
+    let pending: u32 = layout::PENDING_EVENTS.get();
+    let masked: u32 = layout::MASKED_EVENTS.get();
+    if pending & masked & VIRTUAL_INTERRUPT != 0 {
+        layout::PENDING_EVENTS.set(pending & !VIRTUAL_INTERRUPT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_found_by_its_name() {
+        for quirk in Quirk::ALL {
+            assert_eq!(Quirk::named(quirk.name()), Ok(quirk));
+        }
+    }
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! VM entry and VM exit: IA32_PERF_GLOBAL_CTRL and IA32_DEBUGCTL.
+//!
+//! The core has the VMCS fields and the control bits for them, but moves
+//! nothing. SDM volume 3, "Loading Guest Control Registers, Debug Registers, and
+//! MSRs" (VM entry), "Saving Control Registers, Debug Registers, and MSRs" and
+//! "Loading Host Control Registers, Debug Registers, MSRs" (VM exit).
+
+use pmu_model::intel::Intel;
+
+use crate::args::VmxControls;
+use crate::core;
+use crate::layout;
+use crate::msr;
+use crate::pmu;
+use crate::quirks;
+
+/// VMCS fields.
+mod field {
+    pub const EXIT_CONTROLS: u32 = 0x400c;
+    pub const ENTRY_CONTROLS: u32 = 0x4012;
+    pub const GUEST_DEBUGCTL: u32 = 0x2802;
+    pub const GUEST_GLOBAL_CTRL: u32 = 0x2808;
+    pub const HOST_GLOBAL_CTRL: u32 = 0x2c04;
+}
+
+const ENTRY_LOAD_DEBUG: u32 = 1 << 2;
+const ENTRY_LOAD_GLOBAL_CTRL: u32 = 1 << 13;
+const EXIT_SAVE_DEBUG: u32 = 1 << 2;
+const EXIT_LOAD_GLOBAL_CTRL: u32 = 1 << 12;
+const EXIT_SAVE_GLOBAL_CTRL: u32 = 1 << 30;
+
+/// IA32_VMX_EXIT_CTLS, IA32_VMX_ENTRY_CTLS and their TRUE versions. What may be
+/// 1 is in the high half.
+const CAPABILITY_EXIT: [u32; 2] = [0x483, 0x48f];
+const CAPABILITY_ENTRY: [u32; 2] = [0x484, 0x490];
+
+/// Basic exit reason and VM-instruction error of the failures below.
+const INVALID_GUEST_STATE: u32 = 33;
+const INVALID_HOST_STATE: u32 = 8;
+
+/// A capability register, without what is hidden.
+pub fn capability(index: u32, value: u64, controls: VmxControls) -> u64 {
+    let mut hidden = 0;
+    if CAPABILITY_EXIT.contains(&index) {
+        if !controls.save {
+            hidden |= EXIT_SAVE_GLOBAL_CTRL;
+        }
+        if !controls.load {
+            hidden |= EXIT_LOAD_GLOBAL_CTRL;
+        }
+    }
+    if CAPABILITY_ENTRY.contains(&index) && !controls.load {
+        hidden |= ENTRY_LOAD_GLOBAL_CTRL;
+    }
+    value & !(u64::from(hidden) << 32)
+}
+
+/// Whether `value` may be loaded into IA32_PERF_GLOBAL_CTRL.
+fn is_valid(value: u64) -> bool {
+    pmu::config().is_none_or(|config| Intel::new(config).set_global_ctrl(value).is_ok())
+}
+
+/// Replaces `BX_CPU_C::VMenterLoadCheckHostState()`; the result is the
+/// VM-instruction error, 0 for none.
+#[export_name = "_ZN8BX_CPU_C25VMenterLoadCheckHostStateEv"]
+extern "C-unwind" fn check_host() -> u32 {
+    let error = core::core_vmenter_check_host();
+    if error == 0
+        && core::vmread32(field::EXIT_CONTROLS) & EXIT_LOAD_GLOBAL_CTRL != 0
+        && !is_valid(core::vmread64(field::HOST_GLOBAL_CTRL))
+    {
+        return INVALID_HOST_STATE;
+    }
+    error
+}
+
+/// Replaces `BX_CPU_C::VMenterLoadCheckGuestState(qualification)`; the result is
+/// the exit reason of a failed entry, 0 for none.
+#[export_name = "_ZN8BX_CPU_C26VMenterLoadCheckGuestStateEPm"]
+unsafe extern "C-unwind" fn load_guest(qualification: *mut u64) -> u32 {
+    let controls = core::vmread32(field::ENTRY_CONTROLS);
+    let global_ctrl =
+        (controls & ENTRY_LOAD_GLOBAL_CTRL != 0).then(|| core::vmread64(field::GUEST_GLOBAL_CTRL));
+    let debugctl =
+        (controls & ENTRY_LOAD_DEBUG != 0).then(|| core::vmread64(field::GUEST_DEBUGCTL));
+    if !global_ctrl.is_none_or(is_valid) || !debugctl.is_none_or(msr::is_valid_debugctl) {
+        // SAFETY: The core passes its own variable.
+        unsafe { qualification.write(0) };
+        return INVALID_GUEST_STATE;
+    }
+    let reason = core::core_vmenter_load_guest(qualification);
+    if reason != 0 {
+        return reason;
+    }
+    pmu::vm_entry(global_ctrl);
+    if let Some(debugctl) = debugctl {
+        // Checked above.
+        let _ = msr::set_debugctl(debugctl);
+    }
+    0
+}
+
+/// Replaces `BX_CPU_C::VMexitSaveGuestState(..)`.
+#[export_name = "_ZN8BX_CPU_C20VMexitSaveGuestStateEjj"]
+extern "C-unwind" fn save_guest(a: u32, b: u32) {
+    core::core_vmexit_save_guest(a, b);
+    let global_ctrl = pmu::vm_exit();
+    let controls = core::vmread32(field::EXIT_CONTROLS);
+    if controls & EXIT_SAVE_GLOBAL_CTRL != 0 {
+        if let Some(global_ctrl) = global_ctrl {
+            core::vmwrite64(field::GUEST_GLOBAL_CTRL, global_ctrl);
+        }
+    }
+    if controls & EXIT_SAVE_DEBUG != 0 {
+        core::vmwrite64(field::GUEST_DEBUGCTL, msr::debugctl());
+    }
+}
+
+/// Replaces `BX_CPU_C::VMexitLoadHostState()`.
+#[export_name = "_ZN8BX_CPU_C19VMexitLoadHostStateEv"]
+extern "C-unwind" fn load_host() {
+    if core::vmread32(field::EXIT_CONTROLS) & EXIT_LOAD_GLOBAL_CTRL != 0 {
+        pmu::load_global_ctrl(core::vmread64(field::HOST_GLOBAL_CTRL));
+    }
+    // Cleared at every VM exit, which is why KVM restores it.
+    let _ = msr::set_debugctl(0);
+    core::core_vmexit_load_host();
+}
+
+/// Replaces `BX_CPU_C::VMenterInjectEvents()`.
+#[export_name = "_ZN8BX_CPU_C19VMenterInjectEventsEv"]
+extern "C-unwind" fn inject_events() {
+    quirks::before_inject_events();
+    core::core_vmenter_inject();
+}
+
+/// Replaces `BX_CPU_C::HandleExtInterrupt()`.
+#[export_name = "_ZN8BX_CPU_C18HandleExtInterruptEv"]
+extern "C-unwind" fn handle_ext_interrupt() {
+    quirks::before_external_interrupt();
+    core::core_handle_ext_interrupt();
+}
+
+/// The address of the current VMCS while in a guest: the name of the vCPU.
+pub fn current_guest() -> Option<u64> {
+    (layout::IN_VMX_GUEST.get::<u8>() != 0).then(|| layout::VMCS_POINTER.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: u64 = u64::MAX;
+
+    #[test]
+    fn everything_is_reported_unless_hidden() {
+        let controls = VmxControls {
+            load: true,
+            save: true,
+        };
+        for index in 0x480..0x492 {
+            assert_eq!(capability(index, ALL, controls), ALL);
+        }
+    }
+
+    #[test]
+    fn without_save_only_the_exit_controls_lack_bit_30() {
+        let controls = VmxControls {
+            load: true,
+            save: false,
+        };
+        assert_eq!(capability(0x483, ALL, controls), ALL & !(1 << 62));
+        assert_eq!(capability(0x48f, ALL, controls), ALL & !(1 << 62));
+        assert_eq!(capability(0x484, ALL, controls), ALL);
+    }
+
+    #[test]
+    fn without_load_entry_and_exit_lack_their_bits() {
+        let controls = VmxControls {
+            load: false,
+            save: true,
+        };
+        assert_eq!(capability(0x48f, ALL, controls), ALL & !(1 << 44));
+        assert_eq!(capability(0x484, ALL, controls), ALL & !(1 << 45));
+        assert_eq!(capability(0x490, ALL, controls), ALL & !(1 << 45));
+    }
+}
