@@ -37,7 +37,7 @@ pub struct CpuidLeaf {
 
 /// The file this program was written for: field offsets and the work-arounds
 /// are true of these bytes and of no others.
-const PINNED: &str = include_str!("../bochs.sha256");
+const PINNED: &str = include_str!("bochs.sha256");
 
 macro_rules! core_functions {
     ($( $(#[$doc:meta])* $name:ident = $symbol:literal
