@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Registration of a provider of the mediated PMU: a module that moves the PMU
+ * state of vCPUs between memory and hardware in place of KVM's own code.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kvm_host.h>
+#include <linux/module.h>
+#include <linux/perf_event.h>
+
+#include "mediated_pmu.h"
+#include "x86.h"
+
+/*
+ * Protects the provider and the number of VMs.  The provider, and with it
+ * enable_mediated_pmu, may change only while there is no VM: VMs and vCPUs
+ * latch the mode when they are created.  Nests inside vendor_module_lock.
+ */
+static DEFINE_MUTEX(mediated_pmu_lock);
+static const struct kvm_mediated_pmu_ops *provider;
+static unsigned int nr_vms;
+
+/* What the vendor module said when it was loaded; vendor_module_lock. */
+static bool mediated_pmu_supported;
+
+/* KVM's own configuration while the provider's replaces it; both locks. */
+static bool provider_mode;
+static bool saved_enable_mediated_pmu;
+static u64 saved_supported_perf_cap;
+
+DEFINE_STATIC_CALL(kvm_mediated_pmu_load, __kvm_mediated_pmu_load);
+DEFINE_STATIC_CALL(kvm_mediated_pmu_put, __kvm_mediated_pmu_put);
+DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_pmi,
+			*((struct kvm_mediated_pmu_ops *)0)->pmi);
+DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_msr_access,
+			*((struct kvm_mediated_pmu_ops *)0)->msr_access);
+
+static void set_provider_mode(bool on)
+{
+	if (provider_mode == on)
+		return;
+
+	provider_mode = on;
+	if (on) {
+		saved_enable_mediated_pmu = enable_mediated_pmu;
+		saved_supported_perf_cap = kvm_caps.supported_perf_cap;
+		enable_mediated_pmu = true;
+		/* LBRs and PEBS exist only in the perf-based PMU. */
+		kvm_caps.supported_perf_cap &= PERF_CAP_FW_WRITES;
+	} else {
+		enable_mediated_pmu = saved_enable_mediated_pmu;
+		kvm_caps.supported_perf_cap = saved_supported_perf_cap;
+	}
+}
+
+/*
+ * The life of a vendor module, under vendor_module_lock: init before KVM's
+ * capabilities are computed, ready when they are, exit.
+ */
+void kvm_mediated_pmu_vendor_init(bool supported)
+{
+	mediated_pmu_supported = supported;
+	enable_mediated_pmu &= supported;
+}
+
+void kvm_mediated_pmu_vendor_ready(void)
+{
+	guard(mutex)(&mediated_pmu_lock);
+
+	if (provider && !mediated_pmu_supported)
+		pr_warn("mediated PMU provider %s is idle, the host's PMU lacks support\n",
+			module_name(provider->owner));
+	set_provider_mode(provider && mediated_pmu_supported);
+}
+
+void kvm_mediated_pmu_vendor_exit(void)
+{
+	guard(mutex)(&mediated_pmu_lock);
+
+	set_provider_mode(false);
+}
+
+static void set_static_calls(const struct kvm_mediated_pmu_ops *ops)
+{
+	static_call_update(kvm_mediated_pmu_load,
+			   ops ? ops->load : __kvm_mediated_pmu_load);
+	static_call_update(kvm_mediated_pmu_put,
+			   ops ? ops->put : __kvm_mediated_pmu_put);
+	static_call_update(kvm_mediated_pmu_pmi, ops ? ops->pmi : NULL);
+	static_call_update(kvm_mediated_pmu_msr_access,
+			   ops ? ops->msr_access : NULL);
+}
+
+/**
+ * kvm_mediated_pmu_register - take over the context switch of mediated PMUs
+ * @ops: the provider; must stay valid until kvm_mediated_pmu_unregister()
+ *
+ * From now on every new VM has a mediated PMU, whatever the parameter
+ * enable_mediated_pmu says.  Without a vendor module (kvm-amd, kvm-intel) the
+ * mode is decided when one is loaded.
+ *
+ * Return: 0; -EBUSY while VMs exist or another provider is registered; -ENODEV
+ * if the host's PMU or KVM's configuration can't do it.  The reason is logged.
+ */
+int kvm_mediated_pmu_register(const struct kvm_mediated_pmu_ops *ops)
+{
+	const char *name = ops->owner ? module_name(ops->owner) : "built-in";
+
+	if (WARN_ON_ONCE(!ops->vm_create || !ops->vm_destroy ||
+			 !ops->vcpu_create || !ops->vcpu_destroy ||
+			 !ops->load || !ops->put))
+		return -EINVAL;
+
+	guard(mutex)(&vendor_module_lock);
+	guard(mutex)(&mediated_pmu_lock);
+
+	if (provider) {
+		pr_err("mediated PMU provider %s refused, %s is registered\n",
+		       name, module_name(provider->owner));
+		return -EBUSY;
+	}
+	if (nr_vms) {
+		pr_err("mediated PMU provider %s refused, virtual machines exist\n",
+		       name);
+		return -EBUSY;
+	}
+
+	if (kvm_x86_ops.enable_virtualization_cpu && !mediated_pmu_supported) {
+		pr_err("mediated PMU provider %s refused, %s\n", name,
+		       enable_pmu ? "the host's PMU lacks support" :
+				    "KVM's PMU is off (enable_pmu=0)");
+		return -ENODEV;
+	}
+
+	set_static_calls(ops);
+	provider = ops;
+	set_provider_mode(kvm_x86_ops.enable_virtualization_cpu);
+	return 0;
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_register);
+
+/**
+ * kvm_mediated_pmu_unregister - give the context switch back to KVM
+ * @ops: the registered provider
+ *
+ * There is no VM: each one pins the provider's module.
+ */
+void kvm_mediated_pmu_unregister(const struct kvm_mediated_pmu_ops *ops)
+{
+	guard(mutex)(&vendor_module_lock);
+	guard(mutex)(&mediated_pmu_lock);
+
+	if (WARN_ON_ONCE(provider != ops || nr_vms))
+		return;
+
+	set_provider_mode(false);
+	provider = NULL;
+	set_static_calls(NULL);
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_unregister);
+
+/* Pins the provider, or its absence, for the life of a VM. */
+int kvm_mediated_pmu_init_vm(void)
+{
+	guard(mutex)(&mediated_pmu_lock);
+
+	if (provider && !try_module_get(provider->owner))
+		return -EBUSY;
+	nr_vms++;
+	return 0;
+}
+
+void kvm_mediated_pmu_uninit_vm(void)
+{
+	guard(mutex)(&mediated_pmu_lock);
+
+	nr_vms--;
+	if (provider)
+		module_put(provider->owner);
+}
+
+/* The provider can't change below, the VM pins it. */
+
+int kvm_mediated_pmu_create_vm(struct kvm *kvm)
+{
+	return provider ? provider->vm_create(provider, kvm) :
+			  perf_create_mediated_pmu();
+}
+
+void kvm_mediated_pmu_destroy_vm(struct kvm *kvm)
+{
+	if (provider)
+		provider->vm_destroy(kvm);
+	else
+		perf_release_mediated_pmu();
+}
+
+int kvm_mediated_pmu_create_vcpu(struct kvm_vcpu *vcpu)
+{
+	if (!provider || !vcpu->kvm->arch.created_mediated_pmu)
+		return 0;
+	return provider->vcpu_create(vcpu);
+}
+
+void kvm_mediated_pmu_destroy_vcpu(struct kvm_vcpu *vcpu)
+{
+	if (provider && vcpu->kvm->arch.created_mediated_pmu)
+		provider->vcpu_destroy(vcpu);
+}
