@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The PMU state of a vCPU in memory.
+
+use crate::{
+    types::NotThreadSafe,
+    x86::pmu::GpCounter, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+
+#[cfg(CONFIG_KUNIT = "y")]
+use crate::{
+    prelude::*,
+    x86::pmu::Capability, //
+};
+
+/// The PMU state of a vCPU, `struct kvm_pmu`, while its provider may change it.
+///
+/// # Invariants
+///
+/// `pmu` points to the PMU of a vCPU. For the life of `'a` nobody else accesses the fields that
+/// the functions of this type access, nor those of the counters. The CPU has a general purpose
+/// counter for each of the guest's: KVM gives a guest no more. (Other CPUs write `reprogram_pmi`
+/// at any time, hence this is not a `&mut bindings::kvm_pmu`.)
+pub struct GuestPmu<'a> {
+    pmu: NonNull<bindings::kvm_pmu>,
+    _life: PhantomData<&'a mut bindings::kvm_pmu>,
+    _here: NotThreadSafe,
+}
+
+/// The length of the array that `_array` points to.
+const fn len_of<T, const N: usize>(_array: *mut [T; N]) -> u32 {
+    N as u32
+}
+
+/// Reads a field of the PMU.
+macro_rules! read {
+    ($self:ident . $field:ident) => {
+        // SAFETY: By the type invariant the field is valid and nobody else accesses it.
+        unsafe { (&raw const (*$self.pmu.as_ptr()).$field).read() }
+    };
+}
+
+/// Writes a field of the PMU.
+macro_rules! write {
+    ($self:ident . $field:ident, $value:expr) => {
+        // SAFETY: By the type invariant the field is valid and nobody else accesses it.
+        unsafe { (&raw mut (*$self.pmu.as_ptr()).$field).write($value) }
+    };
+}
+
+impl<'a> GuestPmu<'a> {
+    /// Wraps a pointer of C.
+    ///
+    /// # Safety
+    ///
+    /// `pmu` must point to the PMU of a vCPU that exists for all of `'a`; in that time the caller
+    /// owns the state of its counters and of its global and fixed control registers.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(pmu: *mut bindings::kvm_pmu) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self {
+            // SAFETY: A pointer to an object is not null.
+            pmu: unsafe { NonNull::new_unchecked(pmu) },
+            _life: PhantomData,
+            _here: NotThreadSafe,
+        }
+    }
+
+    /// The general purpose counters of the guest, in order.
+    #[inline(always)]
+    pub fn gp_counters(&mut self) -> impl Iterator<Item = Pmc<'_>> {
+        // SAFETY: By the type invariant the object is valid.
+        let counters = unsafe { &raw mut (*self.pmu.as_ptr()).gp_counters };
+        let n = read!(self.nr_arch_gp_counters).min(len_of(counters));
+        let first = counters.cast::<bindings::kvm_pmc>();
+
+        (0..n).map(move |i| {
+            // INVARIANT: By the invariant of `Self`, which is borrowed.
+            Pmc {
+                // SAFETY: `i` is less than the length of the array, an object.
+                pmc: unsafe { NonNull::new_unchecked(first.add(i as usize)) },
+                // SAFETY: The CPU has the counter by the type invariant.
+                hardware: unsafe { GpCounter::new(i) },
+                _life: PhantomData,
+            }
+        })
+    }
+
+    /// The guest's `PERF_GLOBAL_CTRL`.
+    #[inline(always)]
+    pub fn global_ctrl(&self) -> u64 {
+        read!(self.global_ctrl)
+    }
+
+    /// The guest's `PERF_GLOBAL_STATUS`.
+    #[inline(always)]
+    pub fn global_status(&self) -> u64 {
+        read!(self.global_status)
+    }
+
+    /// Sets the guest's `PERF_GLOBAL_STATUS`.
+    #[inline(always)]
+    pub fn set_global_status(&mut self, status: u64) {
+        write!(self.global_status, status);
+    }
+}
+
+/// A counter (PMC) of a vCPU, `struct kvm_pmc`.
+///
+/// # Invariants
+///
+/// `pmc` points to a counter of the vCPU; for the life of `'a` nobody else accesses the fields
+/// that the functions of this type access.
+pub struct Pmc<'a> {
+    pmc: NonNull<bindings::kvm_pmc>,
+    hardware: GpCounter,
+    _life: PhantomData<&'a mut bindings::kvm_pmc>,
+}
+
+impl Pmc<'_> {
+    /// The counter of the CPU that counts for this one: the one of the same number.
+    #[inline(always)]
+    pub fn hw_counter(&self) -> GpCounter {
+        self.hardware
+    }
+
+    /// The counter's value.
+    #[inline(always)]
+    pub fn counter(&self) -> u64 {
+        // SAFETY: By the type invariant.
+        unsafe { (&raw const (*self.pmc.as_ptr()).counter).read() }
+    }
+
+    /// Sets the counter's value.
+    #[inline(always)]
+    pub fn set_counter(&mut self, value: u64) {
+        // SAFETY: By the type invariant.
+        unsafe { (&raw mut (*self.pmc.as_ptr()).counter).write(value) }
+    }
+
+    /// The event selector as hardware is to get it: what the guest wrote, less what the event
+    /// filter denies, and restricted to guest mode.
+    #[inline(always)]
+    pub fn eventsel_hw(&self) -> u64 {
+        // SAFETY: By the type invariant.
+        unsafe { (&raw const (*self.pmc.as_ptr()).eventsel_hw).read() }
+    }
+}
+
+/// The PMU state of no vCPU, for KUnit tests of providers.
+#[cfg(CONFIG_KUNIT = "y")]
+pub struct OwnedPmu(KBox<bindings::kvm_pmu>);
+
+#[cfg(CONFIG_KUNIT = "y")]
+impl OwnedPmu {
+    /// A PMU with counters of the given values and selectors (`counter`, `eventsel_hw`).
+    ///
+    /// Fails with `EINVAL` if there are more than the host's PMU has.
+    pub fn new(counters: &[(u64, u64)], global_ctrl: u64, global_status: u64) -> Result<Self> {
+        let mut pmu = KBox::init(pin_init::init_zeroed::<bindings::kvm_pmu>(), GFP_KERNEL)?;
+
+        pmu.nr_arch_gp_counters = counters.len().try_into()?;
+        if pmu.nr_arch_gp_counters > Capability::of_host().gp_counters {
+            return Err(EINVAL);
+        }
+        pmu.global_ctrl = global_ctrl;
+        pmu.global_status = global_status;
+        for (i, &(counter, eventsel)) in counters.iter().enumerate() {
+            let pmc = pmu.gp_counters.get_mut(i).ok_or(EINVAL)?;
+            pmc.counter = counter;
+            pmc.eventsel_hw = eventsel;
+        }
+        Ok(Self(pmu))
+    }
+
+    /// The state, as a provider sees it.
+    pub fn as_guest(&mut self) -> GuestPmu<'_> {
+        // SAFETY: The state is ours and borrowed mutably; `new` made sure the CPU has the counters.
+        unsafe { GuestPmu::from_raw(&mut *self.0) }
+    }
+}

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! x86 specifics.
+
+pub mod cpu;
+pub mod msr;
+pub mod pmu;
