@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the host's PMU can do, and what stands in the way.
+
+use crate::vendor::{
+    Amd,
+    Vendor, //
+};
+use kernel::{
+    debugfs::Writer,
+    fmt,
+    prelude::*,
+    x86::{
+        cpu,
+        pmu::Capability, //
+    },
+};
+
+/// Why guests cannot have the host's PMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// The vendor's PMU is not known to this module.
+    Vendor,
+    /// Neither SVM nor VMX.
+    Virtualization,
+    /// Core types that differ, whose PMUs do.
+    Hybrid,
+    /// No PMU, or perf doesn't use it.
+    NoPmu,
+    /// The version found and the oldest that works.
+    Version(u32, u32),
+    /// Perf cannot lend this PMU.
+    Perf,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vendor => f.write_str("the PMU of this CPU's vendor is not supported"),
+            Self::Virtualization => f.write_str("the CPU cannot run KVM (no SVM, no VMX)"),
+            Self::Hybrid => f.write_str("the CPU mixes core types, whose PMUs differ"),
+            Self::NoPmu => f.write_str("the host has no PMU"),
+            Self::Version(found, least) => {
+                write!(f, "PMU version {found} is too old, {least} is needed")
+            }
+            Self::Perf => f.write_str("perf cannot lend this PMU to guests"),
+        }
+    }
+}
+
+/// The host's CPU and PMU, as far as it matters to this module.
+#[derive(Clone, Copy)]
+pub(crate) struct Host {
+    vendor: cpu::Vendor,
+    virtualization: bool,
+    hybrid: bool,
+    pmu: Capability,
+}
+
+impl Host {
+    /// Looks at the machine.
+    pub(crate) fn probe() -> Self {
+        Self {
+            vendor: cpu::Vendor::of_host(),
+            virtualization: cpu::has_virtualization(),
+            hybrid: cpu::is_hybrid(),
+            pmu: Capability::of_host(),
+        }
+    }
+
+    /// The first thing in the way, if any.
+    pub(crate) fn obstacle(&self) -> Option<Obstacle> {
+        let least = match self.vendor {
+            cpu::Vendor::Amd => Amd::MIN_VERSION,
+            _ => return Some(Obstacle::Vendor),
+        };
+
+        if !self.virtualization {
+            Some(Obstacle::Virtualization)
+        } else if self.hybrid {
+            Some(Obstacle::Hybrid)
+        } else if self.pmu.version == 0 || self.pmu.gp_counters == 0 {
+            Some(Obstacle::NoPmu)
+        } else if self.pmu.version < least {
+            Some(Obstacle::Version(self.pmu.version, least))
+        } else if !self.pmu.mediated {
+            Some(Obstacle::Perf)
+        } else {
+            None
+        }
+    }
+
+    /// The number of general purpose counters.
+    pub(crate) fn gp_counters(&self) -> u32 {
+        self.pmu.gp_counters
+    }
+}
+
+/// The file `capability` of debugfs.
+pub(crate) struct Report {
+    pub(crate) host: Host,
+    /// The module's parameter.
+    pub(crate) wanted: bool,
+}
+
+impl Writer for Report {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let vendor = match self.host.vendor {
+            cpu::Vendor::Amd => "amd",
+            cpu::Vendor::Intel => "intel",
+            cpu::Vendor::Other => "other",
+        };
+        let pmu = &self.host.pmu;
+
+        writeln!(f, "vendor: {vendor}")?;
+        writeln!(f, "version: {}", pmu.version)?;
+        writeln!(f, "gp_counters: {}", pmu.gp_counters)?;
+        writeln!(f, "fixed_counters: {}", pmu.fixed_counters)?;
+        writeln!(f, "counter_width: {}", pmu.gp_width)?;
+        match (self.host.obstacle(), self.wanted) {
+            (Some(obstacle), _) => f.write_fmt(fmt!("enabled: no\nreason: {obstacle}\n")),
+            (None, false) => writeln!(f, "enabled: no\nreason: enable_passthrough_pmu=0"),
+            (None, true) => writeln!(f, "enabled: yes\nreason: -"),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What differs between the vendors' PMUs.
+
+use crate::registers::RegisterFile;
+use kernel::{
+    kvm::mediated_pmu::GuestPmu,
+    x86::msr::MsrArray, //
+};
+
+mod amd;
+pub(crate) use amd::Amd;
+
+/// A vendor's PMU.
+pub(crate) trait Vendor: Send + Sync + 'static {
+    /// The PMU's name.
+    const NAME: &'static str;
+
+    /// The oldest version of the PMU that can be switched exactly.
+    const MIN_VERSION: u32;
+
+    /// The event selectors of the general purpose counters.
+    const SELECTORS: MsrArray;
+
+    /// The general purpose counters, all of whose bits can be written.
+    const COUNTERS: MsrArray;
+
+    /// Stops every counter of the CPU.
+    fn stop<R: RegisterFile>(regs: &mut R);
+
+    /// Loads the guest's global registers; the last thing before VM entry.
+    fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
+
+    /// Saves and clears the guest's global registers and stops every counter; the first thing
+    /// after VM exit.
+    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! AMD PerfMonV2 (APM volume 2, 13.2 "Performance Monitoring Counters").
+
+use super::Vendor;
+use crate::registers::RegisterFile;
+use kernel::{
+    kvm::mediated_pmu::GuestPmu,
+    x86::{
+        msr::MsrArray,
+        pmu::amd, //
+    },
+};
+
+/// AMD's PMU from PerfMonV2 on.
+///
+/// VM entry and exit do not touch the PMU's registers. What separates the guest's counting from
+/// the host's is the GuestOnly bit, which KVM sets in each selector a guest gets.
+pub(crate) enum Amd {}
+
+impl Vendor for Amd {
+    const NAME: &'static str = "AMD PerfMonV2";
+
+    // PerfMonV2 brings the global registers: without them neither all counters can be stopped at
+    // once nor can the status of overflows be restored.
+    const MIN_VERSION: u32 = 2;
+
+    const SELECTORS: MsrArray = amd::PERF_CTL;
+    const COUNTERS: MsrArray = amd::PERF_CTR;
+
+    #[inline(always)]
+    fn stop<R: RegisterFile>(regs: &mut R) {
+        regs.write(amd::GLOBAL_CTL, 0);
+    }
+
+    #[inline(always)]
+    fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
+        // The status can only be changed by setting and clearing bits. What the host left must go
+        // first: the guest reads the register without an exit.
+        let host = regs.read(amd::GLOBAL_STATUS);
+        let guest = pmu.global_status();
+
+        if host & !guest != 0 {
+            regs.write(amd::GLOBAL_STATUS_CLR, host & !guest);
+        }
+        if guest & !host != 0 {
+            regs.write(amd::GLOBAL_STATUS_SET, guest & !host);
+        }
+        regs.write(amd::GLOBAL_CTL, pmu.global_ctrl());
+    }
+
+    #[inline(always)]
+    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
+        // KVM read the guest's GLOBAL_CTL right after VM exit, if the guest can write it.
+        Self::stop(regs);
+
+        let status = regs.read(amd::GLOBAL_STATUS);
+
+        pmu.set_global_status(status);
+        if status != 0 {
+            regs.write(amd::GLOBAL_STATUS_CLR, status);
+        }
+    }
+}
