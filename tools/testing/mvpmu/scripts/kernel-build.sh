@@ -62,6 +62,7 @@ selftests() {
 	done
 	if [ -d "$src/tools/testing/selftests/mvpmu" ]; then
 		ours=$obj/selftests/mvpmu
+		mkdir -p "$ours"
 		make -C "$src/tools/testing/selftests/mvpmu" -j"$jobs" OUTPUT="$ours" \
 			KHDR_INCLUDES="$include"
 		find "$ours" -maxdepth 1 -type f -perm -100 -exec cp {} "$1/mvpmu/" \;
