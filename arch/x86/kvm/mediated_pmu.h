@@ -42,9 +42,13 @@ static inline bool kvm_mediated_pmu_switch(struct kvm_vcpu *vcpu)
 
 static inline void kvm_mediated_pmu_load(struct kvm_vcpu *vcpu)
 {
-	if (kvm_mediated_pmu_switch(vcpu))
-		static_call(kvm_mediated_pmu_load)(vcpu,
-			kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTPC));
+	u32 lvtpc;
+
+	if (!kvm_mediated_pmu_switch(vcpu))
+		return;
+
+	lvtpc = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTPC);
+	static_call(kvm_mediated_pmu_load)(vcpu, lvtpc);
 }
 
 static inline void kvm_mediated_pmu_put(struct kvm_vcpu *vcpu)
@@ -57,9 +61,10 @@ static inline void kvm_mediated_pmu_msr_access(struct kvm_vcpu *vcpu,
 					       struct msr_data *msr_info,
 					       bool write)
 {
+	u32 msr = msr_info->index;
+
 	if (kvm_vcpu_has_mediated_pmu(vcpu) && !msr_info->host_initiated)
-		static_call_cond(kvm_mediated_pmu_msr_access)(vcpu,
-			msr_info->index, write);
+		static_call_cond(kvm_mediated_pmu_msr_access)(vcpu, msr, write);
 }
 
 #endif /* __KVM_X86_MEDIATED_PMU_H */

@@ -227,8 +227,6 @@ impl Drop for CountedVcpu {
         let mut inner = self.totals.inner.lock();
 
         inner.past.add(&self.stats);
-        inner
-            .vcpus
-            .retain(|other| !Arc::ptr_eq(other, &self.stats));
+        inner.vcpus.retain(|other| !Arc::ptr_eq(other, &self.stats));
     }
 }

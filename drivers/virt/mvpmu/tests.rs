@@ -59,13 +59,15 @@ impl Fake {
         match self.msrs.iter_mut().find(|(i, _)| *i == index) {
             Some(msr) => msr.1 = value,
             // A test that runs out of memory fails: its registers are incomplete.
-            None => drop(self.msrs.push((index, value), GFP_KERNEL)),
+            None => {
+                let _ = self.msrs.push((index, value), GFP_KERNEL);
+            }
         }
     }
 
     fn note(&mut self, access: Access) {
         // As above: the log is incomplete.
-        drop(self.log.push(access, GFP_KERNEL));
+        let _ = self.log.push(access, GFP_KERNEL);
     }
 }
 
@@ -184,8 +186,7 @@ mod cases {
 
         assert_eq!(guest.global_status(), 0b10);
         assert_eq!(guest.gp_counters().nth(1).map(|pmc| pmc.counter()), Some(9));
-        assert!(regs.msrs.iter().all(|(_, value)| *value == 0 || *value == 0b10));
-        assert_eq!(regs.get(STATUS), 0);
+        assert!(regs.msrs.iter().all(|(_, value)| *value == 0));
         Ok(())
     }
 
@@ -206,13 +207,20 @@ mod cases {
     /// A put and the next load leave the guest's registers as they were.
     #[test]
     fn put_and_load_are_inverse() -> Result {
-        let before = [(ctr(0), 3), (sel(0), INSTRUCTIONS), (ctr(1), 4), (STATUS, 0b11)];
+        let before = [
+            (ctr(0), 3),
+            (sel(0), INSTRUCTIONS),
+            (ctr(1), 4),
+            (STATUS, 0b11),
+        ];
         let mut regs = Fake::new(&before)?;
         let mut pmu = OwnedPmu::new(&[(0, INSTRUCTIONS), (0, 0)], 0b1, 0)?;
 
         switch::put_registers::<Amd, _>(&mut regs, &mut pmu.as_guest());
         switch::load_registers::<Amd, _>(&mut regs, &mut pmu.as_guest());
-        assert!(before.iter().all(|(index, value)| regs.get(*index) == *value));
+        assert!(before
+            .iter()
+            .all(|(index, value)| regs.get(*index) == *value));
         assert_eq!(regs.get(CTL), 0b1);
         Ok(())
     }

@@ -20,12 +20,12 @@ pub enum ReadOnly {}
 pub enum WriteOnly {}
 
 /// Access modes of MSRs that can be read.
-pub trait Readable {}
+pub trait Readable: Copy {}
 impl Readable for ReadWrite {}
 impl Readable for ReadOnly {}
 
 /// Access modes of MSRs that can be written.
-pub trait Writable {}
+pub trait Writable: Copy {}
 impl Writable for ReadWrite {}
 impl Writable for WriteOnly {}
 
