@@ -221,6 +221,13 @@ impl<M: RegisterMap> Pmu<M> {
         budget
     }
 
+    /// Whether a counter is running that counts `source`.
+    pub fn counts(&self, source: Source) -> bool {
+        (0..self.counters.len())
+            .filter_map(|n| self.map.counting(n))
+            .any(|counting| counting.event.sources.contains(source))
+    }
+
     /// RESET or INIT. [Fold](Pmu::fold) first.
     pub fn reset(&mut self, reset: Reset) {
         self.map.reset(reset, &mut self.counters);

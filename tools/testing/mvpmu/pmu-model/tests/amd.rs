@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The AMD PMU, rule by rule. The rules and where they come from stand in `amd.rs`.
+//!
+//! The comment above a test names a change to the model that makes the test fail.
+
+use pmu_model::amd::*;
+use pmu_model::Access;
+use pmu_model::Budget;
+use pmu_model::Class;
+use pmu_model::Deltas;
+use pmu_model::Fault;
+use pmu_model::Overflow;
+use pmu_model::Owner;
+use pmu_model::Pmu;
+use pmu_model::Reset;
+use pmu_model::Source;
+
+const USR: u64 = 1 << 16;
+const OS: u64 = 1 << 17;
+const INT: u64 = 1 << 20;
+const EN: u64 = 1 << 22;
+const GUEST_ONLY: u64 = 1 << 40;
+const HOST_ONLY: u64 = 1 << 41;
+const INSTRUCTIONS: u64 = 0xc0;
+const CYCLES: u64 = 0x76;
+const BRANCHES: u64 = 0xc2;
+const LS_DISPATCH: u64 = 0x29;
+const ALL_ON: u64 = INSTRUCTIONS | USR | OS | EN;
+const LAST: u64 = (1 << 48) - 1;
+
+const HOST: Access = Access {
+    owner: Owner::Host,
+    cpl: 0,
+};
+const GUEST: Access = Access {
+    owner: Owner::Guest(0x1000),
+    cpl: 0,
+};
+
+const fn ctl(n: u32) -> u32 {
+    MSR_PERF_CTL0 + 2 * n
+}
+
+const fn ctr(n: u32) -> u32 {
+    MSR_PERF_CTR0 + 2 * n
+}
+
+struct Cpu(Pmu<Amd>);
+
+impl Cpu {
+    fn new() -> Cpu {
+        Cpu(Pmu::new(Amd::new(Version::PerfMonV2)))
+    }
+
+    fn before_v2() -> Cpu {
+        Cpu(Pmu::new(Amd::new(Version::Core)))
+    }
+
+    fn read(&mut self, msr: u32) -> u64 {
+        let register = self.0.register(msr).expect("the register exists");
+        self.0.read(register, HOST).expect("it can be read")
+    }
+
+    fn write(&mut self, msr: u32, value: u64) {
+        let register = self.0.register(msr).expect("the register exists");
+        self.0
+            .write(register, value, HOST)
+            .expect("it can be written");
+    }
+
+    fn run(&mut self, source: Source, class: Class, events: u64) -> Overflow {
+        let mut deltas = Deltas::default();
+        deltas.add(source, class, events);
+        self.0.fold(&deltas)
+    }
+
+    fn instructions(&mut self, class: Class, n: u64) -> Overflow {
+        self.run(Source::Instructions, class, n)
+    }
+
+    /// One instruction in each class, and which classes counter 0 counted in.
+    fn counted_classes(&mut self) -> Vec<Class> {
+        Class::ALL
+            .into_iter()
+            .filter(|class| {
+                self.write(ctr(0), 0);
+                let _ = self.instructions(*class, 1);
+                self.read(ctr(0)) == 1
+            })
+            .collect()
+    }
+}
+
+// Break: fold() moves counters by one too much.
+#[test]
+fn counts_are_exact() {
+    let mut cpu = Cpu::new();
+    cpu.write(ctl(0), ALL_ON);
+    for n in [0, 1, 2, 1_000_000, 3] {
+        let _ = cpu.instructions(Class::HostUser, n);
+    }
+    assert_eq!(cpu.read(ctr(0)), 1_000_006);
+    assert_eq!(cpu.0.rdpmc(0, HOST), Ok(1_000_006));
+}
+
+// Break: event() ignores bits 35:32 of the selector, or the unit mask of LsDispatch.
+#[test]
+fn each_event_counts_its_own_sources() {
+    for (selector, counted) in [
+        (INSTRUCTIONS, &[Source::Instructions][..]),
+        (CYCLES, &[Source::Instructions]),
+        (BRANCHES, &[Source::Branches]),
+        (LS_DISPATCH | 0x100, &[Source::Loads]),
+        (LS_DISPATCH | 0x200, &[Source::Stores]),
+        (LS_DISPATCH | 0x400, &[Source::LoadStores]),
+        (
+            LS_DISPATCH | 0x700,
+            &[Source::Loads, Source::Stores, Source::LoadStores],
+        ),
+        (LS_DISPATCH, &[]),
+        (0x1_0000_00c0, &[]),
+        (0, &[]),
+    ] {
+        let mut cpu = Cpu::new();
+        cpu.write(ctl(0), selector | USR | OS | EN);
+        for source in Source::ALL {
+            cpu.write(ctr(0), 0);
+            let _ = cpu.run(source, Class::HostUser, 7);
+            let expected = if counted.contains(&source) { 7 } else { 0 };
+            assert_eq!(cpu.read(ctr(0)), expected, "{selector:#x} {source:?}");
+            assert_eq!(cpu.0.counts(source), counted.contains(&source));
+        }
+    }
+}
+
+// Break: event() takes Edge, Inv or a CntMask above 1 for nothing.
+#[test]
+fn conditions_on_cycles_are_as_documented() {
+    for (bits, counted) in [
+        (0, 5),
+        (1 << 24, 5),
+        (2 << 24, 0),
+        (1 << 24 | 1 << 23, 0),
+        (1 << 18, 0),
+    ] {
+        let mut cpu = Cpu::new();
+        cpu.write(ctl(0), ALL_ON | bits);
+        let _ = cpu.instructions(Class::HostUser, 5);
+        assert_eq!(cpu.read(ctr(0)), counted, "{bits:#x}");
+    }
+}
+
+// Break: classes() swaps USR and OS.
+#[test]
+fn usr_and_os_select_the_privilege_level() {
+    use Class::*;
+    for (bits, classes) in [
+        (0, &[][..]),
+        (OS, &[HostKernel, GuestKernel]),
+        (USR, &[HostUser, GuestUser]),
+        (USR | OS, &Class::ALL),
+    ] {
+        let mut cpu = Cpu::new();
+        cpu.write(ctl(0), INSTRUCTIONS | EN | bits);
+        assert_eq!(cpu.counted_classes(), classes, "{bits:#x}");
+    }
+}
+
+// Break: classes() does not look at SVME, or takes both bits for neither mode.
+#[test]
+fn guest_only_and_host_only_select_the_mode_when_svm_is_enabled() {
+    use Class::*;
+    for (bits, svme, classes) in [
+        (0, false, &Class::ALL[..]),
+        (0, true, &Class::ALL),
+        (GUEST_ONLY, true, &[GuestKernel, GuestUser]),
+        (HOST_ONLY, true, &[HostKernel, HostUser]),
+        (GUEST_ONLY | HOST_ONLY, true, &Class::ALL),
+        (GUEST_ONLY, false, &[]),
+        (HOST_ONLY, false, &[]),
+        (GUEST_ONLY | HOST_ONLY, false, &[]),
+    ] {
+        let mut cpu = Cpu::new();
+        cpu.0.map_mut().set_svme(svme);
+        cpu.write(ctl(0), ALL_ON | bits);
+        assert_eq!(cpu.counted_classes(), classes, "{bits:#x} {svme}");
+    }
+}
+
+// Break: counting() does not look at EN, or not at PerfCntrGlobalCtl.
+#[test]
+fn a_counter_needs_its_enable_bit_and_the_global_one() {
+    let mut cpu = Cpu::new();
+    cpu.write(ctl(0), ALL_ON);
+    cpu.write(ctl(1), ALL_ON & !EN);
+    cpu.write(ctl(5), ALL_ON);
+    cpu.write(MSR_GLOBAL_CTL, 0b01_1111);
+    let _ = cpu.instructions(Class::HostUser, 3);
+    assert_eq!(
+        [0, 1, 2, 5].map(|n| cpu.read(ctr(n))),
+        [3, 0, 0, 0],
+        "only counter 0 has both"
+    );
+    cpu.write(MSR_GLOBAL_CTL, 0b10_0000);
+    let _ = cpu.instructions(Class::HostUser, 4);
+    assert_eq!([0, 1, 2, 5].map(|n| cpu.read(ctr(n))), [3, 0, 0, 4]);
+}
+
+// Break: advance() finds the wrap one event late.
+#[test]
+fn a_wrap_at_48_bits_sets_the_status_bit_and_asks_for_an_interrupt() {
+    let mut cpu = Cpu::new();
+    cpu.write(ctl(2), ALL_ON | INT);
+    cpu.write(ctr(2), LAST - 9);
+    assert_eq!(
+        cpu.instructions(Class::HostUser, 9),
+        Overflow::default(),
+        "at the last value"
+    );
+    assert_eq!(cpu.read(ctr(2)), LAST);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0);
+    let overflow = cpu.instructions(Class::HostUser, 1);
+    assert_eq!((overflow.counters, overflow.pmi), (0b100, true));
+    assert_eq!(cpu.read(ctr(2)), 0);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0b100);
+    assert_eq!(
+        cpu.instructions(Class::HostUser, 1),
+        Overflow::default(),
+        "one overflow, one interrupt"
+    );
+    assert_eq!(cpu.read(ctr(2)), 1, "it counts on");
+}
+
+// Break: wrapped() is called only with INT.
+#[test]
+fn a_wrap_without_int_sets_the_status_bit_only() {
+    let mut cpu = Cpu::new();
+    cpu.write(ctl(0), ALL_ON);
+    cpu.write(ctr(0), LAST);
+    let overflow = cpu.instructions(Class::GuestKernel, 5);
+    assert_eq!((overflow.counters, overflow.pmi), (1, false));
+    assert_eq!(cpu.read(ctr(0)), 4);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 1);
+}
+
+// Break: PerfCntrGlobalStatus takes writes, or Clr and Set read as the status.
+#[test]
+fn the_status_changes_through_set_and_clear_only() {
+    let mut cpu = Cpu::new();
+    cpu.write(MSR_GLOBAL_STATUS_SET, 0b11_0101);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0b11_0101);
+    cpu.write(MSR_GLOBAL_STATUS, 0b00_1010);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0b11_0101);
+    cpu.write(MSR_GLOBAL_STATUS_SET, 0b00_0010);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0b11_0111);
+    cpu.write(MSR_GLOBAL_STATUS_CLR, 0b01_0101);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0b10_0010);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS_SET), 0);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS_CLR), 0);
+}
+
+// Break: any of the registers stores the value as it comes.
+#[test]
+fn undefined_bits_are_dropped_without_a_fault() {
+    let mut cpu = Cpu::new();
+    for n in 0..6 {
+        cpu.write(ctl(n), u64::MAX);
+        assert_eq!(cpu.read(ctl(n)), 0x0000_030f_ffd7_ffff);
+        cpu.write(ctl(n), 0);
+        cpu.write(ctr(n), u64::MAX);
+        assert_eq!(cpu.read(ctr(n)), LAST);
+    }
+    cpu.write(MSR_GLOBAL_CTL, u64::MAX);
+    assert_eq!(cpu.read(MSR_GLOBAL_CTL), 0x3f);
+    cpu.write(MSR_GLOBAL_STATUS_SET, u64::MAX);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0x3f);
+    cpu.write(MSR_GLOBAL_STATUS_CLR, u64::MAX);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0);
+}
+
+// Break: rdpmc() accepts one index more.
+#[test]
+fn rdpmc_of_a_counter_that_does_not_exist_faults() {
+    let mut cpu = Cpu::new();
+    for index in [6, 7, 0x4000_0000, u32::MAX] {
+        assert_eq!(cpu.0.rdpmc(index, HOST), Err(Fault::GeneralProtection));
+    }
+    assert!((0..6).all(|index| cpu.0.rdpmc(index, HOST).is_ok()));
+}
+
+// Break: LEGACY_COUNTERS is 3.
+#[test]
+fn the_first_four_counters_have_a_second_name() {
+    let mut cpu = Cpu::new();
+    for n in 0..4 {
+        cpu.write(MSR_PERF_LEGACY_CTL0 + n, u64::from(n) + 1);
+        cpu.write(MSR_PERF_LEGACY_CTR0 + n, u64::from(n) + 11);
+        assert_eq!(cpu.read(ctl(n)), u64::from(n) + 1);
+        assert_eq!(cpu.read(ctr(n)), u64::from(n) + 11);
+    }
+    for msr in [
+        0xc000_ffff,
+        0xc001_0008,
+        0xc001_01ff,
+        0xc001_020c,
+        0xc000_02ff,
+        0xc000_0304,
+    ] {
+        assert!(cpu.0.register(msr).is_none(), "{msr:#x}");
+        assert!(!is_pmu_msr(msr), "{msr:#x}");
+    }
+}
+
+// Break: register() does not look at the version.
+#[test]
+fn before_perfmonv2_there_are_no_global_registers_and_no_status() {
+    let mut cpu = Cpu::before_v2();
+    for msr in MSR_GLOBAL_STATUS..=MSR_GLOBAL_STATUS_SET {
+        assert!(cpu.0.register(msr).is_none());
+        assert!(is_pmu_msr(msr), "so an access faults");
+    }
+    cpu.write(ctl(5), ALL_ON | INT);
+    cpu.write(ctr(5), LAST);
+    assert!(cpu.instructions(Class::HostUser, 1).pmi);
+    assert_eq!(cpu.read(ctr(5)), 0);
+}
+
+// Break: reset() clears the selectors on INIT, or leaves the counters on RESET.
+#[test]
+fn reset_clears_the_pmu_and_init_leaves_it() {
+    let mut cpu = Cpu::new();
+    cpu.write(ctl(1), ALL_ON | HOST_ONLY);
+    cpu.write(ctr(1), 5);
+    cpu.write(MSR_GLOBAL_CTL, 0b10);
+    cpu.write(MSR_GLOBAL_STATUS_SET, 0b11);
+    cpu.0.map_mut().set_svme(true);
+    cpu.0.reset(Reset::Init);
+    assert_eq!(cpu.read(ctl(1)), ALL_ON | HOST_ONLY);
+    assert_eq!(cpu.read(ctr(1)), 5);
+    assert_eq!(cpu.read(MSR_GLOBAL_CTL), 0b10);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0b11);
+    let _ = cpu.instructions(Class::HostUser, 1);
+    assert_eq!(cpu.read(ctr(1)), 5, "INIT clears EFER.SVME");
+    cpu.0.reset(Reset::Reset);
+    assert_eq!(cpu.read(ctl(1)), 0);
+    assert_eq!(cpu.read(ctr(1)), 0);
+    assert_eq!(cpu.read(MSR_GLOBAL_CTL), 0x3f);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0);
+}
+
+// Break: budget() is off by one, or limits counters that ask for no interrupt.
+#[test]
+fn the_budget_of_one_accumulator_ends_with_the_overflow() {
+    let mut cpu = Cpu::new();
+    cpu.write(ctl(0), INSTRUCTIONS | USR | EN | INT);
+    cpu.write(ctr(0), LAST - 99);
+    cpu.write(ctl(1), BRANCHES | OS | EN);
+    cpu.write(ctr(1), LAST);
+    let budget = cpu.0.budget();
+    for class in [Class::HostUser, Class::GuestUser] {
+        assert_eq!(
+            budget.get(Source::Instructions, class),
+            50,
+            "two classes share 100"
+        );
+    }
+    for (source, class) in [
+        (Source::Instructions, Class::HostKernel),
+        (Source::Branches, Class::HostKernel),
+        (Source::Loads, Class::HostUser),
+    ] {
+        assert_eq!(budget.get(source, class), Budget::UNLIMITED);
+    }
+    cpu.0.map_mut().set_svme(true);
+    cpu.write(ctl(0), INSTRUCTIONS | USR | EN | INT | HOST_ONLY);
+    let left = cpu.0.budget().get(Source::Instructions, Class::HostUser);
+    assert_eq!(left, 100);
+    assert!(!cpu.instructions(Class::HostUser, left - 1).pmi);
+    assert!(cpu.instructions(Class::HostUser, 1).pmi);
+}
+
+// Break: limit() gives each part the whole.
+#[test]
+fn below_the_budget_of_every_accumulator_nothing_overflows() {
+    for left in [1, 2, 7, 23, 24, 25, 1000] {
+        let mut cpu = Cpu::new();
+        cpu.write(ctl(0), LS_DISPATCH | 0x700 | USR | OS | EN | INT);
+        cpu.write(ctr(0), LAST + 1 - left);
+        let budget = cpu.0.budget();
+        let mut deltas = Deltas::default();
+        for source in [Source::Loads, Source::Stores, Source::LoadStores] {
+            for class in Class::ALL {
+                deltas.add(source, class, budget.get(source, class) - 1);
+            }
+        }
+        assert!(!cpu.0.fold(&deltas).pmi, "{left}");
+    }
+}
+
+// Break: operations_mut() counts everything for the host.
+#[test]
+fn operations_are_counted_for_the_mode_that_does_them() {
+    let mut cpu = Cpu::new();
+    let register = cpu.0.register(ctr(0)).unwrap();
+    assert!(cpu.0.read(register, HOST).is_ok());
+    assert!(cpu.0.write(register, 1, GUEST).is_ok());
+    assert!(cpu.0.write(register, 2, GUEST).is_ok());
+    assert!(cpu.0.rdpmc(0, GUEST).is_ok());
+    assert!(cpu.0.rdpmc(6, GUEST).is_err());
+    let stats = cpu.0.stats();
+    assert_eq!(
+        [stats.host.rdmsr, stats.host.wrmsr, stats.host.rdpmc],
+        [1, 0, 0]
+    );
+    assert_eq!(
+        [stats.guest.rdmsr, stats.guest.wrmsr, stats.guest.rdpmc],
+        [0, 2, 1],
+        "a fault is no operation"
+    );
+    assert_eq!(
+        cpu.0.stats().to_string(),
+        concat!(
+            r#"{"vm_entries": 0, "vm_exits": 0, "#,
+            r#""host": {"rdmsr": 1, "wrmsr": 0, "rdpmc": 0, "lvtpc": 0}, "#,
+            r#""guest": {"rdmsr": 0, "wrmsr": 2, "rdpmc": 1, "lvtpc": 0}, "#,
+            r#""pmi": 0, "pmi_masked": 0, "resets": 0}"#
+        )
+    );
+}
