@@ -151,6 +151,8 @@ pub type DiscontinuityCallback = unsafe extern "C-unwind" fn(
 pub type MemCallback =
     unsafe extern "C-unwind" fn(vcpu: c_uint, info: u32, vaddr: u64, data: *mut c_void);
 
+// QEMU's header and GLib's documentation describe them.
+#[allow(missing_docs)]
 extern "C-unwind" {
     pub fn g_byte_array_new() -> *mut GByteArray;
     pub fn g_byte_array_set_size(array: *mut GByteArray, len: c_uint) -> *mut GByteArray;

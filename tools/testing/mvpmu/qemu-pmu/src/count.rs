@@ -13,6 +13,7 @@ use crate::block::Block;
 use crate::board::Board;
 use crate::board::COUNTED;
 use crate::decode::Kind;
+use crate::memory;
 use crate::pmi;
 use crate::vcpu::Vcpu;
 
@@ -50,8 +51,10 @@ impl Vcpu {
         overflow.pmi && pmi::send(self)
     }
 
-    /// Sets the accumulators so that the alarm comes in time. Everything is folded.
+    /// Sets the accumulators so that the alarm comes in time. To be called after every change of
+    /// the PMU's registers. Everything is folded.
     pub fn arm(&mut self) {
+        memory::follow(self);
         let budget = self.pmu.budget();
         for class in Class::ALL {
             let instructions = instructions_until_alarm(&budget, class);
@@ -138,8 +141,8 @@ impl Vcpu {
 
 /// How many instructions of `class` may pass before the next fold.
 fn instructions_until_alarm(budget: &Budget, class: Class) -> u64 {
-    let accesses = [Source::Loads, Source::Stores, Source::LoadStores]
-        .map(|source| budget.get(source, class) / ACCESSES_PER_INSTRUCTION);
+    let accesses =
+        memory::SOURCES.map(|source| budget.get(source, class) / ACCESSES_PER_INSTRUCTION);
     budget
         .get(Source::Instructions, class)
         .min(budget.get(Source::Branches, class))

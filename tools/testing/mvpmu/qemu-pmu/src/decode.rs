@@ -139,9 +139,9 @@ pub fn is_fixmap_store(bytes: &[u8]) -> bool {
     // The displacement is 32 bits wide with mod 2, or with mod 0 when there is no base.
     let has_sib = modrm & 7 == 4;
     let displacement = match (modrm >> 6, has_sib, tail) {
-        (2, false, [d @ ..]) | (2, true, [_, d @ ..]) => d,
+        (2, false, d) | (2, true, [_, d @ ..]) => d,
         (0, true, [sib, d @ ..]) if sib & 7 == 5 => d,
-        (0, false, [d @ ..]) if modrm & 7 == 5 => d,
+        (0, false, d) if modrm & 7 == 5 => d,
         _ => return false,
     };
     matches!(*displacement, [_, _, _, 0xff, ..])

@@ -94,6 +94,10 @@ fn write_rip(vcpu: &Vcpu, pc: u64) {
 macro_rules! callback_with_origin {
     ($(#[$attribute:meta])* $name:ident => $function:path) => {
         $(#[$attribute])*
+        ///
+        /// # Safety
+        ///
+        /// To be called by translated code.
         #[unsafe(naked)]
         pub unsafe extern "C-unwind" fn $name(
             _vcpu: std::ffi::c_uint,

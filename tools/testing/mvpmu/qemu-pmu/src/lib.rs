@@ -27,6 +27,7 @@ pub mod cpuid;
 pub mod decode;
 pub mod discon;
 pub mod leave;
+pub mod memory;
 pub mod msr;
 pub mod pmi;
 pub mod registers;

@@ -103,15 +103,16 @@ pub struct Bus {
     buffer: *mut api::GByteArray,
 }
 
-impl Bus {
-    /// A new buffer.
-    pub fn new() -> Bus {
+impl Default for Bus {
+    fn default() -> Bus {
         Bus {
             // SAFETY: No conditions.
             buffer: unsafe { api::g_byte_array_new() },
         }
     }
+}
 
+impl Bus {
     /// Makes the buffer `len` bytes long.
     fn resize(&mut self, len: usize) {
         // SAFETY: The buffer lives as long as the vCPU.

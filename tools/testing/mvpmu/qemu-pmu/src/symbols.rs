@@ -3,9 +3,10 @@
 //!
 //! The API can write every register but not leave an instruction cleanly: `qemu_plugin_set_pc()`
 //! does not bring the lazily computed flags up to date in the middle of a block, and keeps the
-//! number of an exception that was delivered before. QEMU's own functions do it right, and stand
-//! in the dynamic symbol table of the executable. They are looked up by name at the start, so
-//! that a QEMU without one of them is refused with a message rather than a crash.
+//! number of an exception that was delivered before. It can neither raise an exception nor have
+//! everything translated anew. QEMU's own functions do all that, and stand in the dynamic symbol
+//! table of the executable. They are looked up by name at the start, so that a QEMU without one of
+//! them is refused with a message rather than a crash.
 
 use std::ffi::c_int;
 use std::ffi::c_void;
@@ -35,6 +36,9 @@ type RaiseException = unsafe extern "C-unwind" fn(
     host_pc: usize,
 ) -> !;
 
+/// `queue_tb_flush()`: drops all translations before this CPU goes on.
+type QueueTbFlush = unsafe extern "C-unwind" fn(cpu: *mut CpuState);
+
 /// The functions found.
 #[derive(Clone, Copy)]
 pub struct Symbols {
@@ -46,6 +50,8 @@ pub struct Symbols {
     pub gdb_write_register: GdbWriteRegister,
     /// `raise_exception_err_ra()`
     pub raise_exception_err_ra: RaiseException,
+    /// `queue_tb_flush()`
+    pub queue_tb_flush: QueueTbFlush,
 }
 
 static SYMBOLS: OnceLock<Symbols> = OnceLock::new();
@@ -73,6 +79,7 @@ pub fn load() -> Result<(), String> {
     let exit = find(c"cpu_loop_exit_noexc")?;
     let write = find(c"gdb_write_register")?;
     let raise = find(c"raise_exception_err_ra")?;
+    let flush = find(c"queue_tb_flush")?;
     // SAFETY: The symbols are these functions of QEMU 11, whose signatures the types repeat.
     let symbols = unsafe {
         Symbols {
@@ -80,6 +87,7 @@ pub fn load() -> Result<(), String> {
             cpu_loop_exit_noexc: std::mem::transmute::<*mut c_void, LoopExitNoexc>(exit),
             gdb_write_register: std::mem::transmute::<*mut c_void, GdbWriteRegister>(write),
             raise_exception_err_ra: std::mem::transmute::<*mut c_void, RaiseException>(raise),
+            queue_tb_flush: std::mem::transmute::<*mut c_void, QueueTbFlush>(flush),
         }
     };
     SYMBOLS.get_or_init(|| symbols);

@@ -21,6 +21,7 @@ use crate::decode;
 use crate::decode::Kind;
 use crate::leave;
 use crate::leave::Origin;
+use crate::memory;
 use crate::msr;
 use crate::registers::handles;
 use crate::rep;
@@ -111,7 +112,9 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         if site.kind == Kind::RepString {
             insn.before(rep_string, api::CB_R_REGS, site);
         }
-        insn.count_memory(class);
+        if memory::counted() {
+            insn.count_memory(class);
+        }
         if class == Class::HostKernel && decode::is_fixmap_store(insn.bytes()) {
             insn.on_store(fixmap_store);
         }

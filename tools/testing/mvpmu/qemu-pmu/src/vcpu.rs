@@ -66,7 +66,7 @@ impl Vcpu {
             index,
             pmu: Pmu::new(Amd::new(version.unwrap_or(Version::Core))),
             version,
-            bus: Bus::new(),
+            bus: Bus::default(),
             folded: Folded::default(),
             guest: None,
             apic: LocalApic::default(),
