@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The PMU, seen from ring 0.
+
+# Counter 0: instructions, counter 1: branches, fixed counter 0; none of them runs.
+.macro program_counters extra=0
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0
+	wrmsr_imm IA32_PERFEVTSEL0, EVENT_INSTRUCTIONS | SEL_OS | SEL_EN | \extra
+	wrmsr_imm IA32_PERFEVTSEL0 + 1, EVENT_BRANCHES | SEL_OS | SEL_EN
+	wrmsr_imm IA32_FIXED_CTR_CTRL, 1
+.endm
+
+.macro start
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 1 << 32 | 3
+.endm
+
+# Four instructions, all counted: the WRMSR is the last that is.
+.macro stop
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0
+.endm
+
+.macro report_counters
+	report_msr IA32_PMC0
+	report_msr IA32_PMC0 + 1
+	report_msr IA32_FIXED_CTR0
+.endm
+
+# One instruction, then 1000 times two, then those of `stop`.
+.macro count_a_loop
+	start
+	mov $1000, %esi
+1:	dec %esi
+	jnz 1b
+	stop
+.endm
+
+guest_loop:
+	call setup
+	program_counters
+	count_a_loop
+	report_counters
+	jmp finish
+
+guest_nothing:
+	call setup
+	program_counters
+	start
+	stop
+	report_counters
+	jmp finish
+
+# Between the two RDPMC: the first itself and a MOV.
+guest_rdpmc:
+	call setup
+	program_counters
+	start
+	xor %ecx, %ecx
+	rdpmc
+	mov %eax, %esi
+	rdpmc
+	mov %eax, %edi
+	stop
+	report %rsi
+	report %rdi
+	jmp finish
+
+# Three instructions, one that faults, the handler's four, and those of `stop`.
+guest_fault:
+	call setup
+	catch_gp 1f
+	program_counters
+	start
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 1 << 63
+1:	stop
+	report %r14
+	report_counters
+	jmp finish
+
+# Four instructions and those of `stop`, and for each interrupt 16: see on_irq.
+guest_rep:
+	call setup
+	wrmsr_imm X2APIC_TIMER_DIVIDE, 0xb
+	wrmsr_imm X2APIC_LVTT, 0x20000 | VECTOR_IRQ
+	program_counters
+	wrmsr_imm X2APIC_TIMER_INITIAL, 20000
+	sti
+	start
+	mov $0x400000, %esi
+	mov $0x600000, %edi
+	mov $0x100000, %ecx
+	rep movsb
+	stop
+	cli
+	report_counters
+	report %r12
+	jmp finish
+
+# Counter 0 overflows after 100 instructions, as an NMI.
+guest_pmi:
+	call setup
+	wrmsr_imm X2APIC_LVTPC, 0x400
+	program_counters SEL_INT
+	wrmsr_imm IA32_A_PMC0, (1 << 48) - 100
+	count_a_loop
+	report %r13
+	report_msr IA32_PERF_GLOBAL_STATUS
+	report_msr X2APIC_LVTPC
+	report_msr IA32_PMC0
+	jmp finish
+
+# The same with FREEZE_PERFMON_ON_PMI.
+guest_freeze:
+	call setup
+	wrmsr_imm X2APIC_LVTPC, 0x400
+	wrmsr_imm IA32_DEBUGCTL, 1 << 12
+	program_counters SEL_INT
+	wrmsr_imm IA32_A_PMC0, (1 << 48) - 100
+	count_a_loop
+	report %r13
+	report_msr IA32_PERF_GLOBAL_STATUS
+	report_msr IA32_PMC0
+	report_msr IA32_FIXED_CTR0
+	jmp finish
+
+# The same with LVTPC masked.
+guest_masked:
+	call setup
+	wrmsr_imm X2APIC_LVTPC, 0x10400
+	program_counters SEL_INT
+	wrmsr_imm IA32_A_PMC0, (1 << 48) - 100
+	count_a_loop
+	report %r13
+	report_msr IA32_PERF_GLOBAL_STATUS
+	jmp finish
+
+# RDPMC of a counter that does not exist, then of one that does.
+guest_rdpmc_gp:
+	call setup
+	catch_gp 1f
+	mov $8, %ecx
+	rdpmc
+1:	report %r14
+	catch_gp 2f
+	mov $(1 << 30 | 3), %ecx
+	rdpmc
+2:	report %r14
+	jmp finish
+
+# RDMSR of a register that a CPU without PMU does not have; CPUID leaf 0xa.
+guest_absent:
+	call setup
+	catch_gp 1f
+	mov $IA32_PERF_GLOBAL_CTRL, %ecx
+	rdmsr
+1:	report %r14
+	mov $0xa, %eax
+	xor %ecx, %ecx
+	cpuid
+	mov %eax, %eax
+	call send
+	jmp finish
+
+# An exception, and no IDT.
+guest_triple_fault:
+	lidt 1f(%rip)
+	ud2
+	.balign 8
+1:	.word 0
+	.quad 0
+
+guest_halt:
+	cli
+	hlt
+	jmp guest_halt
+
+guest_spin:
+	jmp guest_spin

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The PMU as a program on the machine sees it, to the instruction.
+//!
+//! These need the Bochs core: `MVPMU_BOCHS=FILE cargo test -- --include-ignored`.
+
+#[macro_use]
+mod machine;
+
+guests! { "guest/pmu.s":
+    guest_loop guest_nothing guest_rdpmc guest_fault guest_rep guest_pmi guest_freeze guest_masked
+    guest_rdpmc_gp guest_absent guest_triple_fault guest_halt guest_spin
+}
+
+const GLOBAL_STATUS_FROZEN: u64 = 1 << 59;
+const LVTPC_MASKED: u64 = 1 << 16;
+const NMI: u64 = 0x400;
+/// Instructions that stop the counters, all counted.
+const STOP: u64 = 4;
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_loop_is_counted_to_the_instruction() {
+    let counted = 1 + 2000 + STOP;
+    assert_eq!(guest_loop().values(&[]), [counted, 1000, counted]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn the_write_that_starts_is_not_counted_and_the_one_that_stops_is() {
+    assert_eq!(guest_nothing().values(&[]), [STOP, 0, STOP]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn rdpmc_does_not_see_itself() {
+    assert_eq!(guest_rdpmc().values(&[]), [1, 3]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn an_instruction_that_faults_is_not_counted() {
+    let counted = 3 + 4 + STOP;
+    assert_eq!(guest_fault().values(&[]), [1, counted, 1, counted]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn an_interrupted_string_instruction_is_one_instruction() {
+    let values = guest_rep().values(&[]);
+    let [instructions, branches, fixed, interrupts] = values[..] else {
+        panic!("{values:?}");
+    };
+    assert!(interrupts > 10, "the timer interrupted {interrupts} times");
+    // The handler: INC, 3 PUSH, MOV, MOV, MOV, WRMSR, 3 POP, IRETQ.
+    assert_eq!(instructions, 4 + STOP + 12 * interrupts);
+    assert_eq!((branches, fixed), (interrupts, instructions));
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn an_overflow_gives_one_nmi_and_masks_lvtpc() {
+    let counted = 1 + 2000 + STOP;
+    // The handler: INC, IRETQ.
+    let after = counted + 2 - 100;
+    assert_eq!(guest_pmi().values(&[]), [1, 1, NMI | LVTPC_MASKED, after]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_pmi_freezes_all_counters_when_asked_to() {
+    let status = GLOBAL_STATUS_FROZEN | 1;
+    assert_eq!(guest_freeze().values(&[]), [1, status, 0, 100]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn below_version_4_a_pmi_freezes_through_global_ctrl() {
+    assert_eq!(guest_freeze().values(&["--pmu", "v3"]), [1, 1, 0, 100]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_masked_lvtpc_gives_no_interrupt() {
+    assert_eq!(guest_masked().values(&[]), [0, 1]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn rdpmc_of_a_counter_that_does_not_exist_is_a_general_protection_fault() {
+    assert_eq!(guest_rdpmc_gp().values(&[]), [1, 0]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn without_a_pmu_its_registers_fault_and_cpuid_says_so() {
+    assert_eq!(guest_absent().values(&["--pmu", "off"]), [1, 0]);
+    assert_eq!(guest_absent().values(&["--pmu", "v3"]), [0, 0x0830_0803]);
+    assert_eq!(guest_absent().values(&[]), [0, 0x0830_0805]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn two_runs_are_equal_to_the_instruction() {
+    let run = || {
+        let outcome = guest_rep().run(&[]);
+        (outcome.values, outcome.stats)
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn each_bad_end_has_its_exit_status_and_a_line_that_says_why() {
+    for (guest, options, status, said) in [
+        (guest_triple_fault(), &[][..], 3, "triple-fault at 0x"),
+        (guest_halt(), &[], 3, "halted-for-good at 0x"),
+        (
+            guest_spin(),
+            &["--max-instructions", "1000000"],
+            6,
+            "instruction-limit at 0x",
+        ),
+    ] {
+        let outcome = guest.run(options);
+        assert_eq!(outcome.status, status, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    }
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn another_file_in_place_of_the_core_is_refused_with_one_line() {
+    let exe = env!("CARGO_BIN_EXE_bochs-vmm");
+    let outcome = guest_spin().run(&["--bochs", exe]);
+    assert_eq!(outcome.status, 2);
+    let said = "not the Bochs core this machine was written for";
+    assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().count(), 1);
+}
