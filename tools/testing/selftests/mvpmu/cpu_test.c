@@ -162,8 +162,8 @@ static void run_both(FIXTURE_DATA(cpu) *self, int cpu0, int cpu1)
 }
 
 /*
- * Seen to fail when a load takes counter values from the vCPU that was loaded
- * last on any CPU.
+ * Seen to fail when a load takes the counter values of the last put, of
+ * whatever vCPU on whatever CPU.
  */
 TEST_F(cpu, two_vcpus_on_two_cpus_count_their_own)
 {
@@ -172,15 +172,18 @@ TEST_F(cpu, two_vcpus_on_two_cpus_count_their_own)
 	run_both(self, 0, 1);
 }
 
-/* Seen to fail when a put leaves counters and selectors as they are. */
+/*
+ * Seen to fail when a load takes what the last put on this CPU left for its
+ * own, whoever's it is.
+ */
 TEST_F(cpu, two_vcpus_on_one_cpu_count_their_own)
 {
 	run_both(self, 0, 0);
 }
 
 /*
- * Seen to fail when a load is skipped because the vCPU was the last one that
- * this CPU loaded, although it has run elsewhere since.
+ * Seen to fail when a load takes what the last put on this CPU left because it
+ * was this vCPU's, although that has run elsewhere since.
  */
 TEST_F(cpu, vcpu_is_moved_while_it_runs)
 {

@@ -151,9 +151,8 @@ FIXTURE_TEARDOWN(exits)
 }
 
 /*
- * Seen to fail when a counter MSR or GLOBAL_CTRL stays intercepted, when RDPMC
- * does, and when RDPMC is not intercepted although the CPU has more counters
- * than the guest.
+ * Seen to fail when GLOBAL_CTRL stays intercepted, when RDPMC does, and when
+ * RDPMC is not intercepted although the CPU has more counters than the guest.
  */
 TEST_F(exits, each_access_exits_as_often_as_it_has_to)
 {

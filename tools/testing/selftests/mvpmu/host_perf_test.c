@@ -175,8 +175,8 @@ static void check_host_counts(FIXTURE_DATA(host_perf) *self)
 }
 
 /*
- * The guest checks its counts too.  Seen to fail when host events are not put
- * back after the guest has run, and when its selectors stay.
+ * The guest checks its counts too.  Seen to fail when perf is not told to stop
+ * its events before the guest runs, and when it is not told to go on.
  */
 TEST_F(host_perf, event_counts_the_host_and_not_the_guest)
 {
@@ -184,7 +184,7 @@ TEST_F(host_perf, event_counts_the_host_and_not_the_guest)
 	check_host_counts(self);
 }
 
-/* Seen to fail with the same breaks, for another counter each. */
+/* Seen to fail with the same breaks. */
 TEST_F(host_perf, host_and_guest_both_use_all_counters)
 {
 	open_events(self, shape.nr_gp);

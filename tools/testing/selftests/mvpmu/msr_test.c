@@ -13,6 +13,9 @@ static void guest_write(const char *what, u32 msr, u64 value, bool faults, u64 e
 {
 	u8 vector = wrmsr_safe(msr, value);
 
+	/* What is read has gone through an exit. */
+	this_cpu_property(X86_PROPERTY_MAX_BASIC_LEAF);
+
 	__GUEST_ASSERT(vector == (faults ? GP_VECTOR : 0),
 		       "%s, WRMSR(0x%x) = 0x%lx: got %s", what, msr, value,
 		       vector ? ex_str(vector) : "no fault");
@@ -136,6 +139,8 @@ static void guest_legacy_names(void)
 		guest_write("legacy counter", MSR_K7_PERFCTR0 + i, 1000 + i, false, 1000 + i);
 		GUEST_ASSERT_EQ(rdmsr(counter_msr(i)), 1000 + i);
 		GUEST_ASSERT_EQ(pmc_read(i), 1000 + i);
+		guest_write("counter", counter_msr(i), 2000 + i, false, 2000 + i);
+		GUEST_ASSERT_EQ(rdmsr(MSR_K7_PERFCTR0 + i), 2000 + i);
 	}
 	GUEST_DONE();
 }
@@ -183,14 +188,14 @@ FIXTURE_TEARDOWN(msr)
 	kvm_vm_free(self->vm);
 }
 
-/* Seen to fail when a put keeps reserved bits of GLOBAL_CTRL. */
+/* Seen to fail when reserved bits of a selector are kept. */
 TEST_F(msr, reserved_bits_fault_on_intel_and_are_dropped_on_amd)
 {
 	vcpu_arch_set_entry_point(self->vcpu, guest_reserved_bits);
 	EXPECT_FALSE(run_guest(self->vcpu, NULL));
 }
 
-/* Seen to fail when counters are not cut to their width in a read from memory. */
+/* Seen to fail when a put saves the lower 32 bits of a counter only. */
 TEST_F(msr, counters_are_as_wide_as_cpuid_says)
 {
 	vcpu_arch_set_entry_point(self->vcpu, guest_counter_width);
@@ -198,8 +203,8 @@ TEST_F(msr, counters_are_as_wide_as_cpuid_says)
 }
 
 /*
- * Seen to fail when the counters that the guest lacks are not intercepted: it
- * then reads and writes the host's.
+ * Seen to fail when RDPMC is not intercepted although the CPU has more counters
+ * than the guest.
  */
 TEST_F(msr, counters_that_the_guest_lacks_fault)
 {
@@ -207,7 +212,7 @@ TEST_F(msr, counters_that_the_guest_lacks_fault)
 	EXPECT_FALSE(run_guest(self->vcpu, NULL));
 }
 
-/* Seen to fail when the legacy counters of a mediated guest are not passed through. */
+/* Seen to fail when a put does not save counters past the first. */
 TEST_F(msr, amd_legacy_names_are_the_same_registers)
 {
 	if (!host_cpu_is_amd_compatible)

@@ -83,9 +83,11 @@ static void guest_start_over(void)
 	lvtpc_seen = 0;
 }
 
-#define guest_assert_pmis(expected)						\
-	__GUEST_ASSERT(nr_pmis == (expected), "expected %u PMIs, got %u",	\
-		       (u32)(expected), nr_pmis)
+static void guest_assert_pmis(unsigned int expected)
+{
+	__GUEST_ASSERT(nr_pmis == expected, "expected %u PMIs, got %u",
+		       expected, nr_pmis);
+}
 
 /* A counter that can overflow: any but the reference. */
 static bool guest_pmc_can_sample(unsigned int pmc)
@@ -200,16 +202,28 @@ static void guest_overflow_everywhere(void)
 	GUEST_DONE();
 }
 
-static void guest_overflow_without_pmi(u64 flags)
+static const struct payload loop = PAYLOAD_LOOP;
+
+static void guest_overflow_in(const struct payload *payload, u64 early, u64 n, u64 flags)
 {
 	guest_start_over();
-	pmc_program(1, INSTRUCTIONS, PMC_COUNT | flags, overflow_in(EARLY));
-	measure_loop(counter_bit(1), EARLY);
+	pmc_program(1, INSTRUCTIONS, PMC_COUNT | flags, overflow_in(early));
+	payload->measure(counter_bit(1), n);
 	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), counter_bit(1));
-	GUEST_ASSERT_EQ(pmc_read(1), EARLY + 1 + MEASURE_INSTRUCTIONS);
+	GUEST_ASSERT_EQ(pmc_read(1), payload_count(payload, INSTRUCTIONS, n) - early);
 	wrmsr(vendor->global_status_clear, counter_bit(1));
 	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), 0);
 	guest_assert_pmis(0);
+}
+
+/* In hardware and in KVM. */
+static void guest_overflow_without_pmi(u64 flags)
+{
+	u64 early;
+
+	guest_overflow_in(&loop, EARLY, EARLY, flags);
+	for (early = 1; early < payload_count(&emulated[0], INSTRUCTIONS, 2); early++)
+		guest_overflow_in(&emulated[0], early, 2, flags);
 }
 
 static void guest_no_interrupt_bit(void)
@@ -289,35 +303,55 @@ FIXTURE_TEARDOWN(pmi)
 	kvm_vm_free(self->vm);
 }
 
-#define PMI_TEST(name, guest_code)				\
-TEST_F(pmi, name)						\
-{								\
-	vcpu_arch_set_entry_point(self->vcpu, guest_code);	\
-	EXPECT_FALSE(run_guest(self->vcpu, NULL));		\
-}
-
 /*
  * Seen to fail when the PMI of a mediated guest is dropped, and when a put
  * does not save GLOBAL_STATUS.
  */
-PMI_TEST(every_counter_gives_one_pmi_per_overflow, guest_one_pmi_per_overflow)
+TEST_F(pmi, every_counter_gives_one_pmi_per_overflow)
+{
+	vcpu_arch_set_entry_point(self->vcpu, guest_one_pmi_per_overflow);
+	EXPECT_FALSE(run_guest(self->vcpu, NULL));
+}
 
-/* Seen to fail when a load does not clear the status bits that the guest has cleared. */
-PMI_TEST(every_pmi_adds_its_handler_to_the_count, guest_pmis_cost_the_same)
+/* Seen to fail when a put that follows a PMI does not save the counters. */
+TEST_F(pmi, every_pmi_adds_its_handler_to_the_count)
+{
+	vcpu_arch_set_entry_point(self->vcpu, guest_pmis_cost_the_same);
+	EXPECT_FALSE(run_guest(self->vcpu, NULL));
+}
 
 /* Seen to fail when a put saves only the lowest bit of GLOBAL_STATUS. */
-PMI_TEST(simultaneous_overflows_share_one_pmi, guest_simultaneous_overflows)
+TEST_F(pmi, simultaneous_overflows_share_one_pmi)
+{
+	vcpu_arch_set_entry_point(self->vcpu, guest_simultaneous_overflows);
+	EXPECT_FALSE(run_guest(self->vcpu, NULL));
+}
 
 /* Seen to fail when the overflow of an emulated instruction makes no PMI. */
-PMI_TEST(overflow_in_an_emulated_instruction_gives_one_pmi, guest_overflow_everywhere)
+TEST_F(pmi, overflow_in_an_emulated_instruction_gives_one_pmi)
+{
+	vcpu_arch_set_entry_point(self->vcpu, guest_overflow_everywhere);
+	EXPECT_FALSE(run_guest(self->vcpu, NULL));
+}
 
-/* Seen to fail when every overflow that KVM sees is made a PMI. */
-PMI_TEST(overflow_without_interrupt_bit_sets_the_status_only, guest_no_interrupt_bit)
+/*
+ * Seen to fail when a load sets the interrupt bit in each selector, and when
+ * every overflow in an emulated instruction is made a PMI.
+ */
+TEST_F(pmi, overflow_without_interrupt_bit_sets_the_status_only)
+{
+	vcpu_arch_set_entry_point(self->vcpu, guest_no_interrupt_bit);
+	EXPECT_FALSE(run_guest(self->vcpu, NULL));
+}
 
-/* Seen to fail when a load unmasks LVTPC whatever the guest's says. */
-PMI_TEST(overflow_with_masked_lvtpc_sets_the_status_only, guest_masked_lvtpc)
+/* Seen to fail when a PMI is delivered whether or not LVTPC is masked. */
+TEST_F(pmi, overflow_with_masked_lvtpc_sets_the_status_only)
+{
+	vcpu_arch_set_entry_point(self->vcpu, guest_masked_lvtpc);
+	EXPECT_FALSE(run_guest(self->vcpu, NULL));
+}
 
-/* NMIs do not wait. */
+/* Seen to fail when the PMI of a mediated guest is dropped. */
 TEST_F(pmi, pmi_waits_for_interrupts_to_be_enabled)
 {
 	if (variant->lvtpc == APIC_DM_NMI)

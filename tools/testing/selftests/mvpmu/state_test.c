@@ -93,10 +93,7 @@ static void read_counters(struct kvm_vcpu **vcpu, unsigned int nr, void *data)
 		       counter_bit(shape.nr_gp - 1));
 }
 
-/*
- * Seen to fail when a counter is not saved before userspace reads it, and when
- * GLOBAL_STATUS is not.
- */
+/* Seen to fail when a put leaves KVM with the value of an earlier one. */
 TEST_F(state, userspace_reads_exact_counts_and_does_not_disturb_them)
 {
 	EXPECT_FALSE(run_guest_io(&self->vcpu, NULL, read_counters, NULL));
@@ -117,7 +114,7 @@ static void add_to_counters(struct kvm_vcpu **vcpu, unsigned int nr, void *data)
 	}
 }
 
-/* Seen to fail when a load trusts what the last put saw in a counter. */
+/* Seen to fail when a load writes what the last put has read. */
 TEST_F(state, guest_goes_on_from_the_value_that_userspace_writes)
 {
 	added = NR_EXITS * ADDED_ONCE;
