@@ -107,8 +107,8 @@ pub const CB_RW_REGS_PC: CallbackFlags = 3;
 
 /// Condition of a conditional callback, unsigned.
 pub type Condition = c_int;
-/// The field differs from the number.
-pub const COND_NE: Condition = 3;
+/// The field is less than the number.
+pub const COND_LT: Condition = 4;
 /// The field is the number or larger.
 pub const COND_GE: Condition = 7;
 

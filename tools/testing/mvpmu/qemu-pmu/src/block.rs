@@ -21,39 +21,95 @@ pub fn same_offset(a: u64, b: u64) -> bool {
     (a ^ b) & PAGE_OFFSET == 0
 }
 
-/// An instruction of a block, as a callback gets it.
+/// An instruction of a block.
+#[derive(Clone, Copy)]
+pub struct Insn {
+    /// The offset of its address in the page.
+    offset: u16,
+    /// Its length in bytes.
+    pub len: u8,
+    /// What it is.
+    pub kind: Kind,
+}
+
+impl Insn {
+    /// The instruction of `len` bytes at `vaddr`.
+    pub fn new(vaddr: u64, len: usize, kind: Kind) -> Insn {
+        Insn {
+            offset: (vaddr & PAGE_OFFSET) as u16,
+            len: len as u8,
+            kind,
+        }
+    }
+}
+
+/// An instruction that has a callback, as the callback gets it.
 pub struct Site {
     /// The block.
-    pub block: *const Block,
+    block: *const Block,
     /// Its place among the block's instructions.
     pub index: usize,
     /// Its address, when it was translated.
     pub vaddr: u64,
-    /// Its length in bytes.
-    pub len: u64,
-    /// What it is.
-    pub kind: Kind,
+}
+
+impl Site {
+    /// The instruction at place `index`. It gets its block when that is kept.
+    pub fn new(index: usize, vaddr: u64) -> Site {
+        Site {
+            block: std::ptr::null(),
+            index,
+            vaddr,
+        }
+    }
+
+    /// The block.
+    pub fn block(&self) -> &Block {
+        // SAFETY: Set by keep(), the only way to publish a site; the block owns the site.
+        unsafe { &*self.block }
+    }
+
+    /// What the block knows of it.
+    pub fn insn(&self) -> Insn {
+        self.block().insns[self.index]
+    }
 }
 
 /// A translation block.
 pub struct Block {
     /// Mode and privilege level it was translated for; QEMU does not use it for others.
     pub class: Class,
+    /// Its address, when it was translated.
+    pub vaddr: u64,
     /// Its instructions. There is at least one.
+    pub insns: Box<[Insn]>,
+    /// Those that have a callback.
     pub sites: Box<[Site]>,
+    /// Whether it counts branches.
+    pub counts_branches: bool,
 }
 
 impl Block {
     /// The place of the instruction at `pc`.
     pub fn index_of(&self, pc: u64) -> Option<usize> {
-        self.sites.iter().position(|s| same_offset(s.vaddr, pc))
+        let offset = (pc & PAGE_OFFSET) as u16;
+        self.insns.iter().position(|insn| insn.offset == offset)
     }
 
-    /// How many instructions, and branches among them, there are from `index` on.
+    /// How many instructions, and branches among them, it counts from place `index` on.
     pub fn counts_from(&self, index: usize) -> (u64, u64) {
-        let rest = self.sites.get(index..).unwrap_or_default();
-        let branches = rest.iter().filter(|s| s.kind.is_branch()).count();
+        let rest = self.insns.get(index..).unwrap_or_default();
+        let branches = if self.counts_branches {
+            rest.iter().filter(|insn| insn.kind.is_branch()).count()
+        } else {
+            0
+        };
         (rest.len() as u64, branches as u64)
+    }
+
+    /// The address by which translated code knows it.
+    pub fn address(&self) -> u64 {
+        std::ptr::from_ref(self) as u64
     }
 }
 
@@ -66,9 +122,9 @@ unsafe impl Send for Entry {}
 /// Every block that translated code may know of.
 static ARENA: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
-/// Keeps a block until QEMU drops its translations. `sites` need not know the block yet.
-pub fn keep(class: Class, sites: Box<[Site]>) -> *const Block {
-    let block = Box::into_raw(Box::new(Block { class, sites }));
+/// Keeps a block until QEMU drops its translations.
+pub fn keep(block: Block) -> *const Block {
+    let block = Box::into_raw(Box::new(block));
     // SAFETY: The block was just made and nobody else has it.
     for site in unsafe { &mut (*block).sites } {
         site.block = block;
@@ -86,8 +142,7 @@ pub fn flushed() {
     for index in vcpu::all() {
         // SAFETY: The vCPU exists, and QEMU has stopped all of them while it flushes.
         let board = unsafe { &*board::find(index) };
-        used.insert(board.block);
-        used.insert(board.open_block());
+        used.insert(board.block());
     }
     let mut arena = ARENA.lock().unwrap_or_else(PoisonError::into_inner);
     arena.retain(|entry| {

@@ -18,25 +18,46 @@ pub const COUNTED: usize = Source::LoadStores as usize + 1;
 pub struct Board {
     /// Accumulators of events.
     pub events: [[u64; Class::COUNT]; COUNTED],
-    /// The block that was entered last.
-    pub block: *const Block,
-    /// The block that is being executed, unless its last instruction was reached. Zero otherwise.
-    /// If another block starts with it set, this one was left in the middle without any event:
-    /// by a store into itself, or by an atomic instruction that is tried again. See also
-    /// [`Board::CPUID`].
-    pub open: usize,
+    /// The address of the block that was entered last, with [`CLOSED`] set when its last
+    /// instruction was reached. If another block starts with it clear, this one was left in the
+    /// middle without any event: by a store into itself, or by an atomic instruction that is
+    /// tried again. It is also clear in [`CPUID`].
+    block: u64,
 }
 
-impl Board {
-    /// In [`Board::open`]: the last instruction was a CPUID whose result is to be changed.
-    pub const CPUID: usize = 1;
+/// Added to a block's address.
+pub const CLOSED: u64 = 1 << 63;
+/// In place of a block: it was left, and its last instruction was a CPUID whose result is to be
+/// changed.
+const CPUID: u64 = 1;
 
-    /// The block that is open, if any.
-    pub fn open_block(&self) -> *const Block {
-        match self.open {
-            Board::CPUID => std::ptr::null(),
+impl Board {
+    /// The block that was entered last, if there is one.
+    pub fn block(&self) -> *const Block {
+        match self.block & !CLOSED {
+            CPUID => std::ptr::null(),
             address => address as *const Block,
         }
+    }
+
+    /// Whether its last instruction was reached.
+    pub fn is_closed(&self) -> bool {
+        self.block & CLOSED != 0
+    }
+
+    /// The block was left, all is settled.
+    pub fn leave(&mut self) {
+        self.block = CLOSED;
+    }
+
+    /// The block ends with a CPUID that needs attention.
+    pub fn leave_with_cpuid(&mut self) {
+        self.block = CPUID;
+    }
+
+    /// Whether it did.
+    pub fn has_cpuid(&self) -> bool {
+        self.block == CPUID
     }
 }
 
@@ -76,12 +97,7 @@ pub fn events(source: Source, class: Class) -> api::U64Field {
     field(offset_of!(Board, events) + index * size_of::<u64>())
 }
 
-/// [`Board::block`], for translated code.
+/// The block that was entered last, for translated code.
 pub fn block() -> api::U64Field {
     field(offset_of!(Board, block))
-}
-
-/// [`Board::open`], for translated code.
-pub fn open() -> api::U64Field {
-    field(offset_of!(Board, open))
 }

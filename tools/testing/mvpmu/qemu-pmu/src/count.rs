@@ -10,10 +10,9 @@ use pmu_model::Deltas;
 use pmu_model::Source;
 
 use crate::block::Block;
-use crate::board::Board;
 use crate::board::COUNTED;
 use crate::decode::Kind;
-use crate::memory;
+use crate::demand;
 use crate::pmi;
 use crate::vcpu::Vcpu;
 
@@ -54,7 +53,7 @@ impl Vcpu {
     /// Sets the accumulators so that the alarm comes in time. To be called after every change of
     /// the PMU's registers. Everything is folded.
     pub fn arm(&mut self) {
-        memory::follow(self);
+        demand::follow(self);
         let budget = self.pmu.budget();
         for class in Class::ALL {
             let instructions = instructions_until_alarm(&budget, class);
@@ -105,36 +104,31 @@ impl Vcpu {
     /// executed (and did not retire), or the break came before it.
     pub fn broke_at(&mut self, pc: u64, begun: bool) {
         let board = self.board();
-        let (last, open) = (board.block, board.open_block());
-        board.block = std::ptr::null();
-        if board.open != Board::CPUID {
-            board.open = 0;
+        let (block, closed) = (board.block(), board.is_closed());
+        if !board.has_cpuid() {
+            board.leave();
         }
         let resumes = self.rep.take().is_some_and(|rep| rep.is_at(pc));
-        // SAFETY: Both came from translated code of blocks that are in the arena.
-        let (last, open) = unsafe { (last.as_ref(), open.as_ref()) };
+        // SAFETY: It came from translated code of a block that is in the arena.
+        let Some(block) = (unsafe { block.as_ref() }) else {
+            return;
+        };
         // The break may come before the first block of the other mode (VMRUN, injected events).
-        let in_guest = self.guest.is_some();
-        let last = last.filter(|b| b.class.is_guest() == in_guest);
-        let open = open.filter(|b| b.class.is_guest() == in_guest);
-        if begun {
-            if let Some((block, index)) = last.and_then(|b| Some((b, b.index_of(pc)?))) {
-                if block.sites[index].kind != Kind::SoftwareInterrupt {
-                    self.unretire(block, index);
-                }
-            }
+        if block.class.is_guest() != self.guest.is_some() {
             return;
         }
-        // A string instruction that is interrupted is counted when it is resumed.
-        let interrupted = last.filter(|b| {
-            resumes
-                && b.index_of(pc)
-                    .is_some_and(|k| b.sites[k].kind == Kind::RepString)
-        });
-        if let Some(block) = interrupted.or(open) {
-            if let Some(index) = block.index_of(pc) {
-                self.unretire(block, index);
-            }
+        let Some(index) = block.index_of(pc) else {
+            return;
+        };
+        let kind = block.insns[index].kind;
+        let retired = if begun {
+            kind == Kind::SoftwareInterrupt
+        } else {
+            // A string instruction that is interrupted is counted when it is resumed.
+            closed && !(resumes && kind == Kind::RepString)
+        };
+        if !retired {
+            self.unretire(block, index);
         }
     }
 }
@@ -142,7 +136,7 @@ impl Vcpu {
 /// How many instructions of `class` may pass before the next fold.
 fn instructions_until_alarm(budget: &Budget, class: Class) -> u64 {
     let accesses =
-        memory::SOURCES.map(|source| budget.get(source, class) / ACCESSES_PER_INSTRUCTION);
+        demand::MEMORY.map(|source| budget.get(source, class) / ACCESSES_PER_INSTRUCTION);
     budget
         .get(Source::Instructions, class)
         .min(budget.get(Source::Branches, class))

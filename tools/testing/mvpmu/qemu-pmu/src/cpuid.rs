@@ -6,9 +6,7 @@
 use pmu_model::amd::Version;
 use pmu_model::amd::COUNTERS;
 
-use crate::block::Block;
 use crate::block::Site;
-use crate::board::Board;
 use crate::registers::handles;
 use crate::registers::Bus;
 use crate::vcpu::Vcpu;
@@ -30,7 +28,7 @@ const PERF_MON_V2: u64 = 1;
 const NUM_PERF_CTR_CORE: u64 = 0xf;
 
 /// CPUID is about to be executed.
-pub fn execute(vcpu: &mut Vcpu, site: &Site, block: &Block) {
+pub fn execute(vcpu: &mut Vcpu, site: &Site) {
     if vcpu.guest.as_ref().is_some_and(|g| g.intercepts_cpuid()) {
         return;
     }
@@ -40,8 +38,8 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site, block: &Block) {
         _ => return,
     };
     vcpu.cpuid = Some(leaf);
-    if site.index + 1 == block.sites.len() {
-        vcpu.board().open = Board::CPUID;
+    if site.index + 1 == site.block().insns.len() {
+        vcpu.board().leave_with_cpuid();
     }
 }
 

@@ -2,6 +2,7 @@
 //! As much of x86 instruction decoding as counting needs.
 
 /// What an instruction means for the PMU.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Nothing: it retires.

@@ -10,7 +10,6 @@ use pmu_model::Class;
 use pmu_model::Fault;
 
 use crate::apic;
-use crate::block::Block;
 use crate::block::Site;
 use crate::decode::Kind;
 use crate::leave;
@@ -38,12 +37,12 @@ enum Operation {
 /// # Safety
 ///
 /// No frame up to the callback has anything to drop.
-pub unsafe fn execute(vcpu: &mut Vcpu, site: &Site, block: &Block, origin: Origin) {
-    if block.class.is_user() {
+pub unsafe fn execute(vcpu: &mut Vcpu, site: &Site, origin: Origin) {
+    if site.block().class.is_user() {
         return;
     }
     let msr = vcpu.bus.register(handles().rcx) as u32;
-    let write = site.kind == Kind::Wrmsr;
+    let write = site.insn().kind == Kind::Wrmsr;
     if let Some(guest) = &vcpu.guest {
         if guest.intercepts_msr(&mut vcpu.bus, msr, write) {
             return;
@@ -54,11 +53,11 @@ pub unsafe fn execute(vcpu: &mut Vcpu, site: &Site, block: &Block, origin: Origi
         Some(register) => Operation::Read(register),
         // SAFETY: The caller's promise.
         None if amd::is_pmu_msr(msr) => unsafe { leave::general_protection(origin) },
-        None if write => return follow(vcpu, site, block, msr),
+        None if write => return follow(vcpu, site, msr),
         None => return,
     };
     // SAFETY: The caller's promise.
-    unsafe { replace(vcpu, site, block, origin, operation) }
+    unsafe { replace(vcpu, site, origin, operation) }
 }
 
 /// RDPMC is about to be executed. Does not return, unless it faults or exits in QEMU.
@@ -66,8 +65,8 @@ pub unsafe fn execute(vcpu: &mut Vcpu, site: &Site, block: &Block, origin: Origi
 /// # Safety
 ///
 /// No frame up to the callback has anything to drop.
-pub unsafe fn execute_rdpmc(vcpu: &mut Vcpu, site: &Site, block: &Block, origin: Origin) {
-    if block.class.is_user() && vcpu.bus.register(handles().cr4) & CR4_PCE == 0 {
+pub unsafe fn execute_rdpmc(vcpu: &mut Vcpu, site: &Site, origin: Origin) {
+    if site.block().class.is_user() && vcpu.bus.register(handles().cr4) & CR4_PCE == 0 {
         return;
     }
     if vcpu.guest.as_ref().is_some_and(|g| g.intercepts_rdpmc()) {
@@ -75,7 +74,7 @@ pub unsafe fn execute_rdpmc(vcpu: &mut Vcpu, site: &Site, block: &Block, origin:
     }
     let index = vcpu.bus.register(handles().rcx) as u32;
     // SAFETY: The caller's promise.
-    unsafe { replace(vcpu, site, block, origin, Operation::Rdpmc(index)) }
+    unsafe { replace(vcpu, site, origin, Operation::Rdpmc(index)) }
 }
 
 /// Executes the instruction in place of QEMU.
@@ -83,25 +82,19 @@ pub unsafe fn execute_rdpmc(vcpu: &mut Vcpu, site: &Site, block: &Block, origin:
 /// # Safety
 ///
 /// No frame up to the callback has anything to drop.
-unsafe fn replace(
-    vcpu: &mut Vcpu,
-    site: &Site,
-    block: &Block,
-    origin: Origin,
-    operation: Operation,
-) -> ! {
+unsafe fn replace(vcpu: &mut Vcpu, site: &Site, origin: Origin, operation: Operation) -> ! {
+    let block = site.block();
     leave::restore(vcpu, origin);
     let pc = vcpu.bus.register(handles().rip);
     // The rest of the block is left; what is not left is this instruction.
     vcpu.unretire(block, site.index);
-    vcpu.board().block = std::ptr::null();
-    vcpu.board().open = 0;
+    vcpu.board().leave();
     let access = vcpu.access(block.class);
     let result = perform(vcpu, operation, block.class, access);
     vcpu.publish();
     match result {
         // SAFETY: The caller's promise; registers are up to date since the restore.
-        Ok(()) => unsafe { leave::to_pc(vcpu, pc.wrapping_add(site.len)) },
+        Ok(()) => unsafe { leave::to_pc(vcpu, pc.wrapping_add(site.insn().len.into())) },
         // SAFETY: The caller's promise.
         Err(Fault::GeneralProtection) => unsafe { leave::general_protection(origin) },
     }
@@ -139,7 +132,8 @@ fn perform(
 }
 
 /// WRMSR of something else that the PMU depends on. QEMU executes it.
-fn follow(vcpu: &mut Vcpu, site: &Site, block: &Block, msr: u32) {
+fn follow(vcpu: &mut Vcpu, site: &Site, msr: u32) {
+    let block = site.block();
     if block.class.is_guest() && msr != apic::MSR_X2APIC_LVTPC {
         return;
     }

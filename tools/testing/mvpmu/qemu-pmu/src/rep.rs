@@ -52,9 +52,7 @@ pub fn entered(vcpu: &mut Vcpu, site: &Site) {
             .wrapping_add(vcpu.bus.register(names.rsi)),
     };
     if vcpu.rep.as_ref().is_some_and(|last| last.goes_on_as(&rep)) {
-        // SAFETY: The site's block is in the arena while translated code uses it.
-        let block = unsafe { &*site.block };
-        vcpu.unretire_one(block.class);
+        vcpu.unretire_one(site.block().class);
     }
     vcpu.rep = Some(rep);
 }

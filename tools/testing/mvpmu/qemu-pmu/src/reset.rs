@@ -60,8 +60,7 @@ pub fn check(vcpu: &mut Vcpu, vaddr: u64) {
     vcpu.rep = None;
     vcpu.exception = false;
     vcpu.fetch_fault = None;
-    vcpu.board().block = std::ptr::null();
-    vcpu.board().open = 0;
+    vcpu.board().leave();
     vcpu.pmu.stats_mut().resets += 1;
     vcpu.publish();
 }

@@ -133,10 +133,10 @@ impl Vcpu {
 
     /// Whether an exception at `pc` is one of the VMRUN that was to enter the guest.
     pub fn is_vmrun(&mut self, pc: u64) -> bool {
-        let block = self.board().block;
+        let block = self.board().block();
         // SAFETY: It came from translated code of a block in the arena.
         let in_host = unsafe { block.as_ref() }.is_some_and(|block| {
-            !block.class.is_guest() && block.sites.iter().any(|s| s.kind == Kind::Vmrun)
+            !block.class.is_guest() && block.insns.iter().any(|insn| insn.kind == Kind::Vmrun)
         });
         in_host && self.guest.as_ref().is_some_and(|guest| guest.vmrun == pc)
     }
@@ -167,7 +167,7 @@ impl Vcpu {
             if let Some(rax) = cpuid::announce(&mut self.bus, leaf, rax) {
                 self.bus.set_physical(vmcb + vmcb::RAX, rax, 8);
             }
-            self.board().open = 0;
+            self.board().leave();
         }
         let between = EXITS_BETWEEN.contains(&code) || delivering || fetching;
         self.broke_at(rip, !between);

@@ -11,17 +11,17 @@ use crate::api;
 use crate::apic;
 use crate::block;
 use crate::block::Block;
+use crate::block::Insn;
 use crate::block::Site;
 use crate::board;
-use crate::board::Board;
 use crate::callback_with_origin;
 use crate::count;
 use crate::cpuid;
 use crate::decode;
 use crate::decode::Kind;
+use crate::demand;
 use crate::leave;
 use crate::leave::Origin;
-use crate::memory;
 use crate::msr;
 use crate::registers::handles;
 use crate::rep;
@@ -65,21 +65,24 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         // SAFETY: The block has `len` instructions.
         .map(|n| Instruction::new(unsafe { api::qemu_plugin_tb_get_insn(tb, n) }))
         .collect();
-    let sites = insns
-        .iter()
-        .enumerate()
-        .map(|(index, insn)| Site {
-            block: std::ptr::null(),
-            index,
-            vaddr: insn.vaddr,
-            len: insn.len as u64,
-            kind: decode::kind(insn.bytes()),
-        })
-        .collect();
-    // SAFETY: Just made, and kept as long as translated code has it.
-    let block = unsafe { &*block::keep(class, sites) };
-
     let on = vcpu.version.is_some();
+    let kinds: Vec<Kind> = insns.iter().map(|i| decode::kind(i.bytes())).collect();
+    let callbacks: Vec<_> = kinds.iter().map(|k| callback_of(*k, class, on)).collect();
+    let block = Block {
+        class,
+        vaddr,
+        insns: (insns.iter().zip(&kinds))
+            .map(|(insn, kind)| Insn::new(insn.vaddr, insn.len, *kind))
+            .collect(),
+        sites: (insns.iter().zip(&callbacks).enumerate())
+            .filter(|(_, (_, callback))| callback.is_some())
+            .map(|(index, (insn, _))| Site::new(index, insn.vaddr))
+            .collect(),
+        counts_branches: demand::counted(Source::Branches),
+    };
+    // SAFETY: Just made, and kept as long as translated code has it.
+    let block = unsafe { &*block::keep(block) };
+
     let emit = Emit { tb, block };
     if !guest && svm::follows_vmrun(&mut vcpu.bus, vaddr) {
         emit.at_start(after_vmrun);
@@ -90,34 +93,42 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         }
         emit.counting(insns.last());
     }
-    let mut after_cpuid = false;
-    for (insn, site) in insns.iter().zip(&block.sites) {
-        let pmu_instruction = match site.kind {
-            Kind::Vmrun if class == Class::HostKernel => Some(vmrun as api::VcpuCallback),
-            Kind::Rdmsr | Kind::Wrmsr if on => Some(msr_access as api::VcpuCallback),
-            Kind::Rdpmc if on => Some(rdpmc as api::VcpuCallback),
-            Kind::Cpuid if on => Some(cpuid as api::VcpuCallback),
-            _ => None,
-        };
-        if after_cpuid {
-            insn.before(cpuid_done, api::CB_RW_REGS, site);
+    for site in &block.sites {
+        if let Some((callback, flags)) = callbacks[site.index] {
+            insns[site.index].before(callback, flags, site);
         }
-        after_cpuid = on && site.kind == Kind::Cpuid;
-        if let Some(callback) = pmu_instruction {
-            insn.before(callback, api::CB_RW_REGS_PC, site);
+        if site.insn().kind == Kind::Cpuid {
+            if let Some(next) = insns.get(site.index + 1) {
+                next.before(cpuid_done, api::CB_RW_REGS, site);
+            }
         }
-        if !on {
-            continue;
-        }
-        if site.kind == Kind::RepString {
-            insn.before(rep_string, api::CB_R_REGS, site);
-        }
-        if memory::counted() {
+    }
+    if !on {
+        return;
+    }
+    for insn in &insns {
+        if demand::MEMORY.into_iter().any(demand::counted) {
             insn.count_memory(class);
         }
         if class == Class::HostKernel && decode::is_fixmap_store(insn.bytes()) {
             insn.on_store(fixmap_store);
         }
+    }
+}
+
+/// What is called before an instruction of this kind.
+fn callback_of(
+    kind: Kind,
+    class: Class,
+    on: bool,
+) -> Option<(api::VcpuCallback, api::CallbackFlags)> {
+    match kind {
+        Kind::Vmrun if class == Class::HostKernel => Some((vmrun, api::CB_RW_REGS)),
+        Kind::Rdmsr | Kind::Wrmsr if on => Some((msr_access, api::CB_RW_REGS_PC)),
+        Kind::Rdpmc if on => Some((rdpmc, api::CB_RW_REGS_PC)),
+        Kind::Cpuid if on => Some((cpuid, api::CB_RW_REGS)),
+        Kind::RepString if on => Some((rep_string, api::CB_R_REGS)),
+        _ => None,
     }
 }
 
@@ -188,10 +199,17 @@ impl Emit<'_> {
         let class = self.block.class;
         let instructions = board::events(Source::Instructions, class);
         let branches = board::events(Source::Branches, class);
-        let address = self.data() as u64;
+        let open = self.block.address();
+        let closed = open | board::CLOSED;
         let (n, n_branches) = self.block.counts_from(0);
 
-        self.at_start_if(board::open(), api::COND_NE, 0, left_open, api::CB_RW_REGS);
+        self.at_start_if(
+            board::block(),
+            api::COND_LT,
+            board::CLOSED,
+            left_open,
+            api::CB_RW_REGS,
+        );
         self.at_start_if(
             instructions,
             api::COND_GE,
@@ -199,15 +217,17 @@ impl Emit<'_> {
             alarm,
             api::CB_RW_REGS_PC,
         );
-        self.inline(api::INLINE_STORE_U64, board::block(), address);
         self.inline(api::INLINE_ADD_U64, instructions, n);
         if n_branches > 0 {
             self.inline(api::INLINE_ADD_U64, branches, n_branches);
         }
         // A block of one instruction cannot be left in the middle.
-        if let Some(last) = last.filter(|_| n > 1) {
-            self.inline(api::INLINE_STORE_U64, board::open(), address);
-            last.inline(api::INLINE_STORE_U64, board::open(), 0);
+        match last.filter(|_| n > 1) {
+            None => self.inline(api::INLINE_STORE_U64, board::block(), closed),
+            Some(last) => {
+                self.inline(api::INLINE_STORE_U64, board::block(), open);
+                last.inline(api::INLINE_STORE_U64, board::block(), closed);
+            }
         }
     }
 }
@@ -301,12 +321,6 @@ unsafe fn context<'a, T>(index: c_uint, data: *mut c_void) -> (&'a mut Vcpu, &'a
     unsafe { (vcpu::get(index), &*data.cast_const().cast()) }
 }
 
-/// The block of a site.
-fn block_of(site: &Site) -> &Block {
-    // SAFETY: The block has the site, and lives as long.
-    unsafe { &*site.block }
-}
-
 unsafe extern "C-unwind" fn after_vmrun(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a block.
     let (vcpu, _) = unsafe { context::<Block>(index, data) };
@@ -316,7 +330,7 @@ unsafe extern "C-unwind" fn after_vmrun(index: c_uint, data: *mut c_void) {
 unsafe extern "C-unwind" fn first_block(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a block.
     let (vcpu, block) = unsafe { context::<Block>(index, data) };
-    reset::check(vcpu, block.sites[0].vaddr);
+    reset::check(vcpu, block.vaddr);
 }
 
 /// The block before was left in the middle, or CPUID was its last instruction.
@@ -324,10 +338,10 @@ unsafe extern "C-unwind" fn left_open(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a block.
     let (vcpu, block) = unsafe { context::<Block>(index, data) };
     cpuid::executed(vcpu);
-    if vcpu.board().open == Board::CPUID {
-        vcpu.board().open = 0;
+    if vcpu.board().has_cpuid() {
+        vcpu.board().leave();
     } else {
-        vcpu.broke_at(block.sites[0].vaddr, false);
+        vcpu.broke_at(block.vaddr, false);
     }
 }
 
@@ -369,7 +383,7 @@ unsafe extern "C-unwind" fn on_msr_access(
     // SAFETY: Registered with a site.
     let (vcpu, site) = unsafe { context::<Site>(index, data) };
     // SAFETY: There is nothing to drop in this frame, the only one.
-    unsafe { msr::execute(vcpu, site, block_of(site), Origin { host_pc, env }) };
+    unsafe { msr::execute(vcpu, site, Origin { host_pc, env }) };
 }
 
 callback_with_origin!(rdpmc => on_rdpmc);
@@ -383,13 +397,13 @@ unsafe extern "C-unwind" fn on_rdpmc(
     // SAFETY: Registered with a site.
     let (vcpu, site) = unsafe { context::<Site>(index, data) };
     // SAFETY: There is nothing to drop in this frame, the only one.
-    unsafe { msr::execute_rdpmc(vcpu, site, block_of(site), Origin { host_pc, env }) };
+    unsafe { msr::execute_rdpmc(vcpu, site, Origin { host_pc, env }) };
 }
 
 unsafe extern "C-unwind" fn cpuid(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a site.
     let (vcpu, site) = unsafe { context::<Site>(index, data) };
-    cpuid::execute(vcpu, site, block_of(site));
+    cpuid::execute(vcpu, site);
 }
 
 unsafe extern "C-unwind" fn cpuid_done(index: c_uint, data: *mut c_void) {
