@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! VM entry and VM exit, as a hypervisor on the machine sees them.
+//!
+//! These need the Bochs core: `MVPMU_BOCHS=FILE cargo test -- --include-ignored`.
+
+#[macro_use]
+mod machine;
+
+guests! { "guest/vmx.s":
+    guest_global_ctrl guest_global_ctrl_reserved guest_debugctl guest_counts host_counts
+    guest_rdpmc_exits guest_posted_interrupts guest_waiting_interrupt guest_virtual_interrupt
+}
+
+/// Exit reasons.
+const EXTERNAL_INTERRUPT: u64 = 1;
+const HLT: u64 = 12;
+const RDPMC: u64 = 15;
+const INVALID_GUEST_STATE: u64 = 1 << 31 | 33;
+/// VM-instruction errors.
+const INVALID_HOST_STATE: u64 = 8;
+/// A VM entry that failed as an instruction.
+const FAILED: u64 = 1;
+
+const GUEST_CTRL: u64 = 1 << 32 | 1;
+const HOST_BEFORE: u64 = 0xf0;
+const HOST_CTRL: u64 = 0x0f;
+const GUEST_WROTE: u64 = 3;
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn entry_loads_and_exit_saves_and_loads_perf_global_ctrl() {
+    let expected = [0, HLT, GUEST_CTRL, HOST_CTRL, GUEST_WROTE];
+    assert_eq!(guest_global_ctrl().values(&[]), expected);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn without_the_save_control_the_guests_field_stays() {
+    let options = ["--vmx", "no-save-global-ctrl"];
+    let expected = [0, HLT, GUEST_CTRL, HOST_CTRL, GUEST_CTRL];
+    assert_eq!(guest_global_ctrl().values(&options), expected);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn without_the_load_controls_the_register_is_carried_over() {
+    let options = ["--vmx", "no-load-global-ctrl,no-save-global-ctrl"];
+    let expected = [0, HLT, HOST_BEFORE, GUEST_WROTE, GUEST_CTRL];
+    assert_eq!(guest_global_ctrl().values(&options), expected);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn reserved_bits_of_perf_global_ctrl_fail_the_entry() {
+    let expected = [0, INVALID_GUEST_STATE, FAILED, INVALID_HOST_STATE];
+    assert_eq!(guest_global_ctrl_reserved().values(&[]), expected);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn debugctl_is_loaded_saved_cleared_and_checked() {
+    let expected = [1 << 12, 0, 1 << 12 | 1, INVALID_GUEST_STATE];
+    assert_eq!(guest_debugctl().values(&[]), expected);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_guests_counter_counts_the_guest_to_the_instruction() {
+    assert_eq!(guest_counts().values(&[]), [1 + 2000]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_hosts_counter_counts_the_host_and_the_instruction_that_enters() {
+    // Up to VMLAUNCH, itself included; after the exit those that stop the counter.
+    assert_eq!(host_counts().values(&[]), [9 + 1 + 4]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn rdpmc_exits_when_asked_to() {
+    assert_eq!(guest_rdpmc_exits().values(&[]), [HLT, RDPMC]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn operations_are_counted_for_host_and_guest() {
+    let stats = guest_rdpmc_exits().run(&[]).stats;
+    let operations = r#""guest": {"rdmsr": 1, "wrmsr": 0, "rdpmc": 1, "lvtpc": 0}"#;
+    assert!(stats.contains(operations), "{stats}");
+    assert!(
+        stats.contains(r#""vm_entries": 2, "vm_exits": 2"#),
+        "{stats}"
+    );
+    assert!(
+        stats.contains(r#""exit_reasons": {"12": 1, "15": 1}"#),
+        "{stats}"
+    );
+}
+
+// The work-arounds of quirks.rs: each test shows the right behaviour with it, and
+// the bug without. When the second half fails, the bug is gone: so is the quirk.
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn quirk_pid_alignment() {
+    let guest = guest_posted_interrupts();
+    assert_eq!(guest.values(&[]), [0, HLT]);
+    let without = guest.values(&["--without-quirk", "pid-alignment"]);
+    assert_eq!(without[0], FAILED, "the bug is gone");
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn quirk_event_mask_at_entry() {
+    let guest = guest_waiting_interrupt();
+    assert_eq!(guest.values(&[]), [0, EXTERNAL_INTERRUPT]);
+    let without = guest.values(&["--without-quirk", "event-mask-at-entry"]);
+    assert_eq!(without, [0, HLT], "the bug is gone");
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn quirk_virtual_before_external() {
+    let guest = guest_virtual_interrupt();
+    assert_eq!(guest.values(&[]), [0, EXTERNAL_INTERRUPT, 0x40]);
+    let without = guest.run(&["--without-quirk", "virtual-before-external"]);
+    assert_ne!(
+        without.values,
+        [0, EXTERNAL_INTERRUPT, 0x40],
+        "the bug is gone"
+    );
+}
