@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Every overflow gives one interrupt, before the block that follows.
+ *
+ * The comment above a test names a change to the machine that makes it fail.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <linux/perf_event.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tap.h"
+
+#define RING_PAGES	256
+#define ITERATIONS	5000000UL
+
+extern char loop_head[];
+
+/* Eight instructions an iteration, one block. */
+static void loop(uint64_t iterations)
+{
+	asm volatile(".globl loop_head; loop_head: dec %0; .rept 6; nop; .endr; jnz loop_head"
+		     : "+r"(iterations) : : "cc");
+}
+
+/* The number of performance monitoring interrupts the kernel has counted on CPU 0. */
+static uint64_t interrupts(void)
+{
+	FILE *file = fopen("/proc/interrupts", "r");
+	char line[512];
+	uint64_t count = 0;
+
+	if (!file)
+		err(1, "/proc/interrupts");
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, " PMI: %lu", &count) == 1)
+			break;
+	fclose(file);
+	return count;
+}
+
+/* The samples in the ring: how many, and how many of them at address ip. */
+static void samples(struct perf_event_mmap_page *ring, uint64_t ip, uint64_t *all, uint64_t *there)
+{
+	char *data = (char *)ring + getpagesize();
+
+	*all = *there = 0;
+	for (uint64_t tail = 0; tail < ring->data_head; ) {
+		struct perf_event_header *record = (void *)(data + tail);
+
+		if (record->type == PERF_RECORD_SAMPLE) {
+			++*all;
+			*there += *(uint64_t *)(record + 1) == ip;
+		} else {
+			warnx("a record of type %u", record->type);
+		}
+		tail += record->size;
+	}
+}
+
+static void sample_every(uint64_t period)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_RAW,
+		.size = sizeof(attr),
+		.config = 0xc0,
+		.sample_period = period,
+		.sample_type = PERF_SAMPLE_IP,
+		.exclude_kernel = 1,
+		.disabled = 1,
+	};
+	struct perf_event_mmap_page *ring;
+	uint64_t count, all, there, before;
+	char name[64];
+	int fd;
+
+	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+	if (fd < 0)
+		err(1, "perf_event_open");
+	ring = mmap(NULL, (RING_PAGES + 1) * getpagesize(), PROT_READ | PROT_WRITE, MAP_SHARED,
+		    fd, 0);
+	if (ring == MAP_FAILED)
+		err(1, "mmap of the samples");
+	before = interrupts();
+	ioctl(fd, PERF_EVENT_IOC_ENABLE, 0);
+	loop(ITERATIONS);
+	ioctl(fd, PERF_EVENT_IOC_DISABLE, 0);
+	if (read(fd, &count, sizeof(count)) != sizeof(count))
+		err(1, "read");
+	samples(ring, (uint64_t)loop_head, &all, &there);
+
+	snprintf(name, sizeof(name), "period %lu: a sample for each overflow", period);
+	tap_equal(all, count / period, name);
+	snprintf(name, sizeof(name), "period %lu: and one interrupt", period);
+	tap_equal(interrupts() - before, all, name);
+	snprintf(name, sizeof(name), "period %lu: all in the loop, before its block", period);
+	tap_equal(there, all, name);
+	munmap(ring, (RING_PAGES + 1) * getpagesize());
+	close(fd);
+}
+
+/* Break: on_alarm() lets the block run first. */
+int main(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+
+	printf("TAP version 13\n");
+	sample_every(100003);
+	sample_every(30001);
+	sample_every(1000000);
+	return tap_done();
+}
