@@ -29,6 +29,7 @@ help:
 	@echo 'KERNEL=7.2|7.3       version of Linux'
 	@echo 'MACHINE=amd          test machine'
 	@echo 'PMU=on|off|old       PMU of the test machine'
+	@echo 'GROUP=TEXT           make test: only groups of tests with TEXT in their name'
 	@echo 'MVPMU_CACHE=DIR      where downloads and builds are kept (now: $(or $(MVPMU_CACHE),~/.cache/mvpmu))'
 	@echo 'MVPMU_MIRROR=URL     Debian mirror (default: as the host)'
 
@@ -52,7 +53,8 @@ demo: kernel tools
 	@$(run) demo --pmu $(PMU)
 
 test: kernel debug-kernel tools
-	@$(run) test
+	@$(scripts)/series.sh 7.3 $(KERNEL)
+	@$(run) test $(GROUP)
 
 shell: kernel tools
 	@$(run) shell --pmu $(PMU)

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # kernel.sh VARIANT: builds the kernel, its modules and the selftests; the products come to
-# build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions. KERNEL=7.3
-# selects another version of linux-source than 7.2.
+# build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions, or `source`:
+# only unpack Linux, apply the series and lay the overlay over it. KERNEL=7.3 selects another
+# version of linux-source than 7.2.
 #
 # Products are kept in the cache under a sum of all that goes into them.
 set -eu
@@ -81,5 +82,11 @@ build_tests() {
 	step 'KVM selftests' "$enter" sh $inner/scripts/kernel-build.sh selftests "$src" "/cache/$linux/main" "$1"
 }
 
+if [ "$variant" = source ]; then
+	stage
+	echo "$src" >"$BUILD/linux-source"
+	echo "$version" >"$BUILD/linux-version"
+	exit
+fi
 product "$variant" "$linux_sum" build_linux
 [ "$variant" != main ] || product selftests "$tests_sum" build_tests

@@ -129,10 +129,15 @@ pub fn run(
 /// Boots a machine for a person: no job, the terminal is the console.
 pub fn interactive(boot: &Boot, directory: &Path) -> Result<()> {
     let files = prepare(boot, None, directory)?;
-    let status = spawn(&mut boot.machine.command(boot, &files))?.wait()?;
+    let mut command = boot.machine.command(boot, &files);
+    command.stderr(Stdio::from(File::create(directory.join("machine.log"))?));
+    let status = spawn(&mut command)?.wait()?;
     match status.code() {
         Some(0 | CLEAN_END) => Ok(()),
-        _ => bail!("the machine ended with {status}"),
+        _ => bail!(
+            "the machine ended with {status}; see {}",
+            directory.join("machine.log").display()
+        ),
     }
 }
 

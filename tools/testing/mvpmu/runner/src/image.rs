@@ -97,6 +97,7 @@ fn base(kernel: Kernel) -> Result<Archive> {
     archive.symlink("/bin/sh", "busybox");
     archive.file("/etc/passwd", 0o644, "root::0:0:root:/tmp:/bin/sh\n");
     copy(&mut archive, "/etc/motd", &source.join("motd"))?;
+    copy(&mut archive, "/lib/tap.sh", &source.join("tap.sh"))?;
     copy(&mut archive, "/init", &source.join("init"))?;
     for script in ["load-kvm", "unload-kvm", "linux-guest"] {
         copy(

@@ -20,6 +20,8 @@ pub struct Job {
     pub arguments: Vec<String>,
     /// Whether QEMU and a Linux guest for it are needed.
     pub linux_guest: bool,
+    /// Further files for /job: name and contents.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 impl Job {
@@ -37,6 +39,10 @@ impl Job {
         let path = Path::new(paths::JOBS).join(&self.script);
         let script = fs::read(&path).with_context(|| path.display().to_string())?;
         archive.file("/job/script", 0o755, script);
+
+        for (name, contents) in &self.files {
+            archive.file(&format!("/job/{name}"), 0o644, contents.clone());
+        }
 
         let mut run = String::from("#!/bin/sh\nexec /job/script");
         for argument in &self.arguments {

@@ -4,11 +4,15 @@
 //! reports.
 
 mod boot;
+mod checks;
 mod cpio;
+mod demo;
 mod image;
 mod job;
 mod machine;
 mod paths;
+mod suite;
+mod tap;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -54,6 +58,17 @@ enum Task {
         /// Directory for the console and the files of the job
         #[arg(long, default_value = "build/boot")]
         out: PathBuf,
+    },
+    /// Loads mvpmu, lets guests count, writes build/demo/report.json
+    Demo {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// All tests
+    Test {
+        /// Only the groups whose name contains this
+        #[arg(default_value = "")]
+        filter: String,
     },
     /// A root shell in L1, on this terminal
     Shell {
@@ -104,6 +119,7 @@ fn run() -> Result<ExitCode> {
                 script: job,
                 arguments,
                 linux_guest,
+                ..Job::default()
             };
             let limit = Duration::from_secs(timeout);
             let outcome = boot::run(&options.boot(), &job, &out, limit, true)?;
@@ -114,6 +130,15 @@ fn run() -> Result<ExitCode> {
                 End::Job(status) => u8::try_from(status).unwrap_or(1).into(),
                 _ => ExitCode::FAILURE,
             })
+        }
+        Task::Demo { options } => {
+            let report = demo::run(&options.boot(), Path::new("build/demo"), true)?;
+            demo::print(&report);
+            Ok(ExitCode::from(u8::from(!demo::succeeded(&report))))
+        }
+        Task::Test { filter } => {
+            let passed = suite::run(&[Machine::Amd], &filter)?;
+            Ok(ExitCode::from(u8::from(!passed)))
         }
         Task::Shell { options } => {
             boot::interactive(&options.boot(), Path::new("build/shell"))?;

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests that need no machine: of the sources, of the series for Linux, and of
+//! the programs around.
+
+use std::fs;
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+
+use crate::tap;
+use crate::tap::Case;
+use crate::tap::Verdict;
+
+const WORKSPACE: &str = "tools/testing/mvpmu/Cargo.toml";
+
+/// What make has found before the runner was started: TAP files.
+const BY_MAKE: &str = "build/series";
+
+/// A command that must succeed; its output goes to `directory`.
+fn succeeds(directory: &Path, name: &str, program: &str, arguments: &[&str]) -> Result<Case> {
+    let log = directory.join(format!("{}.log", name.replace(['/', ' '], "-")));
+    let out = File::create(&log)?;
+    let status = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(out)
+        .status()
+        .with_context(|| program.to_owned())?;
+    Ok(Case::new(name, status.success(), || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }))
+}
+
+/// All files of the checkout, without what is built.
+fn files() -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut directories = vec![PathBuf::new()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(Path::new(".").join(&directory))? {
+            let entry = entry?;
+            let path = directory.join(entry.file_name());
+            let name = entry.file_name();
+            if name == ".git" || name == "target" || path == Path::new("build") {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                directories.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+fn extension(path: &Path) -> &str {
+    path.extension().and_then(|e| e.to_str()).unwrap_or("")
+}
+
+/// A licence in every file, but those that others write or read as a whole.
+fn licences(files: &[PathBuf]) -> Case {
+    let exempt = |path: &Path| {
+        matches!(extension(path), "patch" | "lock" | "svg" | "png")
+            || path.ends_with("LICENSE")
+            || path.ends_with("COPYING")
+    };
+    let missing: Vec<_> = files
+        .iter()
+        .filter(|path| !exempt(path))
+        .filter(|path| {
+            let text = text(path);
+            !text
+                .lines()
+                .take(5)
+                .any(|line| line.contains("SPDX-License-Identifier:"))
+        })
+        .map(|path| path.display().to_string())
+        .collect();
+    Case::new("every file names its licence", missing.is_empty(), || {
+        missing.join("\n")
+    })
+}
+
+/// The commands that README.md shows exist.
+fn readme() -> Result<Case> {
+    let readme = fs::read_to_string("README.md").context("README.md")?;
+    let mut unknown = Vec::new();
+    for line in readme.lines().map(str::trim) {
+        let line = line.strip_prefix("$ ").unwrap_or(line);
+        let Some(arguments) = line.strip_prefix("make ") else {
+            continue;
+        };
+        let arguments: Vec<_> = arguments
+            .split('#')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let output = Command::new("make").arg("-n").args(&arguments).output()?;
+        if !output.status.success() {
+            unknown.push(line.to_owned());
+        }
+    }
+    Ok(Case::new(
+        "the commands of README.md exist",
+        unknown.is_empty(),
+        || unknown.join("\n"),
+    ))
+}
+
+/// Format, lints and licences of everything.
+pub fn sources(directory: &Path) -> Result<Vec<Case>> {
+    let files = files()?;
+    let with = |wanted: &dyn Fn(&Path) -> bool| -> Vec<&str> {
+        files
+            .iter()
+            .filter(|path| wanted(path))
+            .filter_map(|path| path.to_str())
+            .collect()
+    };
+    let is_shell = |path: &Path| {
+        let text = text(path);
+        text.starts_with("#!/bin/sh") || text.contains("shellcheck shell=sh")
+    };
+    let is_kernel_rust = |path: &Path| {
+        extension(path) == "rs" && (path.starts_with("rust") || path.starts_with("drivers"))
+    };
+    let linux = linux()?;
+    let config = linux.join(".rustfmt.toml");
+
+    let mut shellcheck = vec!["-x", "-s", "sh"];
+    shellcheck.extend(with(&is_shell));
+    let mut rustfmt = vec!["--check", "--edition", "2021", "--config-path"];
+    rustfmt.extend(config.to_str());
+    rustfmt.extend(with(&is_kernel_rust));
+
+    let workspace = ["--manifest-path", WORKSPACE];
+    let clippy = [
+        &["clippy"],
+        &workspace[..],
+        &["--workspace", "--all-targets", "--locked"],
+        &["--", "-D", "warnings"],
+    ]
+    .concat();
+    let format = [&["fmt", "--check"], &workspace[..]].concat();
+    Ok(vec![
+        licences(&files),
+        readme()?,
+        succeeds(directory, "shellcheck", "shellcheck", &shellcheck)?,
+        succeeds(directory, "rustfmt of the workspace", "cargo", &format)?,
+        succeeds(directory, "rustfmt of the kernel code", "rustfmt", &rustfmt)?,
+        succeeds(directory, "clippy", "cargo", &clippy)?,
+    ])
+}
+
+/// The Linux source with the series and the overlay, as make has left it.
+fn linux() -> Result<PathBuf> {
+    let path = fs::read_to_string("build/linux-source").context("build/linux-source")?;
+    Ok(path.trim().into())
+}
+
+/// That the series apply, and what checkpatch says of them and of our C code.
+pub fn series(directory: &Path) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for entry in fs::read_dir(BY_MAKE).context(BY_MAKE)? {
+        cases.extend(tap::parse(&text(&entry?.path())));
+    }
+    let linux = linux()?;
+    let script = linux.join("scripts/checkpatch.pl");
+    let root = format!("--root={}", linux.display());
+    let script = script.to_string_lossy();
+    // The series lies on nobody's desk yet: no sign-off, no maintainer.
+    let options = [
+        &*script,
+        &root,
+        "--no-signoff",
+        "--show-types",
+        "--terse",
+        "-q",
+    ];
+    let options = [&options[..], &["--ignore", "FILE_PATH_CHANGES"]].concat();
+    for path in files()? {
+        let name = path.display().to_string();
+        let in_kernel = path.starts_with("arch")
+            || path.starts_with("drivers")
+            || path.starts_with("include")
+            || path.starts_with("rust")
+            || path.starts_with("tools/testing/selftests");
+        let arguments = match extension(&path) {
+            "patch" => [&options[..], &[&name]].concat(),
+            "c" | "h" if in_kernel => [&options[..], &["-f", &name]].concat(),
+            _ => continue,
+        };
+        let case = succeeds(directory, &format!("checkpatch {name}"), "perl", &arguments)?;
+        cases.push(case);
+    }
+    Ok(cases)
+}
+
+/// The unit tests of the workspace, each as a test of its own.
+pub fn cargo_test(directory: &Path) -> Result<Vec<Case>> {
+    let log = directory.join("cargo-test.log");
+    let output = Command::new("cargo")
+        .args(["test", "--workspace", "--locked", "--release"])
+        .args(["--manifest-path", WORKSPACE])
+        .output()
+        .context("cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    fs::write(&log, format!("{text}\n{errors}"))?;
+
+    // "test module::name ... ok"
+    let mut cases: Vec<Case> = text
+        .lines()
+        .filter_map(|line| {
+            let (name, verdict) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+            Some(match verdict {
+                "ok" => Case::passed(name),
+                "ignored" => Case {
+                    name: name.to_owned(),
+                    verdict: Verdict::Skipped("ignored".to_owned()),
+                },
+                _ => Case::failed(name, format!("see {}", log.display())),
+            })
+        })
+        .collect();
+    let failed = |case: &Case| matches!(case.verdict, Verdict::Failed(_));
+    if !output.status.success() && !cases.iter().any(failed) {
+        let lines: Vec<_> = errors.lines().collect();
+        let end = lines[lines.len().saturating_sub(20)..].join("\n");
+        cases.push(Case::failed("the tests can be built and run", end));
+    }
+    Ok(cases)
+}
+
+/// The module under another name, as a second provider. KVM's symbols are for
+/// modules of certain names only, of which this is one.
+pub fn renamed_module(module: &[u8]) -> Result<Vec<u8>> {
+    // `name` in struct module: 56 bytes, the rest of them 0.
+    let mut old = [0; 56];
+    old[..5].copy_from_slice(b"mvpmu");
+    let mut new = [0; 56];
+    new[..9].copy_from_slice(b"kvm_intel");
+
+    let places: Vec<_> = (0..module.len().saturating_sub(56))
+        .filter(|&at| module[at..at + 56] == old)
+        .collect();
+    ensure!(
+        places.len() == 1,
+        "the name of the module is in {} places",
+        places.len()
+    );
+    let mut renamed = module.to_vec();
+    renamed[places[0]..places[0] + 56].copy_from_slice(&new);
+    Ok(renamed)
+}
