@@ -6,7 +6,7 @@
 #include "kvm_test_harness.h"
 #include "payload.h"
 
-#define NR_LOOPS	100
+#define NR_LOOPS	20
 
 enum { LOOP, CPUID_EXITS, PIO_EXITS, MMIO_EXITS };
 
@@ -69,6 +69,60 @@ static void guest_controls(void)
 				if (pmc_counts(pmc, INSTRUCTIONS))
 					guest_check_control(control, payload, pmc);
 	GUEST_DONE();
+}
+
+/*
+ * The guest runs in CPL 3 from its first instruction on, so the host sets the
+ * counters up, and reads them.
+ */
+void guest_user(void);
+asm(".pushsection .text\n"
+    "guest_user:\n\t"
+    "mov $" __stringify(NR_LOOPS) ", %r8\n"
+    "1: xor %eax, %eax\n\t"
+    "cpuid\n\t"
+    "dec %r8\n\t"
+    "jnz 1b\n\t"
+    "mov $" __stringify(TEST_PORT) ", %edx\n\t"
+    "out %al, %dx\n"
+    ".popsection");
+
+/* What is complete at OUT: mov, the loop, mov. */
+#define USER_INSTRUCTIONS	(1 + 4 * NR_LOOPS + 1)
+
+/* Sets the user bit in a page table and in all below it. */
+static void allow_user(struct kvm_vm *vm, u64 table, unsigned int level)
+{
+	u64 *entries = addr_gpa2hva(vm, table);
+	unsigned int i;
+
+	for (i = 0; i < 512; i++) {
+		if (!(entries[i] & PTE_PRESENT_MASK(&vm->mmu)))
+			continue;
+		entries[i] |= PTE_USER_MASK(&vm->mmu);
+		if (level > 1)
+			allow_user(vm, entries[i] & PHYSICAL_PAGE_MASK, level - 1);
+	}
+}
+
+static void enter_user_mode(struct kvm_vcpu *vcpu)
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	sregs.cs.dpl = 3;
+	sregs.cs.selector |= 3;
+	sregs.ss = sregs.ds;
+	sregs.ss.dpl = 3;
+	sregs.ss.selector |= 3;
+	vcpu_sregs_set(vcpu, &sregs);
+	allow_user(vcpu->vm, vcpu->vm->mmu.pgd, vcpu->vm->mmu.pgtable_levels);
+
+	/* IOPL 3: port I/O is allowed. */
+	vcpu_regs_get(vcpu, &regs);
+	regs.rflags |= 3 * X86_EFLAGS_IOPL;
+	vcpu_regs_set(vcpu, &regs);
 }
 
 /* Nothing is enabled at all: what the guest reads are its own values still. */
@@ -149,6 +203,29 @@ TEST_F(control, each_enable_bit_is_needed)
 {
 	vcpu_arch_set_entry_point(self->vcpu, guest_controls);
 	EXPECT_FALSE(run_guest(self->vcpu, NULL));
+}
+
+/*
+ * Seen to fail when an emulated instruction is counted without regard to USR
+ * and OS, and when a load sets OS in each selector.
+ */
+TEST_F(control, usr_counts_in_user_mode_and_os_does_not)
+{
+	static const u64 modes[] = { PMC_USR, PMC_OS, PMC_USR | PMC_OS };
+	unsigned int pmc;
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_user);
+	enter_user_mode(self->vcpu);
+	for (pmc = 0; pmc < ARRAY_SIZE(modes); pmc++)
+		vcpu_set_msr(self->vcpu, selector_msr(pmc),
+			     vendor->event[INSTRUCTIONS] | PMC_ENABLE | modes[pmc]);
+
+	vcpu_run(self->vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(self->vcpu, KVM_EXIT_IO);
+	ASSERT_EQ(TEST_PORT, self->vcpu->run->io.port);
+	for (pmc = 0; pmc < ARRAY_SIZE(modes); pmc++)
+		EXPECT_EQ(modes[pmc] & PMC_USR ? USER_INSTRUCTIONS : 0,
+			  vcpu_get_msr(self->vcpu, counter_msr(pmc)));
 }
 
 /* Seen to fail when a load writes only counters that are enabled. */

@@ -108,57 +108,62 @@ static bool has_two_cpus(void)
 	return sysconf(_SC_NPROCESSORS_ONLN) >= 2;
 }
 
-FIXTURE(cpu) {
+struct runners {
+	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpus[NR_VCPUS];
 	pthread_t threads[NR_VCPUS];
-	struct kvm_vm *vm;
+};
+
+static void start_vcpu(struct runners *runners, unsigned int i, int cpu)
+{
+	TEST_ASSERT_EQ(pthread_create(&runners->threads[i], NULL, vcpu_thread,
+				      runners->vcpus[i]), 0);
+	pin_task_to_cpu(runners->threads[i], cpu);
+}
+
+static void stop_vcpu(struct runners *runners, unsigned int i)
+{
+	WRITE_ONCE(host_spin(runners->vm, i)->stop, 1);
+	pthread_join(runners->threads[i], NULL);
+}
+
+/* Both vCPUs run, in turn or at the same time, NR_TURNS times at least. */
+static void run_both(struct runners *runners, int cpu0, int cpu1)
+{
+	unsigned int turn;
+
+	start_vcpu(runners, 0, cpu0);
+	start_vcpu(runners, 1, cpu1);
+	for (turn = 0; turn < NR_TURNS; turn++) {
+		wait_for_guest(host_spin(runners->vm, 0));
+		wait_for_guest(host_spin(runners->vm, 1));
+	}
+	stop_vcpu(runners, 0);
+	stop_vcpu(runners, 1);
+}
+
+FIXTURE(cpu) {
+	struct runners runners;
 };
 
 FIXTURE_SETUP(cpu)
 {
+	struct runners *runners = &self->runners;
 	const char *missing = pmu_missing();
 	unsigned int i;
 
 	if (missing)
 		SKIP(return, "%s", missing);
 
-	self->vm = pmu_vm_create(&self->vcpus[0], guest_spin);
-	self->vcpus[1] = vm_vcpu_add(self->vm, 1, guest_spin);
+	runners->vm = pmu_vm_create(&runners->vcpus[0], guest_spin);
+	runners->vcpus[1] = vm_vcpu_add(runners->vm, 1, guest_spin);
 	for (i = 0; i < NR_VCPUS; i++)
-		vcpu_args_set(self->vcpus[i], 1, i);
+		vcpu_args_set(runners->vcpus[i], 1, i);
 }
 
 FIXTURE_TEARDOWN(cpu)
 {
-	kvm_vm_free(self->vm);
-}
-
-static void start_vcpu(FIXTURE_DATA(cpu) *self, unsigned int i, int cpu)
-{
-	TEST_ASSERT_EQ(pthread_create(&self->threads[i], NULL, vcpu_thread,
-				      self->vcpus[i]), 0);
-	pin_task_to_cpu(self->threads[i], cpu);
-}
-
-static void stop_vcpu(FIXTURE_DATA(cpu) *self, unsigned int i)
-{
-	WRITE_ONCE(host_spin(self->vm, i)->stop, 1);
-	pthread_join(self->threads[i], NULL);
-}
-
-/* Both vCPUs run, in turn or at the same time, NR_TURNS times at least. */
-static void run_both(FIXTURE_DATA(cpu) *self, int cpu0, int cpu1)
-{
-	unsigned int turn;
-
-	start_vcpu(self, 0, cpu0);
-	start_vcpu(self, 1, cpu1);
-	for (turn = 0; turn < NR_TURNS; turn++) {
-		wait_for_guest(host_spin(self->vm, 0));
-		wait_for_guest(host_spin(self->vm, 1));
-	}
-	stop_vcpu(self, 0);
-	stop_vcpu(self, 1);
+	kvm_vm_free(self->runners.vm);
 }
 
 /*
@@ -169,7 +174,7 @@ TEST_F(cpu, two_vcpus_on_two_cpus_count_their_own)
 {
 	if (!has_two_cpus())
 		SKIP(return, "needs two CPUs");
-	run_both(self, 0, 1);
+	run_both(&self->runners, 0, 1);
 }
 
 /*
@@ -178,7 +183,7 @@ TEST_F(cpu, two_vcpus_on_two_cpus_count_their_own)
  */
 TEST_F(cpu, two_vcpus_on_one_cpu_count_their_own)
 {
-	run_both(self, 0, 0);
+	run_both(&self->runners, 0, 0);
 }
 
 /*
@@ -192,12 +197,12 @@ TEST_F(cpu, vcpu_is_moved_while_it_runs)
 	if (!has_two_cpus())
 		SKIP(return, "needs two CPUs");
 
-	start_vcpu(self, 0, 0);
+	start_vcpu(&self->runners, 0, 0);
 	for (turn = 0; turn < NR_TURNS; turn++) {
-		wait_for_guest(host_spin(self->vm, 0));
-		pin_task_to_cpu(self->threads[0], turn % 2);
+		wait_for_guest(host_spin(self->runners.vm, 0));
+		pin_task_to_cpu(self->runners.threads[0], turn % 2);
 	}
-	stop_vcpu(self, 0);
+	stop_vcpu(&self->runners, 0);
 }
 
 static void move_to_next_cpu(struct kvm_vcpu **vcpu, unsigned int nr, void *data)
@@ -211,8 +216,8 @@ TEST_F(cpu, vcpu_is_moved_between_runs)
 	if (!has_two_cpus())
 		SKIP(return, "needs two CPUs");
 
-	vcpu_arch_set_entry_point(self->vcpus[0], guest_pio);
-	EXPECT_FALSE(run_guest_io(&self->vcpus[0], NULL, move_to_next_cpu, NULL));
+	vcpu_arch_set_entry_point(self->runners.vcpus[0], guest_pio);
+	EXPECT_FALSE(run_guest_io(&self->runners.vcpus[0], NULL, move_to_next_cpu, NULL));
 }
 
 TEST_HARNESS_MAIN

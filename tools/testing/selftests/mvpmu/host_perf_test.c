@@ -78,11 +78,15 @@ static void guest_leave_marks(void)
 	}
 }
 
+struct host_events {
+	int fds[MAX_EVENTS];
+	unsigned int nr;
+};
+
 FIXTURE(host_perf) {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
-	int events[MAX_EVENTS];
-	unsigned int nr_events;
+	struct host_events events;
 };
 
 FIXTURE_SETUP(host_perf)
@@ -99,12 +103,12 @@ FIXTURE_TEARDOWN(host_perf)
 {
 	unsigned int i;
 
-	for (i = 0; i < self->nr_events; i++)
-		close(self->events[i]);
+	for (i = 0; i < self->events.nr; i++)
+		close(self->events.fds[i]);
 	kvm_vm_free(self->vm);
 }
 
-static void open_events(FIXTURE_DATA(host_perf) *self, unsigned int nr)
+static void open_events(struct host_events *events, unsigned int nr)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_HARDWARE,
@@ -116,13 +120,22 @@ static void open_events(FIXTURE_DATA(host_perf) *self, unsigned int nr)
 		.exclude_kernel = 1,
 		.exclude_hv = 1,
 	};
+	int fd;
 
-	for (; self->nr_events < nr; self->nr_events++) {
-		self->events[self->nr_events] =
-			syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
-		TEST_ASSERT(self->events[self->nr_events] >= 0,
-			    __KVM_SYSCALL_ERROR("perf_event_open", self->events[self->nr_events]));
+	TEST_ASSERT(nr <= MAX_EVENTS, "%u counters are more than expected", nr);
+	for (; events->nr < nr; events->nr++) {
+		fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+		TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fd));
+		events->fds[events->nr] = fd;
 	}
+}
+
+static void for_each_event(const struct host_events *events, unsigned long request)
+{
+	unsigned int i;
+
+	for (i = 0; i < events->nr; i++)
+		ioctl(events->fds[i], request, 0);
 }
 
 /* A host loop of 2 * @n + 1 instructions. */
@@ -137,41 +150,42 @@ static void host_loop(u64 n)
  * Lets the host run @host_loops and the guest @loops; returns what the host's
  * first event has counted.  The path is the same whatever the arguments are.
  */
-static u64 count_in_host(FIXTURE_DATA(host_perf) *self, u64 host_loops, u64 loops)
+static u64 count_in_host(const struct host_events *events, struct kvm_vcpu *vcpu,
+			 u64 host_loops, u64 loops)
 {
-	unsigned int i;
+	struct ucall uc;
 	u64 count;
 
 	guest_loops = loops;
-	sync_global_to_guest(self->vm, guest_loops);
+	sync_global_to_guest(vcpu->vm, guest_loops);
 
-	for (i = 0; i < self->nr_events; i++) {
-		ioctl(self->events[i], PERF_EVENT_IOC_RESET, 0);
-		ioctl(self->events[i], PERF_EVENT_IOC_ENABLE, 0);
-	}
-	vcpu_run(self->vcpu);
+	for_each_event(events, PERF_EVENT_IOC_RESET);
+	for_each_event(events, PERF_EVENT_IOC_ENABLE);
+	vcpu_run(vcpu);
 	host_loop(host_loops);
-	for (i = 0; i < self->nr_events; i++)
-		ioctl(self->events[i], PERF_EVENT_IOC_DISABLE, 0);
+	for_each_event(events, PERF_EVENT_IOC_DISABLE);
 
-	TEST_ASSERT(run_guest(self->vcpu, NULL), "The guest never ends");
+	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT_EQ(uc.cmd, UCALL_SYNC);
+
 	/* A pinned event that lost its counter reads as end of file. */
-	TEST_ASSERT_EQ(read(self->events[0], &count, sizeof(count)), sizeof(count));
+	TEST_ASSERT_EQ(read(events->fds[0], &count, sizeof(count)), sizeof(count));
 	return count;
 }
 
-static void check_host_counts(FIXTURE_DATA(host_perf) *self)
+static void check_host_counts(const struct host_events *events, struct kvm_vcpu *vcpu)
 {
 	u64 base;
 
 	/* The first time binds symbols. */
-	count_in_host(self, 1, 1);
-	base = count_in_host(self, 1, 1);
+	count_in_host(events, vcpu, 1, 1);
+	base = count_in_host(events, vcpu, 1, 1);
 
-	TEST_ASSERT_EQ(count_in_host(self, 1, 1), base);
-	TEST_ASSERT_EQ(count_in_host(self, 1, 1000001), base);
-	TEST_ASSERT_EQ(count_in_host(self, 1000001, 1), base + 2 * 1000000);
-	TEST_ASSERT_EQ(count_in_host(self, 1000001, 1000001), base + 2 * 1000000);
+	TEST_ASSERT_EQ(count_in_host(events, vcpu, 1, 1), base);
+	TEST_ASSERT_EQ(count_in_host(events, vcpu, 1, 1000001), base);
+	TEST_ASSERT_EQ(count_in_host(events, vcpu, 1000001, 1), base + 2 * 1000000);
+	TEST_ASSERT_EQ(count_in_host(events, vcpu, 1000001, 1000001), base + 2 * 1000000);
 }
 
 /*
@@ -180,15 +194,15 @@ static void check_host_counts(FIXTURE_DATA(host_perf) *self)
  */
 TEST_F(host_perf, event_counts_the_host_and_not_the_guest)
 {
-	open_events(self, 1);
-	check_host_counts(self);
+	open_events(&self->events, 1);
+	check_host_counts(&self->events, self->vcpu);
 }
 
 /* Seen to fail with the same breaks. */
 TEST_F(host_perf, host_and_guest_both_use_all_counters)
 {
-	open_events(self, shape.nr_gp);
-	check_host_counts(self);
+	open_events(&self->events, shape.nr_gp);
+	check_host_counts(&self->events, self->vcpu);
 }
 
 /* Seen to fail when a load writes only counters that are not 0. */
@@ -196,10 +210,9 @@ TEST_F(host_perf, guest_reads_nothing_of_host_events)
 {
 	unsigned int i;
 
-	open_events(self, shape.nr_gp);
+	open_events(&self->events, shape.nr_gp);
 	vcpu_arch_set_entry_point(self->vcpu, guest_read_all);
-	for (i = 0; i < self->nr_events; i++)
-		ioctl(self->events[i], PERF_EVENT_IOC_ENABLE, 0);
+	for_each_event(&self->events, PERF_EVENT_IOC_ENABLE);
 
 	for (i = 0; i < 10; i++) {
 		host_loop(1000 + i);
@@ -216,16 +229,16 @@ TEST_F(host_perf, host_task_reads_nothing_of_the_guest_by_rdpmc)
 	struct perf_event_mmap_page *page;
 	unsigned int pmc, i;
 
-	open_events(self, 1);
-	page = mmap(NULL, getpagesize(), PROT_READ, MAP_SHARED, self->events[0], 0);
+	open_events(&self->events, 1);
+	page = mmap(NULL, getpagesize(), PROT_READ, MAP_SHARED, self->events.fds[0], 0);
 	ASSERT_NE(MAP_FAILED, page);
 	if (!page->cap_user_rdpmc)
 		SKIP(return, "perf does not allow RDPMC");
-	ioctl(self->events[0], PERF_EVENT_IOC_ENABLE, 0);
+	for_each_event(&self->events, PERF_EVENT_IOC_ENABLE);
 
 	vcpu_arch_set_entry_point(self->vcpu, guest_leave_marks);
 	for (i = 0; i < 10; i++) {
-		vcpu_run(self->vcpu);
+		EXPECT_TRUE(run_guest(self->vcpu, NULL));
 		for (pmc = 0; pmc < nr_counters(); pmc++)
 			if (rdpmc_index(pmc) + 1 != page->index)
 				EXPECT_EQ(0, pmc_read(pmc));
