@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a kernel does to a PMU: interrupts, local APIC modes, guests, INIT. Without an operating
+ * system, so that every instruction is known.
+ *
+ * The comment above a test names a change to the machine that makes it fail.
+ */
+#include "cpu.h"
+
+/* How far counter 0 moves; reading adds two instructions. */
+#define counted(instructions) ({					\
+	uint32_t from_, to_;						\
+									\
+	asm volatile("xor %%ecx, %%ecx; rdpmc; mov %%eax, %%r8d;"	\
+		     instructions ";"					\
+		     "xor %%ecx, %%ecx; rdpmc; mov %%r8d, %%ecx"	\
+		     : "=a"(to_), "=c"(from_) : : "rdx", "r8", "cc");	\
+	to_ - from_ - 3;						\
+})
+
+static void stop(void)
+{
+	wrmsr(GLOBAL_CTL, 0);
+	for (int n = 0; n < 6; n++) {
+		wrmsr(PERF_CTL(n), 0);
+		wrmsr(PERF_CTR(n), 0);
+	}
+	wrmsr(STATUS_CLR, 0x3f);
+}
+
+static void count(int n, uint64_t bits)
+{
+	wrmsr(PERF_CTL(n), INSTRUCTIONS | bits);
+}
+
+/* Break: Amd::reset() disables the counters in PerfCntrGlobalCtl. */
+static void initial_state(void)
+{
+	uint64_t sum = 0;
+
+	report(rdmsr(GLOBAL_CTL), 0x3f, "after RESET all counters are enabled globally");
+	for (int n = 0; n < 6; n++)
+		sum |= rdmsr(PERF_CTL(n)) | rdmsr(PERF_CTR(n));
+	report(sum | rdmsr(GLOBAL_STATUS), 0, "after RESET all else is clear");
+}
+
+/* Break: the WRMSR that enables a counter counts. */
+static void enabling(void)
+{
+	stop();
+	count(0, 0);
+	wrmsr(GLOBAL_CTL, 1);
+	report(counted(""), 0, "between two reads there is nothing");
+	report(counted(".rept 100; nop; .endr"), 100, "100 instructions");
+	wrmsr(GLOBAL_CTL, 0);
+	wrmsr(PERF_CTR(0), 0);
+	/* mov and WRMSR of the first: no; xor and WRMSR of the second: yes. */
+	asm volatile("wrmsr; nop; nop; xor %%eax, %%eax; wrmsr"
+		     : : "a"(1), "c"(GLOBAL_CTL), "d"(0));
+	report(rdpmc(0), 4, "counting starts after the WRMSR that enables, ends with the one that disables");
+}
+
+/* 2000 instructions before the wrap. */
+static void arm(int n, uint64_t bits)
+{
+	wrmsr(PERF_CTR(n), -2000ULL);
+	count(n, INT | bits);
+}
+
+static void overflow(void)
+{
+	stop();
+	arm(0, 0);
+	asm volatile("sti");
+	wrmsr(GLOBAL_CTL, 1);
+	run_loop(5000);
+	wrmsr(GLOBAL_CTL, 0);
+	asm volatile("cli");
+}
+
+/* Break: pmi::send() sets the mask bit, or LocalApic::performance_interrupt() ignores it. */
+static void xapic(void)
+{
+	apic_write(APIC_LVTPC, 0x40);
+	overflow();
+	report(interrupts[0x40], 1, "xAPIC: an overflow is an interrupt");
+	report(apic_read(APIC_LVTPC), 0x40, "delivery leaves the LVTPC's mask bit alone");
+	report(rdmsr(GLOBAL_STATUS), 1, "and sets the status bit");
+	overflow();
+	report(interrupts[0x40], 2, "the next one needs no unmasking");
+
+	apic_write(APIC_LVTPC, LVT_MASKED | 0x40);
+	overflow();
+	report(interrupts[0x40], 2, "masked: no interrupt");
+	report(rdmsr(GLOBAL_STATUS), 1, "but the status bit");
+	apic_write(APIC_LVTPC, 0x40);
+	asm volatile("sti; nop; cli");
+	report(interrupts[0x40], 2, "unmasking does not bring it back");
+
+	apic_write(APIC_LVTPC, LVT_NMI);
+	overflow();
+	report(interrupts[2], 1, "the LVTPC can ask for an NMI");
+
+	apic_write(APIC_LVTPC, 0x40);
+	apic_write(APIC_SVR, 0xff);
+	overflow();
+	report(interrupts[0x40], 2, "a local APIC that is disabled delivers nothing");
+	apic_write(APIC_SVR, 0x1ff);
+	apic_write(APIC_LVTPC, 0x40);
+}
+
+/* Break: LocalApic::set_base() does nothing. */
+static void x2apic(void)
+{
+	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_EXTD);
+	overflow();
+	report(interrupts[0x40], 3, "x2APIC: the LVTPC of xAPIC mode stays");
+	wrmsr(MSR_X2APIC + (APIC_LVTPC >> 4), 0x41);
+	overflow();
+	report(interrupts[0x41], 1, "x2APIC: the LVTPC is an MSR");
+	wrmsr(MSR_X2APIC + (APIC_LVTPC >> 4), LVT_MASKED | 0x41);
+	overflow();
+	report(interrupts[0x41], 1, "x2APIC: masked");
+	wrmsr(MSR_X2APIC + (APIC_LVTPC >> 4), 0x41);
+	overflow();
+	report(interrupts[0x41], 2, "x2APIC: unmasked");
+}
+
+static void rdpmc_6(void)
+{
+	asm volatile("rdpmc" : : "c"(6) : "eax", "edx");
+}
+
+static void rdpmc_0(void)
+{
+	asm volatile("rdpmc" : : "c"(0) : "eax", "edx");
+}
+
+/* Break: rdpmc() accepts one index more. */
+static void general_protection(void)
+{
+	report(faults(rdpmc_6), 1, "RDPMC behind the last counter is #GP");
+	report(faults(rdpmc_0), 0, "RDPMC of a counter is not");
+	stop();
+	count(0, 0);
+	wrmsr(GLOBAL_CTL, 1);
+	asm volatile("xor %%ecx, %%ecx; rdpmc; mov %%eax, %%r8d; mov $6, %%ecx; rdpmc;"
+		     : : : "eax", "ecx", "edx", "r8");
+	wrmsr(GLOBAL_CTL, 0);
+	report(rdmsr(GLOBAL_STATUS), 0, "nothing else happens");
+}
+
+static void guest_1000(void)
+{
+	asm volatile(".rept 1000; nop; .endr; vmmcall");
+}
+
+static void guest_reads(void)
+{
+	asm volatile("rdpmc; vmmcall" : : "c"(0) : "eax", "edx");
+}
+
+static void guest_reads_6(void)
+{
+	asm volatile("rdpmc; vmmcall" : : "c"(6) : "eax", "edx");
+}
+
+static void guest_reads_msr(void)
+{
+	asm volatile("rdmsr; vmmcall" : : "c"(PERF_CTR(0)) : "eax", "edx");
+}
+
+/* Break: Amd::classes() takes GuestOnly for HostOnly. */
+static void guest_and_host(void)
+{
+	uint32_t counted;
+
+	stop();
+	count(0, HOST_ONLY);
+	count(1, GUEST_ONLY);
+	wrmsr(GLOBAL_CTL, 3);
+	run_loop(100);
+	report(rdpmc(0) | rdpmc(1), 0, "without SVM, HostOnly and GuestOnly stand still");
+	asm volatile("rdmsr; or $0x1000, %%eax; wrmsr; nop; nop; xor %%ecx, %%ecx; rdpmc"
+		     : "=a"(counted) : "c"(MSR_EFER) : "edx");
+	report(counted, 3, "HostOnly counts from the WRMSR on that enables SVM");
+	svm_init();
+
+	stop();
+	count(0, 0);
+	count(1, GUEST_ONLY);
+	count(2, HOST_ONLY);
+	count(3, GUEST_ONLY | HOST_ONLY);
+	wrmsr(PERF_CTL(4), 0xc0 | USR | EN | GUEST_ONLY);
+	wrmsr(GLOBAL_CTL, 0x3f);
+	run_loop(100);
+	report(guest_run(guest_1000), EXIT_VMMCALL, "a guest runs");
+	wrmsr(GLOBAL_CTL, 0);
+	report(rdpmc(1), 1000, "GuestOnly counts the guest's instructions, not the one that exits");
+	report(rdpmc(2) > 200, 1, "HostOnly counts");
+	report(rdpmc(0) - rdpmc(2), 1000, "all others");
+	report(rdpmc(3), rdpmc(0), "both together count all");
+	report(rdpmc(4), 0, "the guest ran no user code");
+}
+
+/* Break: Guest::intercepts_rdpmc() or intercepts_msr() says no. */
+static void intercepts(void)
+{
+	int before = interrupts[13];
+	uint64_t value;
+
+	stop();
+	wrmsr(PERF_CTR(0), 0x1234);
+	report(guest_run(guest_reads), EXIT_VMMCALL, "RDPMC in a guest");
+	guest_intercept_rdpmc(true);
+	report(guest_run(guest_reads), EXIT_RDPMC, "RDPMC exits when it is intercepted");
+	guest_intercept_rdpmc(false);
+
+	guest_intercept_msr(PERF_CTR(0), true);
+	report(guest_run(guest_reads_msr), EXIT_MSR, "RDMSR exits when it is intercepted");
+	guest_intercept_msr(PERF_CTR(0), false);
+	report(guest_run(guest_reads_msr), EXIT_VMMCALL, "and not otherwise");
+
+	guest_intercept_gp(true);
+	report(guest_run(guest_reads_6), EXIT_GP, "#GP of RDPMC exits when it is intercepted");
+	value = guest_rip();
+	report(guest_resume(2), EXIT_VMMCALL, "at the RDPMC");
+	report(guest_rip() - value, 2, "and the guest goes on behind it");
+	guest_intercept_gp(false);
+	report(interrupts[13], before, "no handler saw it");
+	guest_run(guest_reads_6);
+	report(interrupts[13], before + 1, "a #GP that is not intercepted is the guest's own");
+}
+
+static void guest_loop(void)
+{
+	asm volatile("sti");
+	run_loop(5000);
+	asm volatile("vmmcall");
+}
+
+/* Break: EXITS_BETWEEN is empty. */
+static void interrupt_in_guest(void)
+{
+	int before = interrupts[0x41];
+	uint64_t exits = 0, code;
+
+	stop();
+	arm(1, GUEST_ONLY);
+	count(2, GUEST_ONLY);
+	wrmsr(GLOBAL_CTL, 0x3f);
+	for (code = guest_run(guest_loop); code == EXIT_INTR; code = guest_resume(0)) {
+		asm volatile("sti; nop; cli");
+		exits++;
+	}
+	wrmsr(GLOBAL_CTL, 0);
+	report(code, EXIT_VMMCALL, "the guest comes to its end");
+	report(exits, 1, "an overflow in the guest exits once");
+	report(interrupts[0x41] - before, 1, "its interrupt is the host's");
+	report(rdpmc(2), 10002, "nothing of the guest is lost or counted twice");
+}
+
+/* The other CPU: see start.S. It needs things below 1 MiB. */
+extern char memory[];
+#define AP_BASE		0x8000
+#define AP_VECTOR	0x50
+struct ap_msr {
+	uint32_t msr, low, high;
+} __attribute__((packed));
+struct ap_list {
+	uint32_t count;
+	struct ap_msr msrs[8];
+} __attribute__((packed));
+static volatile struct {
+	uint16_t writes, reads;
+	uint32_t done, interrupts;
+} *const ap = (void *)(memory + 0x7000);
+static struct ap_list *const ap_writes = (void *)(memory + 0x7100),
+	*const ap_reads = (void *)(memory + 0x7200);
+extern char ap_start[], ap_end[], ap_interrupt[];
+
+static void ap_write(uint32_t msr, uint64_t value)
+{
+	ap_writes->msrs[ap_writes->count++] = (struct ap_msr){ msr, value, value >> 32 };
+}
+
+static uint64_t ap_run(uint32_t msr)
+{
+	uint32_t done = ap->done;
+
+	ap_reads->count = 1;
+	ap_reads->msrs[0].msr = msr;
+	ap->writes = 0x7100;
+	ap->reads = 0x7200;
+	/* INIT, then a start-up IPI; x2APIC mode, APIC ID 1. */
+	wrmsr(MSR_X2APIC + (APIC_ICR >> 4), 1ULL << 32 | 0xc500);
+	wrmsr(MSR_X2APIC + (APIC_ICR >> 4), 1ULL << 32 | 0x4600 | AP_BASE >> 12);
+	while (ap->done == done)
+		asm volatile("pause");
+	ap_writes->count = 0;
+	return ap_reads->msrs[0].low | (uint64_t)ap_reads->msrs[0].high << 32;
+}
+
+/* Break: Amd::reset() clears everything on INIT, or reset::check() finds nothing. */
+static void other_cpu(void)
+{
+	int before = interrupts[0x41];
+
+	for (int i = 0; i < ap_end - ap_start; i++)
+		((volatile char *)memory)[AP_BASE + i] = ap_start[i];
+	((volatile uint16_t *)memory)[2 * AP_VECTOR] = AP_BASE + (ap_interrupt - ap_start);
+	((volatile uint16_t *)memory)[2 * AP_VECTOR + 1] = 0;
+	stop();
+	arm(0, 0);
+
+	ap_write(MSR_APIC_BASE, 0xfee00c00);
+	ap_write(MSR_X2APIC + (APIC_SVR >> 4), 0x1ff);
+	ap_write(MSR_X2APIC + (APIC_LVTPC >> 4), AP_VECTOR);
+	ap_write(PERF_CTR(0), (1ULL << 48) - 500);
+	ap_write(PERF_CTL(0), INSTRUCTIONS | INT);
+	ap_run(PERF_CTL(0));
+	report(ap->interrupts, 1, "the other CPU's overflow is its interrupt");
+	report(interrupts[0x41], before, "and not this one's");
+
+	ap_write(PERF_CTL(0), 0);
+	ap_write(PERF_CTL(1), 0xc1 | HOST_ONLY);
+	ap_run(PERF_CTL(1));
+	report(ap_run(PERF_CTL(1)), 0xc1 | HOST_ONLY, "INIT leaves the PMU alone");
+
+	ap_write(MSR_EFER, EFER_SVME);
+	ap_write(PERF_CTR(1), 0);
+	ap_write(PERF_CTL(1), INSTRUCTIONS | HOST_ONLY);
+	ap_run(PERF_CTR(1));
+	ap_write(PERF_CTR(1), 7);
+	report(ap_run(PERF_CTR(1)), 7, "INIT disables SVM: HostOnly stands still");
+
+	ap->interrupts = 0;
+	ap_write(MSR_X2APIC + (APIC_SVR >> 4), 0x1ff);
+	ap_write(PERF_CTR(0), (1ULL << 48) - 500);
+	ap_write(PERF_CTL(0), INSTRUCTIONS | INT);
+	ap_run(PERF_CTL(0));
+	report(ap->interrupts, 0, "INIT masks the LVTPC");
+}
+
+int main(void)
+{
+	interrupts_init();
+	initial_state();
+	enabling();
+	xapic();
+	x2apic();
+	general_protection();
+	guest_and_host();
+	intercepts();
+	interrupt_in_guest();
+	other_cpu();
+	outl(0xf4, report_done() != 0);
+	return 0;
+}
