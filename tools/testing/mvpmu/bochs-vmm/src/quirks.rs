@@ -30,8 +30,8 @@ pub enum Quirk {
     ///
     /// Work-around: compute it again before events are injected.
     EventMaskAtEntry,
-    /// An external interrupt is taken for a virtual one when a virtual interrupt
-    /// is pending, even a masked one.
+    /// When an external interrupt arrives while a virtual one is pending, the
+    /// virtual one is delivered first, even if the guest masks it.
     ///
     /// Work-around: a masked virtual interrupt is no longer pending then.
     VirtualBeforeExternal,
