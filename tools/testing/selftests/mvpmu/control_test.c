@@ -76,16 +76,16 @@ static void guest_controls(void)
  * counters up, and reads them.
  */
 void guest_user(void);
-asm(".pushsection .text\n"
-    "guest_user:\n\t"
-    "mov $" __stringify(NR_LOOPS) ", %r8\n"
-    "1: xor %eax, %eax\n\t"
-    "cpuid\n\t"
-    "dec %r8\n\t"
-    "jnz 1b\n\t"
-    "mov $" __stringify(TEST_PORT) ", %edx\n\t"
-    "out %al, %dx\n"
-    ".popsection");
+asm(".pushsection .text\n\t"
+	"guest_user:\n\t"
+	"mov $" __stringify(NR_LOOPS) ", %r8\n\t"
+	"1: xor %eax, %eax\n\t"
+	"cpuid\n\t"
+	"dec %r8\n\t"
+	"jnz 1b\n\t"
+	"mov $" __stringify(TEST_PORT) ", %edx\n\t"
+	"out %al, %dx\n\t"
+	".popsection");
 
 /* What is complete at OUT: mov, the loop, mov. */
 #define USER_INSTRUCTIONS	(1 + 4 * NR_LOOPS + 1)
@@ -207,7 +207,7 @@ TEST_F(control, each_enable_bit_is_needed)
 
 /*
  * Seen to fail when an emulated instruction is counted without regard to USR
- * and OS, and when a load sets OS in each selector.
+ * and OS, and when a load sets USR in each selector.
  */
 TEST_F(control, usr_counts_in_user_mode_and_os_does_not)
 {

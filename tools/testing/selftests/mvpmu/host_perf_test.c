@@ -130,7 +130,7 @@ static void open_events(struct host_events *events, unsigned int nr)
 	}
 }
 
-static void for_each_event(const struct host_events *events, unsigned long request)
+static void control_events(const struct host_events *events, unsigned long request)
 {
 	unsigned int i;
 
@@ -159,11 +159,11 @@ static u64 count_in_host(const struct host_events *events, struct kvm_vcpu *vcpu
 	guest_loops = loops;
 	sync_global_to_guest(vcpu->vm, guest_loops);
 
-	for_each_event(events, PERF_EVENT_IOC_RESET);
-	for_each_event(events, PERF_EVENT_IOC_ENABLE);
+	control_events(events, PERF_EVENT_IOC_RESET);
+	control_events(events, PERF_EVENT_IOC_ENABLE);
 	vcpu_run(vcpu);
 	host_loop(host_loops);
-	for_each_event(events, PERF_EVENT_IOC_DISABLE);
+	control_events(events, PERF_EVENT_IOC_DISABLE);
 
 	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
 		REPORT_GUEST_ASSERT(uc);
@@ -212,7 +212,7 @@ TEST_F(host_perf, guest_reads_nothing_of_host_events)
 
 	open_events(&self->events, shape.nr_gp);
 	vcpu_arch_set_entry_point(self->vcpu, guest_read_all);
-	for_each_event(&self->events, PERF_EVENT_IOC_ENABLE);
+	control_events(&self->events, PERF_EVENT_IOC_ENABLE);
 
 	for (i = 0; i < 10; i++) {
 		host_loop(1000 + i);
@@ -234,7 +234,7 @@ TEST_F(host_perf, host_task_reads_nothing_of_the_guest_by_rdpmc)
 	ASSERT_NE(MAP_FAILED, page);
 	if (!page->cap_user_rdpmc)
 		SKIP(return, "perf does not allow RDPMC");
-	for_each_event(&self->events, PERF_EVENT_IOC_ENABLE);
+	control_events(&self->events, PERF_EVENT_IOC_ENABLE);
 
 	vcpu_arch_set_entry_point(self->vcpu, guest_leave_marks);
 	for (i = 0; i < 10; i++) {
