@@ -91,14 +91,14 @@ static void string_instruction(void)
 	       "xor %%ecx, %%ecx; rep stosb");
 }
 
-/* Break: Instruction::before() gives cpuid_done() to the CPUID itself. */
+/* Break: Block::counts_from() starts one instruction later. */
 static void system_instructions(void)
 {
 	expect("system calls", 1 + 4 * 100, 0, 0,
 	       "mov $100, %%r8d; 1: mov $39, %%eax; syscall; dec %%r8d; jnz 1b");
 	expect("CPUID", 2 + 4 * 100 + 1, 0, 0,
 	       "mov $100, %%r8d; mov %%rbx, %%r9;"
-	       "1: xor %%eax, %%eax; cpuid; dec %%r8d; jnz 1b; mov %%r9, %%rbx");
+	       "1: mov $0x80000022, %%eax; cpuid; dec %%r8d; jnz 1b; mov %%r9, %%rbx");
 	expect("RDTSC", 1 + 3 * 100, 0, 0,
 	       "mov $100, %%r8d; 1: rdtsc; dec %%r8d; jnz 1b");
 }

@@ -33,7 +33,7 @@ static void count(int n, uint64_t bits)
 	wrmsr(PERF_CTL(n), INSTRUCTIONS | bits);
 }
 
-/* Break: Amd::reset() disables the counters in PerfCntrGlobalCtl. */
+/* Break: Amd::new() disables the counters in PerfCntrGlobalCtl. */
 static void initial_state(void)
 {
 	uint64_t sum = 0;
@@ -44,9 +44,11 @@ static void initial_state(void)
 	report(sum | rdmsr(GLOBAL_STATUS), 0, "after RESET all else is clear");
 }
 
-/* Break: the WRMSR that enables a counter counts. */
+/* Break: msr::perform() counts a WRMSR after it was carried out. */
 static void enabling(void)
 {
+	uint32_t read, high, msr = GLOBAL_CTL;
+
 	stop();
 	count(0, 0);
 	wrmsr(GLOBAL_CTL, 1);
@@ -54,10 +56,14 @@ static void enabling(void)
 	report(counted(".rept 100; nop; .endr"), 100, "100 instructions");
 	wrmsr(GLOBAL_CTL, 0);
 	wrmsr(PERF_CTR(0), 0);
-	/* mov and WRMSR of the first: no; xor and WRMSR of the second: yes. */
+	asm volatile("wrmsr; nop; nop; xor %%ecx, %%ecx; rdpmc"
+		     : "=a"(read), "+c"(msr), "=d"(high) : "a"(1), "d"(0));
+	report(read, 3, "counting starts after the WRMSR that enables");
+	wrmsr(GLOBAL_CTL, 0);
+	wrmsr(PERF_CTR(0), 0);
 	asm volatile("wrmsr; nop; nop; xor %%eax, %%eax; wrmsr"
 		     : : "a"(1), "c"(GLOBAL_CTL), "d"(0));
-	report(rdpmc(0), 4, "counting starts after the WRMSR that enables, ends with the one that disables");
+	report(rdpmc(0), 4, "the WRMSR that disables counts");
 }
 
 /* 2000 instructions before the wrap. */
@@ -78,7 +84,7 @@ static void overflow(void)
 	asm volatile("cli");
 }
 
-/* Break: pmi::send() sets the mask bit, or LocalApic::performance_interrupt() ignores it. */
+/* Break: LocalApic::performance_interrupt() ignores the mask bit, or the APIC's enable bit. */
 static void xapic(void)
 {
 	apic_write(APIC_LVTPC, 0x40);
@@ -104,8 +110,9 @@ static void xapic(void)
 	apic_write(APIC_LVTPC, 0x40);
 	apic_write(APIC_SVR, 0xff);
 	overflow();
-	report(interrupts[0x40], 2, "a local APIC that is disabled delivers nothing");
 	apic_write(APIC_SVR, 0x1ff);
+	asm volatile("sti; nop; cli");
+	report(interrupts[0x40], 2, "a local APIC that is disabled delivers nothing, nor later");
 	apic_write(APIC_LVTPC, 0x40);
 }
 
@@ -136,7 +143,7 @@ static void rdpmc_0(void)
 	asm volatile("rdpmc" : : "c"(0) : "eax", "edx");
 }
 
-/* Break: rdpmc() accepts one index more. */
+/* Break: Amd::rdpmc() accepts one index more. */
 static void general_protection(void)
 {
 	report(faults(rdpmc_6), 1, "RDPMC behind the last counter is #GP");
@@ -170,7 +177,7 @@ static void guest_reads_msr(void)
 	asm volatile("rdmsr; vmmcall" : : "c"(PERF_CTR(0)) : "eax", "edx");
 }
 
-/* Break: Amd::classes() takes GuestOnly for HostOnly. */
+/* Break: Amd::classes() takes GuestOnly for HostOnly, or nobody calls set_svme(). */
 static void guest_and_host(void)
 {
 	uint32_t counted;
@@ -239,7 +246,7 @@ static void guest_loop(void)
 	asm volatile("vmmcall");
 }
 
-/* Break: EXITS_BETWEEN is empty. */
+/* Break: EXITS_BETWEEN is empty, or follows_vmrun() is never true. */
 static void interrupt_in_guest(void)
 {
 	int before = interrupts[0x41];
@@ -301,7 +308,7 @@ static uint64_t ap_run(uint32_t msr)
 	return ap_reads->msrs[0].low | (uint64_t)ap_reads->msrs[0].high << 32;
 }
 
-/* Break: Amd::reset() clears everything on INIT, or reset::check() finds nothing. */
+/* Break: Amd::reset() clears everything on INIT, or reset::may_start_at() knows the reset vector only. */
 static void other_cpu(void)
 {
 	int before = interrupts[0x41];
