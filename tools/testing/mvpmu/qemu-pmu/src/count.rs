@@ -41,7 +41,7 @@ impl Vcpu {
             for class in Class::ALL {
                 let now = events[*source as usize][class as usize];
                 let last = self.folded.0[*source as usize][class as usize];
-                deltas.add(*source, class, now.wrapping_sub(last));
+                deltas.add(*source, class, now.saturating_sub(last));
             }
         }
         self.folded.0 = events;

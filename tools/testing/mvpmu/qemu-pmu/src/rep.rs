@@ -5,6 +5,7 @@
 //! It is one instruction.
 
 use crate::block::same_offset;
+use crate::block::Block;
 use crate::block::Site;
 use crate::registers::handles;
 use crate::vcpu::Vcpu;
@@ -40,19 +41,35 @@ impl Rep {
     }
 }
 
-/// A string instruction is entered.
-pub fn entered(vcpu: &mut Vcpu, site: &Site) {
-    let names = handles();
-    let rep = Rep {
-        vaddr: site.vaddr,
-        count: vcpu.bus.register(names.rcx),
-        position: vcpu
-            .bus
-            .register(names.rdi)
-            .wrapping_add(vcpu.bus.register(names.rsi)),
-    };
-    if vcpu.rep.as_ref().is_some_and(|last| last.goes_on_as(&rep)) {
-        vcpu.unretire_one(site.block().class);
+impl Vcpu {
+    /// The string instruction at `vaddr`, as it would go on now.
+    fn rep_at(&mut self, vaddr: u64) -> Rep {
+        let names = handles();
+        let (rdi, rsi) = (self.bus.register(names.rdi), self.bus.register(names.rsi));
+        Rep {
+            vaddr,
+            count: self.bus.register(names.rcx),
+            position: rdi.wrapping_add(rsi),
+        }
     }
-    vcpu.rep = Some(rep);
+
+    /// A string instruction is entered.
+    pub fn enter_rep(&mut self, site: &Site) {
+        let rep = self.rep_at(site.vaddr);
+        if self.rep.as_ref().is_some_and(|last| last.goes_on_as(&rep)) {
+            self.unretire_one(site.block().class);
+        }
+        self.rep = Some(rep);
+    }
+
+    /// A fold is due before `block`: if a string instruction would go on there, it has not
+    /// retired yet. It is added again when it goes on.
+    pub fn suspend_rep(&mut self, block: &Block) {
+        let Some(last) = self.rep.take() else {
+            return;
+        };
+        if last.goes_on_as(&self.rep_at(block.vaddr)) {
+            self.unretire_one(block.class);
+        }
+    }
 }

@@ -104,3 +104,16 @@ pub fn symbols() -> &'static Symbols {
 pub fn current_cpu_slot() -> *const *mut CpuState {
     find(CURRENT_CPU).map_or(std::ptr::null(), |address| address.cast())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Break: take a null pointer for an address.
+    #[test]
+    fn a_missing_symbol_is_named() {
+        assert!(find(c"malloc").is_ok());
+        let reason = find(c"cpu_restore_nothing").unwrap_err();
+        assert!(reason.contains("cpu_restore_nothing"), "{reason}");
+    }
+}

@@ -24,7 +24,6 @@ use crate::leave;
 use crate::leave::Origin;
 use crate::msr;
 use crate::registers::handles;
-use crate::rep;
 use crate::reset;
 use crate::svm;
 use crate::vcpu;
@@ -357,7 +356,8 @@ unsafe extern "C-unwind" fn on_alarm(
     env: *mut c_void,
 ) {
     // SAFETY: Registered with a block.
-    let (vcpu, _) = unsafe { context::<Block>(index, data) };
+    let (vcpu, block) = unsafe { context::<Block>(index, data) };
+    vcpu.suspend_rep(block);
     if vcpu.fold() {
         // The interrupt comes before the block.
         leave::restore(vcpu, Origin { host_pc, env });
@@ -415,7 +415,7 @@ unsafe extern "C-unwind" fn cpuid_done(index: c_uint, data: *mut c_void) {
 unsafe extern "C-unwind" fn rep_string(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a site.
     let (vcpu, site) = unsafe { context::<Site>(index, data) };
-    rep::entered(vcpu, site);
+    vcpu.enter_rep(site);
 }
 
 unsafe extern "C-unwind" fn fixmap_store(index: c_uint, info: u32, vaddr: u64, _data: *mut c_void) {
