@@ -25,8 +25,8 @@ when stdin is a terminal it is the console's keyboard (Ctrl-A x ends).
   --mem MIB              RAM in MiB (default 512)
   --stats FILE           write statistics as JSON when the run ends
   --stream FILE          write the bytes that L1 sends to port 0xe9
-  --pmu WHICH            v5 (default), v4, v3, off; v5,no-full-width
-  --vmx LIST             hide capabilities: no-save-global-ctrl,no-load-global-ctrl
+  --pmu WHICH            on or v5 (default), v4, old or v3, off; v5,no-full-width
+  --vmx off|LIST         no VMX; or without no-save-global-ctrl,no-load-global-ctrl
   --max-instructions N   end the run after about N instructions
   --interactive          stdin is the keyboard also when it is not a terminal
   --without-quirk NAME   leave out a work-around (all: --list-quirks)
@@ -37,13 +37,25 @@ Exit status: (v << 1 | 1) when L1 wrote v to port 0xf4; 2 cannot start, 3 triple
 fault, reset or halt for good, 4 the core gave up, 6 instruction limit, 8 Ctrl-A x.
 ";
 
-/// Which VM-entry and VM-exit controls for IA32_PERF_GLOBAL_CTRL there are.
+/// Whether there is VMX, and which VM-entry and VM-exit controls for
+/// IA32_PERF_GLOBAL_CTRL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VmxControls {
+pub struct Vmx {
+    /// VMX is there.
+    pub present: bool,
     /// Load at VM entry and at VM exit.
     pub load: bool,
     /// Save at VM exit.
     pub save: bool,
+}
+
+impl Vmx {
+    /// With all of it.
+    pub const FULL: Vmx = Vmx {
+        present: true,
+        load: true,
+        save: true,
+    };
 }
 
 /// The command line.
@@ -61,8 +73,8 @@ pub struct Args {
     pub stream: Option<PathBuf>,
     /// The PMU, if there is one.
     pub pmu: Option<Config>,
-    /// Controls that move IA32_PERF_GLOBAL_CTRL.
-    pub controls: VmxControls,
+    /// VMX.
+    pub vmx: Vmx,
     /// When to end the run.
     pub max_instructions: Option<u64>,
     /// stdin is the keyboard in any case.
@@ -93,7 +105,7 @@ fn pmu(text: &str) -> Result<Option<Config>, String> {
         "off" => None,
         "on" | "v5" => Some(Config::V5),
         "v4" => Some(Config::V4),
-        "v3" => Some(Config::V3),
+        "old" | "v3" => Some(Config::V3),
         _ => return Err(format!("--pmu {text}: there are v5, v4, v3 and off")),
     };
     match (feature, &mut config) {
@@ -104,19 +116,20 @@ fn pmu(text: &str) -> Result<Option<Config>, String> {
     Ok(config)
 }
 
-fn controls(text: &str) -> Result<VmxControls, String> {
-    let mut controls = VmxControls {
-        load: true,
-        save: true,
-    };
+fn vmx(text: &str) -> Result<Vmx, String> {
+    let mut vmx = Vmx::FULL;
+    if text == "off" {
+        vmx.present = false;
+        return Ok(vmx);
+    }
     for word in text.split(',') {
         match word {
-            "no-save-global-ctrl" => controls.save = false,
-            "no-load-global-ctrl" => controls.load = false,
+            "no-save-global-ctrl" => vmx.save = false,
+            "no-load-global-ctrl" => vmx.load = false,
             _ => return Err(format!("--vmx {text}: unknown word {word}")),
         }
     }
-    Ok(controls)
+    Ok(vmx)
 }
 
 fn number(option: &str, text: &str) -> Result<u64, String> {
@@ -140,10 +153,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         stats: None,
         stream: None,
         pmu: Some(Config::V5),
-        controls: VmxControls {
-            load: true,
-            save: true,
-        },
+        vmx: Vmx::FULL,
         max_instructions: None,
         interactive: false,
         without: Vec::new(),
@@ -171,7 +181,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
             "--stats" => result.stats = Some(value()?.into()),
             "--stream" => result.stream = Some(value()?.into()),
             "--pmu" => result.pmu = pmu(&text(value()?)?)?,
-            "--vmx" => result.controls = controls(&text(value()?)?)?,
+            "--vmx" => result.vmx = vmx(&text(value()?)?)?,
             "--max-instructions" => {
                 result.max_instructions = Some(number(&option, &text(value()?)?)?);
             }
@@ -220,15 +230,16 @@ mod tests {
     fn the_pmu_is_version_5_unless_told_otherwise() {
         assert_eq!(run("").unwrap().pmu, Some(Config::V5));
         assert_eq!(run("--pmu off").unwrap().pmu, None);
-        assert_eq!(run("--pmu v3").unwrap().pmu, Some(Config::V3));
+        assert_eq!(run("--pmu old").unwrap().pmu, Some(Config::V3));
         let narrow = run("--pmu v5,no-full-width").unwrap().pmu.unwrap();
         assert!(!narrow.full_width_writes);
     }
 
     #[test]
     fn capabilities_can_be_hidden() {
-        let controls = run("--vmx no-save-global-ctrl").unwrap().controls;
-        assert!(controls.load && !controls.save);
+        let vmx = run("--vmx no-save-global-ctrl").unwrap().vmx;
+        assert!(vmx.present && vmx.load && !vmx.save);
+        assert!(!run("--vmx off").unwrap().vmx.present);
     }
 
     #[test]

@@ -92,7 +92,8 @@ fn run(args: &Args) -> Result<u8, String> {
 
     core::load(&args.bochs)?;
     quirks::apply(&args.without)?;
-    msr::set_controls(args.controls);
+    msr::set_vmx(args.vmx);
+    params::set_vmx(args.vmx.present);
     pmu::create(args.pmu);
     timers::begin();
     core::cpu_new(0);

@@ -7,7 +7,7 @@ use pmu_model::intel::msr;
 use pmu_model::intel::Intel;
 use pmu_model::Fault;
 
-use crate::args::VmxControls;
+use crate::args::Vmx;
 use crate::core;
 use crate::cpuid;
 use crate::log;
@@ -44,15 +44,12 @@ mod misc_enable {
 /// back what they read.
 const DEBUGCTL_KEPT: u64 = 0b11;
 
-static CONTROLS: SingleCell<VmxControls> = SingleCell::new(VmxControls {
-    load: true,
-    save: true,
-});
+static VMX: SingleCell<Vmx> = SingleCell::new(Vmx::FULL);
 static DEBUGCTL: SingleCell<u64> = SingleCell::new(0);
 
 /// Sets which controls the capability registers report.
-pub fn set_controls(controls: VmxControls) {
-    CONTROLS.set(controls);
+pub fn set_vmx(vmx: Vmx) {
+    VMX.set(vmx);
 }
 
 /// IA32_DEBUGCTL.
@@ -90,8 +87,7 @@ unsafe extern "C-unwind" fn rdmsr(index: u32, value: *mut u64) -> bool {
         Some(result) => result.ok(),
         None => {
             let mut found = 0;
-            core::core_rdmsr(index, &mut found)
-                .then(|| vmx::capability(index, found, CONTROLS.get()))
+            core::core_rdmsr(index, &mut found).then(|| vmx::capability(index, found, VMX.get()))
         }
     };
     match result {

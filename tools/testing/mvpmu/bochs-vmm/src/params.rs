@@ -12,11 +12,19 @@ use std::ffi::CStr;
 
 use crate::core;
 use crate::quirks;
+use crate::single::SingleCell;
 
 /// Number of the CPU model sapphire_rapids in the core's list.
 const MODEL_SAPPHIRE_RAPIDS: u32 = 30;
 /// The list is longer than this number, but only its length matters.
 const MODELS: usize = 39;
+
+static VMX: SingleCell<bool> = SingleCell::new(true);
+
+/// Sets whether the CPU has VMX.
+pub fn set_vmx(present: bool) {
+    VMX.set(present);
+}
 
 struct Names([*const c_char; MODELS + 1]);
 
@@ -80,7 +88,12 @@ unsafe extern "C-unwind" fn param_num(name: *const c_char) -> *mut c_void {
 unsafe extern "C-unwind" fn param_string(name: *const c_char) -> *mut c_void {
     // SAFETY: The core passes a C string.
     if unsafe { is(name, c"cpu.exclude_features") } {
-        let excluded = quirks::excluded_features();
+        let excluded = match (quirks::excludes_la57(), VMX.get()) {
+            (true, true) => c"la57",
+            (true, false) => c"la57,vmx",
+            (false, true) => c"",
+            (false, false) => c"vmx",
+        };
         let size = excluded.to_bytes_with_nul().len() as u32;
         return core::new_param_string(c"exclude_features".as_ptr(), excluded.as_ptr(), size);
     }

@@ -5,8 +5,6 @@
 //! Each has a name; `--without-quirk NAME` leaves the work-around out, and a
 //! test in tests/quirks.rs runs that way: it fails when the bug is gone.
 
-use std::ffi::CStr;
-
 use crate::core;
 use crate::layout;
 use crate::single::SingleThread;
@@ -129,12 +127,9 @@ fn patch(patch: &Patch) -> Result<(), String> {
     protect(libc::PROT_EXEC)
 }
 
-/// CPU features that are excluded, as the core wants the list.
-pub fn excluded_features() -> &'static CStr {
-    match active(Quirk::La57) {
-        true => c"la57",
-        false => c"",
-    }
+/// Whether LA57 is excluded.
+pub fn excludes_la57() -> bool {
+    active(Quirk::La57)
 }
 
 /// Called before VM entry injects events.

@@ -9,7 +9,7 @@
 
 use pmu_model::intel::Intel;
 
-use crate::args::VmxControls;
+use crate::args::Vmx;
 use crate::core;
 use crate::layout;
 use crate::msr;
@@ -41,17 +41,17 @@ const INVALID_GUEST_STATE: u32 = 33;
 const INVALID_HOST_STATE: u32 = 8;
 
 /// A capability register, without what is hidden.
-pub fn capability(index: u32, value: u64, controls: VmxControls) -> u64 {
+pub fn capability(index: u32, value: u64, vmx: Vmx) -> u64 {
     let mut hidden = 0;
     if CAPABILITY_EXIT.contains(&index) {
-        if !controls.save {
+        if !vmx.save {
             hidden |= EXIT_SAVE_GLOBAL_CTRL;
         }
-        if !controls.load {
+        if !vmx.load {
             hidden |= EXIT_LOAD_GLOBAL_CTRL;
         }
     }
-    if CAPABILITY_ENTRY.contains(&index) && !controls.load {
+    if CAPABILITY_ENTRY.contains(&index) && !vmx.load {
         hidden |= ENTRY_LOAD_GLOBAL_CTRL;
     }
     value & !(u64::from(hidden) << 32)
@@ -156,34 +156,30 @@ mod tests {
 
     #[test]
     fn everything_is_reported_unless_hidden() {
-        let controls = VmxControls {
-            load: true,
-            save: true,
-        };
         for index in 0x480..0x492 {
-            assert_eq!(capability(index, ALL, controls), ALL);
+            assert_eq!(capability(index, ALL, Vmx::FULL), ALL);
         }
     }
 
     #[test]
     fn without_save_only_the_exit_controls_lack_bit_30() {
-        let controls = VmxControls {
-            load: true,
+        let vmx = Vmx {
             save: false,
+            ..Vmx::FULL
         };
-        assert_eq!(capability(0x483, ALL, controls), ALL & !(1 << 62));
-        assert_eq!(capability(0x48f, ALL, controls), ALL & !(1 << 62));
-        assert_eq!(capability(0x484, ALL, controls), ALL);
+        assert_eq!(capability(0x483, ALL, vmx), ALL & !(1 << 62));
+        assert_eq!(capability(0x48f, ALL, vmx), ALL & !(1 << 62));
+        assert_eq!(capability(0x484, ALL, vmx), ALL);
     }
 
     #[test]
     fn without_load_entry_and_exit_lack_their_bits() {
-        let controls = VmxControls {
+        let vmx = Vmx {
             load: false,
-            save: true,
+            ..Vmx::FULL
         };
-        assert_eq!(capability(0x48f, ALL, controls), ALL & !(1 << 44));
-        assert_eq!(capability(0x484, ALL, controls), ALL & !(1 << 45));
-        assert_eq!(capability(0x490, ALL, controls), ALL & !(1 << 45));
+        assert_eq!(capability(0x48f, ALL, vmx), ALL & !(1 << 44));
+        assert_eq!(capability(0x484, ALL, vmx), ALL & !(1 << 45));
+        assert_eq!(capability(0x490, ALL, vmx), ALL & !(1 << 45));
     }
 }

@@ -10,6 +10,7 @@ mod machine;
 guests! { "guest/vmx.s":
     guest_global_ctrl guest_global_ctrl_reserved guest_debugctl guest_counts host_counts
     guest_rdpmc_exits guest_posted_interrupts guest_waiting_interrupt guest_virtual_interrupt
+    guest_without_vmx
 }
 
 /// Exit reasons.
@@ -97,6 +98,13 @@ fn operations_are_counted_for_host_and_guest() {
         stats.contains(r#""exit_reasons": {"12": 1, "15": 1}"#),
         "{stats}"
     );
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn vmx_can_be_left_out() {
+    assert_eq!(guest_without_vmx().values(&[]), [1, 0]);
+    assert_eq!(guest_without_vmx().values(&["--vmx", "off"]), [0, 1]);
 }
 
 // The work-arounds of quirks.rs: each test shows the right behaviour with it, and

@@ -353,3 +353,18 @@ guest_virtual_interrupt:
 	jmp finish
 1:	nop
 	hlt
+
+# CPUID leaf 1, ECX bit 5, and whether IA32_VMX_BASIC faults.
+guest_without_vmx:
+	call setup
+	mov $1, %eax
+	xor %ecx, %ecx
+	cpuid
+	shr $5, %ecx
+	and $1, %ecx
+	report %rcx
+	catch_gp 1f
+	mov $IA32_VMX_BASIC, %ecx
+	rdmsr
+1:	report %r14
+	jmp finish
