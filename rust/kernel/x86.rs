@@ -5,3 +5,4 @@
 pub mod cpu;
 pub mod msr;
 pub mod pmu;
+pub mod vmx;

@@ -9,6 +9,7 @@
 #include <linux/module.h>
 #include <linux/perf_event.h>
 
+#include "cpuid.h"
 #include "mediated_pmu.h"
 #include "x86.h"
 
@@ -28,6 +29,7 @@ static bool mediated_pmu_supported;
 static bool provider_mode;
 static bool saved_enable_mediated_pmu;
 static u64 saved_supported_perf_cap;
+static bool saved_ds, saved_dtes64;
 
 DEFINE_STATIC_CALL(kvm_mediated_pmu_load, __kvm_mediated_pmu_load);
 DEFINE_STATIC_CALL(kvm_mediated_pmu_put, __kvm_mediated_pmu_put);
@@ -35,6 +37,17 @@ DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_pmi,
 			*((struct kvm_mediated_pmu_ops *)0)->pmi);
 DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_msr_access,
 			*((struct kvm_mediated_pmu_ops *)0)->msr_access);
+
+/* Announces a feature, or not: kvm_cpu_cap_set() is for vendor init only. */
+static __always_inline void announce_feature(unsigned int feature, bool on)
+{
+	u32 *cap = &kvm_cpu_caps[__feature_leaf(feature)];
+
+	if (on)
+		*cap |= __feature_bit(feature);
+	else
+		*cap &= ~__feature_bit(feature);
+}
 
 static void set_provider_mode(bool on)
 {
@@ -45,12 +58,18 @@ static void set_provider_mode(bool on)
 	if (on) {
 		saved_enable_mediated_pmu = enable_mediated_pmu;
 		saved_supported_perf_cap = kvm_caps.supported_perf_cap;
+		saved_ds = kvm_cpu_cap_has(X86_FEATURE_DS);
+		saved_dtes64 = kvm_cpu_cap_has(X86_FEATURE_DTES64);
 		enable_mediated_pmu = true;
 		/* LBRs and PEBS exist only in the perf-based PMU. */
 		kvm_caps.supported_perf_cap &= PERF_CAP_FW_WRITES;
+		announce_feature(X86_FEATURE_DS, false);
+		announce_feature(X86_FEATURE_DTES64, false);
 	} else {
 		enable_mediated_pmu = saved_enable_mediated_pmu;
 		kvm_caps.supported_perf_cap = saved_supported_perf_cap;
+		announce_feature(X86_FEATURE_DS, saved_ds);
+		announce_feature(X86_FEATURE_DTES64, saved_dtes64);
 	}
 }
 

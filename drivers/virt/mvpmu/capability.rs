@@ -4,6 +4,7 @@
 
 use crate::vendor::{
     Amd,
+    Intel,
     Vendor, //
 };
 use kernel::{
@@ -12,7 +13,11 @@ use kernel::{
     prelude::*,
     x86::{
         cpu,
-        pmu::Capability, //
+        pmu::{
+            intel,
+            Capability, //
+        },
+        vmx, //
     },
 };
 
@@ -29,6 +34,10 @@ pub(crate) enum Obstacle {
     NoPmu,
     /// The version found and the oldest that works.
     Version(u32, u32),
+    /// Counters cannot be written at full width.
+    FullWidthWrites,
+    /// VM entry or exit cannot load `GLOBAL_CTRL`.
+    GlobalCtrl,
     /// Perf cannot lend this PMU.
     Perf,
 }
@@ -43,6 +52,10 @@ impl fmt::Display for Obstacle {
             Self::Version(found, least) => {
                 write!(f, "PMU version {found} is too old, {least} is needed")
             }
+            Self::FullWidthWrites => {
+                f.write_str("the PMU's counters cannot be written at full width")
+            }
+            Self::GlobalCtrl => f.write_str("VM entry and exit cannot load PERF_GLOBAL_CTRL"),
             Self::Perf => f.write_str("perf cannot lend this PMU to guests"),
         }
     }
@@ -55,16 +68,24 @@ pub(crate) struct Host {
     virtualization: bool,
     hybrid: bool,
     pmu: Capability,
+    /// What Intel's PMU and VMX need beyond.
+    full_width_writes: bool,
+    global_ctrl: bool,
 }
 
 impl Host {
     /// Looks at the machine.
     pub(crate) fn probe() -> Self {
+        let vendor = cpu::Vendor::of_host();
+        let is_intel = vendor == cpu::Vendor::Intel;
+
         Self {
-            vendor: cpu::Vendor::of_host(),
+            vendor,
             virtualization: cpu::has_virtualization(),
             hybrid: cpu::is_hybrid(),
             pmu: Capability::of_host(),
+            full_width_writes: !is_intel || intel::has_full_width_writes(),
+            global_ctrl: !is_intel || vmx::can_load_perf_global_ctrl(),
         }
     }
 
@@ -72,7 +93,8 @@ impl Host {
     pub(crate) fn obstacle(&self) -> Option<Obstacle> {
         let least = match self.vendor {
             cpu::Vendor::Amd => Amd::MIN_VERSION,
-            _ => return Some(Obstacle::Vendor),
+            cpu::Vendor::Intel => Intel::MIN_VERSION,
+            cpu::Vendor::Other => return Some(Obstacle::Vendor),
         };
 
         if !self.virtualization {
@@ -83,6 +105,10 @@ impl Host {
             Some(Obstacle::NoPmu)
         } else if self.pmu.version < least {
             Some(Obstacle::Version(self.pmu.version, least))
+        } else if !self.full_width_writes {
+            Some(Obstacle::FullWidthWrites)
+        } else if !self.global_ctrl {
+            Some(Obstacle::GlobalCtrl)
         } else if !self.pmu.mediated {
             Some(Obstacle::Perf)
         } else {
@@ -90,9 +116,14 @@ impl Host {
         }
     }
 
-    /// The number of general purpose counters.
-    pub(crate) fn gp_counters(&self) -> u32 {
-        self.pmu.gp_counters
+    /// The CPU's vendor.
+    pub(crate) fn vendor(&self) -> cpu::Vendor {
+        self.vendor
+    }
+
+    /// The number of general purpose and of fixed counters.
+    pub(crate) fn counters(&self) -> (u32, u32) {
+        (self.pmu.gp_counters, self.pmu.fixed_counters)
     }
 }
 

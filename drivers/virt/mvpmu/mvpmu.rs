@@ -16,6 +16,7 @@ use kernel::{
     kvm::mediated_pmu::Registration,
     prelude::*,
     sync::Arc,
+    x86::cpu,
     ThisModule, //
 };
 
@@ -36,6 +37,7 @@ use provider::Provider;
 use stats::Totals;
 use vendor::{
     Amd,
+    Intel,
     Vendor, //
 };
 
@@ -53,62 +55,95 @@ module! {
     },
 }
 
+/// The registration with KVM on CPUs of vendor `V`.
+type Registered<V> = Pin<KBox<Registration<Provider<V>>>>;
+
+/// What the module gives to guests.
+enum Active {
+    /// Nothing: it was not asked to.
+    Nothing,
+    /// AMD's PMU.
+    Amd { _registration: Registered<Amd> },
+    /// Intel's PMU.
+    Intel { _registration: Registered<Intel> },
+}
+
+impl Active {
+    /// Takes over the PMU, or says what is in the way.
+    fn new(module: &'static ThisModule, host: &Host, provider: Parts<'_>) -> Result<Self> {
+        if let Some(obstacle) = host.obstacle() {
+            pr_err!("not enabled: {obstacle}\n");
+            return Err(ENODEV);
+        }
+
+        match host.vendor() {
+            cpu::Vendor::Amd => Ok(Self::Amd {
+                _registration: provider.register(module, host)?,
+            }),
+            cpu::Vendor::Intel => Ok(Self::Intel {
+                _registration: provider.register(module, host)?,
+            }),
+            cpu::Vendor::Other => Err(ENODEV),
+        }
+    }
+}
+
+/// What a provider is made of.
+struct Parts<'a> {
+    debugfs: &'a Dir,
+    totals: &'a Arc<Totals>,
+}
+
+impl Parts<'_> {
+    fn register<V: Vendor>(
+        &self,
+        module: &'static ThisModule,
+        host: &Host,
+    ) -> Result<Registered<V>> {
+        let provider = Provider::new(self.debugfs.clone(), self.totals.clone());
+        let registration = KBox::try_pin_init(Registration::new(module, provider), GFP_KERNEL)?;
+        let (gp, fixed) = host.counters();
+
+        pr_info!(
+            "guests get the host's PMU: {}, {gp} counters, {fixed} fixed\n",
+            V::NAME
+        );
+        Ok(registration)
+    }
+}
+
 /// The module.
 #[pin_data]
 struct Mvpmu {
     // Dropped first and initialised last: VMs come and go while it exists.
-    _registration: Option<Pin<KBox<Registration<Provider<Amd>>>>>,
+    _active: Active,
     #[pin]
     _capability: File<Report>,
     #[pin]
     _stats: File<Arc<Totals>>,
     totals: Arc<Totals>,
-    _debugfs: Dir,
-}
-
-/// Takes over the PMU, or says what is in the way.
-fn register(
-    module: &'static ThisModule,
-    host: &Host,
-    debugfs: &Dir,
-    totals: &Arc<Totals>,
-) -> Result<Pin<KBox<Registration<Provider<Amd>>>>> {
-    if let Some(obstacle) = host.obstacle() {
-        pr_err!("not enabled: {obstacle}\n");
-        return Err(ENODEV);
-    }
-
-    let provider = Provider::new(debugfs.clone(), totals.clone());
-    let registration = KBox::try_pin_init(Registration::new(module, provider), GFP_KERNEL)?;
-
-    pr_info!(
-        "guests get the host's PMU: {}, {} counters\n",
-        Amd::NAME,
-        host.gp_counters()
-    );
-    Ok(registration)
+    debugfs: Dir,
 }
 
 impl kernel::InPlaceModule for Mvpmu {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         let wanted = module_parameters::enable_passthrough_pmu.value();
         let host = Host::probe();
-        let debugfs = Dir::new(c"mvpmu");
 
         try_pin_init!(Self {
-            _capability <- debugfs.read_only_file(c"capability", Report { host, wanted }),
+            debugfs: Dir::new(c"mvpmu"),
             totals: Arc::pin_init(Totals::new(), GFP_KERNEL)?,
+            _capability <- debugfs.read_only_file(c"capability", Report { host, wanted }),
             _stats <- debugfs.read_callback_file(
                 c"stats",
                 totals.clone(),
                 &|totals: &Arc<Totals>, f: &mut fmt::Formatter<'_>| totals.show(f),
             ),
-            _registration: if wanted {
-                Some(register(module, &host, &debugfs, totals)?)
+            _active: if wanted {
+                Active::new(module, &host, Parts { debugfs, totals })?
             } else {
-                None
+                Active::Nothing
             },
-            _debugfs: debugfs,
         })
     }
 }

@@ -10,7 +10,7 @@ use kernel::x86::{
     },
     pmu::{
         self,
-        GpCounter, //
+        Counter, //
     },
 };
 
@@ -23,7 +23,7 @@ pub(crate) trait RegisterFile {
     fn write<A: Writable>(&mut self, msr: Msr<A>, value: u64);
 
     /// RDPMC.
-    fn read_counter(&mut self, counter: GpCounter) -> u64;
+    fn read_counter(&mut self, counter: Counter) -> u64;
 }
 
 /// The registers of the local CPU; counts the operations.
@@ -49,7 +49,7 @@ impl RegisterFile for Hardware {
     }
 
     #[inline(always)]
-    fn read_counter(&mut self, counter: GpCounter) -> u64 {
+    fn read_counter(&mut self, counter: Counter) -> u64 {
         self.reads = self.reads.wrapping_add(1);
         pmu::rdpmc(counter)
     }

@@ -49,7 +49,7 @@ pub(crate) fn put<V: Vendor, R: RegisterFile>(
     drop(context);
 }
 
-/// Loads the guest's registers into a PMU whose counters are stopped, and starts them.
+/// Loads the guest's registers into a PMU whose counters are stopped.
 #[inline(always)]
 pub(crate) fn load_registers<V: Vendor, R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
     for pmc in pmu.gp_counters() {
@@ -66,6 +66,19 @@ pub(crate) fn load_registers<V: Vendor, R: RegisterFile>(regs: &mut R, pmu: &mut
             regs.write(ctr, pmc.counter());
         }
         regs.write(sel, pmc.eventsel_hw());
+    }
+
+    if let Some(fixed) = V::FIXED_COUNTERS {
+        for pmc in pmu.fixed_counters() {
+            let counter = pmc.hw_counter();
+            let Some(ctr) = fixed.get(counter.index()) else {
+                break;
+            };
+
+            if regs.read_counter(counter) != pmc.counter() {
+                regs.write(ctr, pmc.counter());
+            }
+        }
     }
 
     V::load_global(regs, pmu);
@@ -96,6 +109,22 @@ pub(crate) fn put_registers<V: Vendor, R: RegisterFile>(regs: &mut R, pmu: &mut 
         }
         if pmc.eventsel_hw() != 0 {
             regs.write(sel, 0);
+        }
+    }
+
+    if let Some(fixed) = V::FIXED_COUNTERS {
+        for mut pmc in pmu.fixed_counters() {
+            let counter = pmc.hw_counter();
+            let Some(ctr) = fixed.get(counter.index()) else {
+                break;
+            };
+
+            let value = regs.read_counter(counter);
+
+            pmc.set_counter(value);
+            if value != 0 {
+                regs.write(ctr, 0);
+            }
         }
     }
 }

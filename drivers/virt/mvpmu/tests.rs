@@ -18,7 +18,7 @@ use kernel::{
         },
         pmu::{
             amd,
-            GpCounter, //
+            Counter, //
         },
     },
 };
@@ -88,7 +88,7 @@ impl RegisterFile for Fake {
         }
     }
 
-    fn read_counter(&mut self, counter: GpCounter) -> u64 {
+    fn read_counter(&mut self, counter: Counter) -> u64 {
         self.note(Rdpmc(counter.index()));
         self.get(ctr(counter.index()))
     }

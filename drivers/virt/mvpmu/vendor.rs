@@ -9,7 +9,9 @@ use kernel::{
 };
 
 mod amd;
+mod intel;
 pub(crate) use amd::Amd;
+pub(crate) use intel::Intel;
 
 /// A vendor's PMU.
 pub(crate) trait Vendor: Send + Sync + 'static {
@@ -25,13 +27,17 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// The general purpose counters, all of whose bits can be written.
     const COUNTERS: MsrArray;
 
+    /// The fixed counters, if there are any.
+    const FIXED_COUNTERS: Option<MsrArray>;
+
     /// Stops every counter of the CPU.
     fn stop<R: RegisterFile>(regs: &mut R);
 
-    /// Loads the guest's global registers; the last thing before VM entry.
+    /// Loads the guest's control and status registers, after its counters and selectors. Where
+    /// VM entry does not do it, this starts counting.
     fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
 
-    /// Saves and clears the guest's global registers and stops every counter; the first thing
-    /// after VM exit.
+    /// Makes sure that every counter is stopped, then saves and clears the guest's status and
+    /// clears its control registers; the first thing after VM exit.
     fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
 }

@@ -293,11 +293,7 @@ impl<P: Provider> Registration<P> {
     /// # Safety
     ///
     /// Called by KVM as `msr_access`.
-    unsafe extern "C" fn msr_access_callback(
-        vcpu: *mut bindings::kvm_vcpu,
-        msr: u32,
-        write: bool,
-    ) {
+    unsafe extern "C" fn msr_access_callback(vcpu: *mut bindings::kvm_vcpu, msr: u32, write: bool) {
         let access = if write {
             MsrAccess::Write
         } else {

@@ -50,8 +50,8 @@ impl Drop for MediatedVm {
 pub struct GuestLvtpc(u32);
 
 impl GuestLvtpc {
-    /// Takes the value of the guest's LVTPC register (AMD APM volume 2, 16.4.1; Intel SDM volume
-    /// 3, "Local Vector Table"). Only its mask bit matters to hardware.
+    /// Takes the value of the guest's LVTPC register (AMD APM volume 2, "Performance Monitor
+    /// Counter Interrupts"; Intel SDM volume 3, "Local Vector Table"). Only its mask bit matters to hardware.
     #[inline(always)]
     pub const fn new(value: u32) -> Self {
         Self(value)

@@ -22,7 +22,10 @@ impl Vendor {
     pub fn of_host() -> Self {
         let id = __cpuid(0);
 
-        match [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).as_flattened() {
+        match [id.ebx, id.edx, id.ecx]
+            .map(u32::to_le_bytes)
+            .as_flattened()
+        {
             b"AuthenticAMD" | b"HygonGenuine" => Self::Amd,
             b"GenuineIntel" => Self::Intel,
             _ => Self::Other,

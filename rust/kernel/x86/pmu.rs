@@ -10,7 +10,7 @@ use core::arch::asm;
 /// Enable bit of an event selector, AMD's and Intel's.
 pub const EVENTSEL_ENABLE: u64 = 1 << 22;
 
-/// The registers of AMD's PerfMonV2 (APM volume 2, 13.2 "Performance Monitoring Counters").
+/// The registers of AMD's PerfMonV2 (APM volume 2, "Performance Monitoring Counters").
 pub mod amd {
     use crate::x86::msr::{
         Msr,
@@ -53,11 +53,77 @@ pub mod amd {
         unsafe { Msr::new(bindings::MSR_AMD64_PERF_CNTR_GLOBAL_STATUS_SET) };
 }
 
-/// Reads general purpose counter `i` (RDPMC).
-///
-/// Returns [`None`] if the PMU, as perf set it up, has no such counter.
+/// The registers of Intel's architectural PMU (SDM volume 3, "Architectural Performance Monitoring").
+pub mod intel {
+    use crate::x86::msr::{
+        Msr,
+        MsrArray,
+        ReadOnly,
+        WriteOnly, //
+    };
+
+    /// General purpose counters that the MSR numbers leave room for.
+    const GP_COUNTERS: u32 = 8;
+    /// Fixed counters there can be in `FIXED_CTR_CTRL`, at four bits each.
+    const FIXED_COUNTERS: u32 = 16;
+
+    // SAFETY: The registers here only count and raise PMIs; none makes the CPU write memory, as
+    // the debug store (PEBS, BTS) does. That holds for all definitions of this module.
+    /// `IA32_PERFEVTSELx`, the event selectors.
+    pub const PERFEVTSEL: MsrArray =
+        unsafe { MsrArray::new(bindings::MSR_P6_EVNTSEL0, 1, GP_COUNTERS) };
+
+    // SAFETY: As above.
+    /// `IA32_A_PMCx`, the general purpose counters, written at full width. They exist if
+    /// `IA32_PERF_CAPABILITIES` says so, see [`has_full_width_writes`].
+    pub const PMC: MsrArray = unsafe { MsrArray::new(bindings::MSR_IA32_PMC0, 1, GP_COUNTERS) };
+
+    // SAFETY: As above.
+    /// `IA32_FIXED_CTRx`, the fixed counters.
+    pub const FIXED_CTR: MsrArray =
+        unsafe { MsrArray::new(bindings::MSR_CORE_PERF_FIXED_CTR0, 1, FIXED_COUNTERS) };
+
+    // SAFETY: As above.
+    /// `IA32_FIXED_CTR_CTRL`: four bits for each fixed counter, as a selector's.
+    pub const FIXED_CTR_CTRL: Msr = unsafe { Msr::new(bindings::MSR_CORE_PERF_FIXED_CTR_CTRL) };
+
+    // SAFETY: As above.
+    /// `IA32_PERF_GLOBAL_CTRL`: bit n enables counter n, bit 32 + n fixed counter n.
+    pub const GLOBAL_CTRL: Msr = unsafe { Msr::new(bindings::MSR_CORE_PERF_GLOBAL_CTRL) };
+
+    // SAFETY: As above.
+    /// `IA32_PERF_GLOBAL_STATUS`: the overflows, in the order of `GLOBAL_CTRL`.
+    pub const GLOBAL_STATUS: Msr<ReadOnly> =
+        unsafe { Msr::new(bindings::MSR_CORE_PERF_GLOBAL_STATUS) };
+
+    // SAFETY: As above.
+    /// `IA32_PERF_GLOBAL_STATUS_RESET`: ones clear bits of the status.
+    pub const GLOBAL_STATUS_RESET: Msr<WriteOnly> =
+        unsafe { Msr::new(bindings::MSR_CORE_PERF_GLOBAL_OVF_CTRL) };
+
+    // SAFETY: As above.
+    /// `IA32_PERF_GLOBAL_STATUS_SET`: ones set bits of the status. From version 4 on.
+    pub const GLOBAL_STATUS_SET: Msr<WriteOnly> =
+        unsafe { Msr::new(bindings::MSR_CORE_PERF_GLOBAL_STATUS_SET) };
+
+    // SAFETY: It is read-only.
+    /// `IA32_PERF_CAPABILITIES`. It exists if CPUID.01H:ECX.PDCM[15] says so.
+    const PERF_CAPABILITIES: Msr<ReadOnly> =
+        unsafe { Msr::new(bindings::MSR_IA32_PERF_CAPABILITIES) };
+
+    /// Whether all bits of a counter can be written (`IA32_PERF_CAPABILITIES.FW_WRITE[13]`).
+    ///
+    /// Else a write takes 32 bits, sign-extended, and most values cannot be restored.
+    pub fn has_full_width_writes() -> bool {
+        let has_capabilities = core::arch::x86_64::__cpuid(1).ecx & (1 << 15) != 0;
+
+        has_capabilities && PERF_CAPABILITIES.read() & (1 << 13) != 0
+    }
+}
+
+/// Reads a counter (RDPMC).
 #[inline(always)]
-pub fn rdpmc(counter: GpCounter) -> u64 {
+pub fn rdpmc(counter: Counter) -> u64 {
     let (low, high): (u32, u32);
 
     // SAFETY: By its invariant the counter exists, so that RDPMC doesn't fault in the kernel; it
@@ -65,7 +131,7 @@ pub fn rdpmc(counter: GpCounter) -> u64 {
     unsafe {
         asm!(
             "rdpmc",
-            in("ecx") counter.0,
+            in("ecx") counter.rdpmc_index(),
             out("eax") low,
             out("edx") high,
             options(nostack, nomem, preserves_flags),
@@ -74,30 +140,54 @@ pub fn rdpmc(counter: GpCounter) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-/// The number of a general purpose counter that the CPU has.
+/// A counter that the CPU has.
 ///
 /// # Invariants
 ///
 /// The CPU has the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GpCounter(u32);
+pub struct Counter {
+    rdpmc_index: u32,
+}
 
-impl GpCounter {
-    /// Claims that the CPU has general purpose counter `i`.
+impl Counter {
+    /// RDPMC's type for fixed counters, in bits 31:16 of ECX (Intel SDM volume 2, RDPMC).
+    const FIXED: u32 = bindings::INTEL_PMC_FIXED_RDPMC_BASE;
+
+    /// Names general purpose counter `i`.
     ///
     /// # Safety
     ///
-    /// It must have it.
+    /// The CPU must have it.
     #[inline(always)]
-    pub const unsafe fn new(i: u32) -> Self {
+    pub const unsafe fn gp(i: u32) -> Self {
         // INVARIANT: By the safety requirement.
-        Self(i)
+        Self { rdpmc_index: i }
     }
 
-    /// The counter's number, from 0.
+    /// Names fixed counter `i`.
+    ///
+    /// # Safety
+    ///
+    /// The CPU must have it.
+    #[inline(always)]
+    pub const unsafe fn fixed(i: u32) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self {
+            rdpmc_index: Self::FIXED | i,
+        }
+    }
+
+    /// The number among the counters of its kind, from 0.
     #[inline(always)]
     pub const fn index(self) -> u32 {
-        self.0
+        self.rdpmc_index & !Self::FIXED
+    }
+
+    /// The number as RDPMC takes it in ECX.
+    #[inline(always)]
+    pub const fn rdpmc_index(self) -> u32 {
+        self.rdpmc_index
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! AMD PerfMonV2 (APM volume 2, 13.2 "Performance Monitoring Counters").
+//! AMD PerfMonV2 (APM volume 2, "Performance Monitoring Counters").
 
 use super::Vendor;
 use crate::registers::RegisterFile;
@@ -15,7 +15,7 @@ use kernel::{
 /// AMD's PMU from PerfMonV2 on.
 ///
 /// VM entry and exit do not touch the PMU's registers. What separates the guest's counting from
-/// the host's is the GuestOnly bit, which KVM sets in each selector a guest gets.
+/// the host's is GuestOnly, bit 40 of a selector, which KVM sets in each one a guest gets.
 pub(crate) enum Amd {}
 
 impl Vendor for Amd {
@@ -27,6 +27,7 @@ impl Vendor for Amd {
 
     const SELECTORS: MsrArray = amd::PERF_CTL;
     const COUNTERS: MsrArray = amd::PERF_CTR;
+    const FIXED_COUNTERS: Option<MsrArray> = None;
 
     #[inline(always)]
     fn stop<R: RegisterFile>(regs: &mut R) {

@@ -4,7 +4,7 @@
 
 use crate::{
     types::NotThreadSafe,
-    x86::pmu::GpCounter, //
+    x86::pmu::Counter, //
 };
 use core::{
     marker::PhantomData,
@@ -22,8 +22,8 @@ use crate::{
 /// # Invariants
 ///
 /// `pmu` points to the PMU of a vCPU. For the life of `'a` nobody else accesses the fields that
-/// the functions of this type access, nor those of the counters. The CPU has a general purpose
-/// counter for each of the guest's: KVM gives a guest no more. (Other CPUs write `reprogram_pmi`
+/// the functions of this type access, nor those of the counters. The CPU has a counter
+/// for each of the guest's, general purpose and fixed: KVM gives a guest no more. (Other CPUs write `reprogram_pmi`
 /// at any time, hence this is not a `&mut bindings::kvm_pmu`.)
 pub struct GuestPmu<'a> {
     pmu: NonNull<bindings::kvm_pmu>,
@@ -31,9 +31,31 @@ pub struct GuestPmu<'a> {
     _here: NotThreadSafe,
 }
 
-/// The length of the array that `_array` points to.
-const fn len_of<T, const N: usize>(_array: *mut [T; N]) -> u32 {
-    N as u32
+/// The first `n` counters of an array, but no more than it has.
+///
+/// # Safety
+///
+/// `counters` must point to an array of a `struct kvm_pmu`. For all of `'a` nobody else may access
+/// the fields of its first `n` members that [`Pmc`] accesses. The CPU must have a counter
+/// `counter(i)` for each of them.
+#[inline(always)]
+unsafe fn pmcs<'a, const N: usize>(
+    counters: *mut [bindings::kvm_pmc; N],
+    n: u32,
+    counter: unsafe fn(u32) -> Counter,
+) -> impl Iterator<Item = Pmc<'a>> {
+    let first = counters.cast::<bindings::kvm_pmc>();
+
+    (0..n.min(N as u32)).map(move |i| {
+        // INVARIANT: By the safety requirements.
+        Pmc {
+            // SAFETY: `i` is less than the length of the array, an object.
+            pmc: unsafe { NonNull::new_unchecked(first.add(i as usize)) },
+            // SAFETY: By the safety requirements the CPU has the counter.
+            hardware: unsafe { counter(i) },
+            _life: PhantomData,
+        }
+    })
 }
 
 /// Reads a field of the PMU.
@@ -75,19 +97,30 @@ impl<'a> GuestPmu<'a> {
     pub fn gp_counters(&mut self) -> impl Iterator<Item = Pmc<'_>> {
         // SAFETY: By the type invariant the object is valid.
         let counters = unsafe { &raw mut (*self.pmu.as_ptr()).gp_counters };
-        let n = read!(self.nr_arch_gp_counters).min(len_of(counters));
-        let first = counters.cast::<bindings::kvm_pmc>();
+        let n = read!(self.nr_arch_gp_counters);
 
-        (0..n).map(move |i| {
-            // INVARIANT: By the invariant of `Self`, which is borrowed.
-            Pmc {
-                // SAFETY: `i` is less than the length of the array, an object.
-                pmc: unsafe { NonNull::new_unchecked(first.add(i as usize)) },
-                // SAFETY: The CPU has the counter by the type invariant.
-                hardware: unsafe { GpCounter::new(i) },
-                _life: PhantomData,
-            }
-        })
+        // SAFETY: By the type invariant the CPU has a counter for each of these `n`, and nobody
+        // else accesses them while `self` is borrowed.
+        unsafe { pmcs(counters, n, Counter::gp) }
+    }
+
+    /// The fixed counters of the guest, in order.
+    #[inline(always)]
+    pub fn fixed_counters(&mut self) -> impl Iterator<Item = Pmc<'_>> {
+        // SAFETY: By the type invariant the object is valid.
+        let counters = unsafe { &raw mut (*self.pmu.as_ptr()).fixed_counters };
+        let n = read!(self.nr_arch_fixed_counters);
+
+        // SAFETY: By the type invariant the CPU has a counter for each of these `n`, and nobody
+        // else accesses them while `self` is borrowed.
+        unsafe { pmcs(counters, n, Counter::fixed) }
+    }
+
+    /// The guest's `FIXED_CTR_CTRL` as hardware is to get it: what the guest wrote, less what the
+    /// event filter denies.
+    #[inline(always)]
+    pub fn fixed_ctr_ctrl_hw(&self) -> u64 {
+        read!(self.fixed_ctr_ctrl_hw)
     }
 
     /// The guest's `PERF_GLOBAL_CTRL`.
@@ -117,14 +150,14 @@ impl<'a> GuestPmu<'a> {
 /// that the functions of this type access.
 pub struct Pmc<'a> {
     pmc: NonNull<bindings::kvm_pmc>,
-    hardware: GpCounter,
+    hardware: Counter,
     _life: PhantomData<&'a mut bindings::kvm_pmc>,
 }
 
 impl Pmc<'_> {
     /// The counter of the CPU that counts for this one: the one of the same number.
     #[inline(always)]
-    pub fn hw_counter(&self) -> GpCounter {
+    pub fn hw_counter(&self) -> Counter {
         self.hardware
     }
 
@@ -157,7 +190,8 @@ pub struct OwnedPmu(KBox<bindings::kvm_pmu>);
 
 #[cfg(CONFIG_KUNIT = "y")]
 impl OwnedPmu {
-    /// A PMU with counters of the given values and selectors (`counter`, `eventsel_hw`).
+    /// A PMU with general purpose counters of the given values and selectors (`counter`,
+    /// `eventsel_hw`), and these global registers.
     ///
     /// Fails with `EINVAL` if there are more than the host's PMU has.
     pub fn new(counters: &[(u64, u64)], global_ctrl: u64, global_status: u64) -> Result<Self> {
@@ -175,6 +209,21 @@ impl OwnedPmu {
             pmc.eventsel_hw = eventsel;
         }
         Ok(Self(pmu))
+    }
+
+    /// Adds fixed counters of the given values, and their control register.
+    ///
+    /// Fails with `EINVAL` if there are more than the host's PMU has.
+    pub fn with_fixed(mut self, counters: &[u64], fixed_ctr_ctrl: u64) -> Result<Self> {
+        self.0.nr_arch_fixed_counters = counters.len().try_into()?;
+        if self.0.nr_arch_fixed_counters > Capability::of_host().fixed_counters {
+            return Err(EINVAL);
+        }
+        self.0.fixed_ctr_ctrl_hw = fixed_ctr_ctrl;
+        for (i, &counter) in counters.iter().enumerate() {
+            self.0.fixed_counters.get_mut(i).ok_or(EINVAL)?.counter = counter;
+        }
+        Ok(self)
     }
 
     /// The state, as a provider sees it.

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Intel's architectural PMU (SDM volume 3, "Architectural Performance Monitoring").
+
+use super::Vendor;
+use crate::registers::RegisterFile;
+use kernel::{
+    kvm::mediated_pmu::GuestPmu,
+    x86::{
+        msr::MsrArray,
+        pmu::intel, //
+    },
+};
+
+/// Intel's PMU from version 4 on.
+///
+/// What separates the guest's counting from the host's is `GLOBAL_CTRL`, which VM entry loads with
+/// the guest's value and VM exit with 0 (SDM volume 3, "Loading Guest State" and "Loading Host
+/// State"). Where VM exit cannot save the guest's value, KVM has it stored through the MSR store
+/// area. Both are KVM's, as the fields of the VMCS are.
+pub(crate) enum Intel {}
+
+impl Vendor for Intel {
+    const NAME: &'static str = "Intel architectural PMU";
+
+    // Version 4 brings GLOBAL_STATUS_SET, without which the status cannot be restored.
+    const MIN_VERSION: u32 = 4;
+
+    const SELECTORS: MsrArray = intel::PERFEVTSEL;
+    const COUNTERS: MsrArray = intel::PMC;
+    const FIXED_COUNTERS: Option<MsrArray> = Some(intel::FIXED_CTR);
+
+    #[inline(always)]
+    fn stop<R: RegisterFile>(regs: &mut R) {
+        regs.write(intel::GLOBAL_CTRL, 0);
+    }
+
+    #[inline(always)]
+    fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
+        // The status can only be changed by setting and clearing bits. What the host left must go
+        // first: the guest reads the register without an exit.
+        let host = regs.read(intel::GLOBAL_STATUS);
+        let guest = pmu.global_status();
+
+        if host & !guest != 0 {
+            regs.write(intel::GLOBAL_STATUS_RESET, host & !guest);
+        }
+        if guest & !host != 0 {
+            regs.write(intel::GLOBAL_STATUS_SET, guest & !host);
+        }
+        regs.write(intel::FIXED_CTR_CTRL, pmu.fixed_ctr_ctrl_hw());
+    }
+
+    #[inline(always)]
+    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
+        // VM exit loaded GLOBAL_CTRL with 0.
+        let status = regs.read(intel::GLOBAL_STATUS);
+
+        pmu.set_global_status(status);
+        if status != 0 {
+            regs.write(intel::GLOBAL_STATUS_RESET, status);
+        }
+        if pmu.fixed_ctr_ctrl_hw() != 0 {
+            regs.write(intel::FIXED_CTR_CTRL, 0);
+        }
+    }
+}
