@@ -15,11 +15,14 @@ jobs=${MVPMU_JOBS:-$(nproc)}
 export KBUILD_BUILD_TIMESTAMP='2026-01-01' KBUILD_BUILD_VERSION=1
 export KBUILD_BUILD_USER=mvpmu KBUILD_BUILD_HOST=mvpmu LOCALVERSION=
 
+# What make tinyconfig does, the fragments, and defaults for the rest.
 config() {
+	key=$(find "$src/.mvpmu/want" -name 'Kconfig*' -print0 | sort -z |
+		xargs -0 cat "$@" "$0" | sha256sum)
+	[ "$(cat "$obj/.config.key" 2>/dev/null)" != "$key" ] || return 0
 	mkdir -p "$obj"
-	make -s -C "$src" O="$obj" tinyconfig
-	cp "$obj/.config" "$obj/.config.tiny"
-	cat "$obj/.config.tiny" "$@" >"$obj/.config"
+	KCONFIG_ALLCONFIG=$src/kernel/configs/tiny-base.config make -s -C "$src" O="$obj" allnoconfig
+	cat "$src/kernel/configs/tiny.config" "$src/arch/x86/configs/tiny.config" "$@" >>"$obj/.config"
 	make -s -C "$src" O="$obj" olddefconfig 2>&1 | grep -v 'warning: override' || :
 	lost=$(cat "$@" | while read -r line; do
 		case $line in
@@ -37,6 +40,7 @@ config() {
 		echo "$lost"
 		exit 1
 	fi
+	echo "$key" >"$obj/.config.key"
 }
 
 kernel() {
