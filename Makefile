@@ -8,15 +8,15 @@ run := $(scripts)/enter.sh build/tools/mvpmu-run
 
 # Selects the version of the kernel: KERNEL=7.3
 KERNEL ?= 7.2
-# amd, intel or all
-MACHINE ?=
+# amd or intel; for tests also all
+MACHINE ?= amd
 # on, off, old: the PMU of the test machine
 PMU ?= on
-export KERNEL MVPMU_MACHINE := $(MACHINE)
+export KERNEL
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test kernel module shell clean rootfs tools debug-kernel
+.PHONY: help demo test kernel module shell clean rootfs tools debug-kernel bochs
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
@@ -27,7 +27,7 @@ help:
 	@echo 'make clean    remove build (the cache stays)'
 	@echo
 	@echo 'KERNEL=7.2|7.3       version of Linux'
-	@echo 'MACHINE=amd          test machine'
+	@echo 'MACHINE=amd|intel    test machine; make test also: all'
 	@echo 'PMU=on|off|old       PMU of the test machine'
 	@echo 'GROUP=TEXT           make test: only groups of tests with TEXT in their name'
 	@echo 'MVPMU_CACHE=DIR      where downloads and builds are kept (now: $(or $(MVPMU_CACHE),~/.cache/mvpmu))'
@@ -49,15 +49,19 @@ module: kernel
 tools: rootfs
 	@$(scripts)/tools.sh
 
-demo: kernel tools
-	@$(run) demo --pmu $(PMU)
+# The CPU core of the Intel machine.
+bochs: rootfs
+	@$(scripts)/bochs.sh
 
-test: kernel debug-kernel tools
+demo: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
+	@$(run) demo --machine $(MACHINE) --pmu $(PMU)
+
+test: kernel debug-kernel tools bochs
 	@$(scripts)/series.sh 7.3 $(KERNEL)
-	@$(run) test $(GROUP)
+	@$(run) test --machine $(MACHINE) '$(GROUP)'
 
-shell: kernel tools
-	@$(run) shell --pmu $(PMU)
+shell: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
+	@$(run) shell --machine $(MACHINE) --pmu $(PMU)
 
 clean:
 	@rm -rf build

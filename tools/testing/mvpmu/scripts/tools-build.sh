@@ -11,3 +11,4 @@ find $out -maxdepth 1 -type f \( -perm -100 -o -name '*.so' \) -exec cp {} "$1/"
 for program in initramfs/*.c; do
 	gcc -Wall -Wextra -Werror -O2 -static -o "$1/$(basename "$program" .c)" "$program"
 done
+make -C machine-tests OUT="$1"

@@ -90,73 +90,118 @@ pub fn run(
 ) -> Result<Outcome> {
     let begin = Instant::now();
     let files = prepare(boot, Some(job), directory)?;
-    let console = directory.join("console");
     let out = directory.join("out");
 
-    let mut command = boot.machine.command(boot, &files);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::from(File::create(directory.join("machine.log"))?));
-    let mut child = spawn(&mut command)?;
-    let ended = stream(&mut child, File::create(&console)?, echo);
-
-    // The console is closed when the machine ends.
-    let status = match ended.recv_timeout(limit) {
-        Err(RecvTimeoutError::Timeout) => {
-            child.kill()?;
-            child.wait()?;
-            None
-        }
-        _ => Some(child.wait()?),
-    };
+    let status = execute(boot, &files, directory, limit, echo)?;
     fs::create_dir(&out)?;
     unpack(&files.data, &out)?;
     let end = match status {
         None => End::TimedOut,
         Some(status) => end(status, &out, directory),
     };
-    fs::remove_file(&files.initrd)?;
-    fs::remove_file(&files.data)?;
+    files.remove()?;
     Ok(Outcome {
         end,
-        console,
+        console: directory.join("console"),
         out,
         time: begin.elapsed(),
     })
 }
 
+/// Runs a program in place of a kernel; what it says on the console is its
+/// result.
+pub fn bare(boot: &Boot, program: &Path, directory: &Path, limit: Duration) -> Result<String> {
+    paths::require(&boot.machine.needs())?;
+    paths::require(&[program.to_owned()])?;
+    empty(directory)?;
+    let files = Files {
+        kernel: program.to_owned(),
+        initrd: None,
+        data: directory.join("data"),
+        stats: directory.join("stats"),
+    };
+    let status = execute(boot, &files, directory, limit, false)?;
+    let console = fs::read(directory.join("console"))?;
+    let mut text = String::from_utf8_lossy(&console).into_owned();
+    if status.is_none() {
+        text.push_str("\n# the time was up\n");
+    }
+    Ok(text)
+}
+
 /// Boots a machine for a person: no job, the terminal is the console.
 pub fn interactive(boot: &Boot, directory: &Path) -> Result<()> {
     let files = prepare(boot, None, directory)?;
+    let log = directory.join("machine.log");
     let mut command = boot.machine.command(boot, &files);
-    command.stderr(Stdio::from(File::create(directory.join("machine.log"))?));
+    command.stderr(Stdio::from(File::create(&log)?));
     let status = spawn(&mut command)?.wait()?;
+    files.remove()?;
     match status.code() {
         Some(0 | CLEAN_END) => Ok(()),
-        _ => bail!(
-            "the machine ended with {status}; see {}",
-            directory.join("machine.log").display()
-        ),
+        _ => bail!("the machine ended with {status}; see {}", log.display()),
+    }
+}
+
+/// Runs the machine to its end, `None`: until the time was up. The console
+/// goes to a file, and to stdout with `echo`.
+fn execute(
+    boot: &Boot,
+    files: &Files,
+    directory: &Path,
+    limit: Duration,
+    echo: bool,
+) -> Result<Option<ExitStatus>> {
+    let mut command = boot.machine.command(boot, files);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(File::create(directory.join("machine.log"))?));
+    let mut child = spawn(&mut command)?;
+    let console = File::create(directory.join("console"))?;
+    let ended = stream(&mut child, console, echo);
+
+    // The console is closed when the machine ends.
+    if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+        child.kill()?;
+        child.wait()?;
+        return Ok(None);
+    }
+    Ok(Some(child.wait()?))
+}
+
+impl Files {
+    /// Removes what is large and of no use after the run.
+    fn remove(&self) -> Result<()> {
+        if let Some(initrd) = &self.initrd {
+            fs::remove_file(initrd)?;
+        }
+        fs::remove_file(&self.data)?;
+        Ok(())
+    }
+}
+
+/// An empty directory.
+fn empty(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(fs::create_dir_all(directory)?),
     }
 }
 
 fn prepare(boot: &Boot, job: Option<&Job>, directory: &Path) -> Result<Files> {
-    paths::require(&[
-        &boot.kernel.product("bzImage"),
-        &boot.machine.needs(),
-        Path::new(paths::SELFTESTS),
-    ])?;
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => fs::create_dir_all(directory)?,
-    }
+    let kernel = boot.kernel.product(boot.machine.kernel());
+    let initrd = directory.join("initrd");
+    paths::require(&boot.machine.needs())?;
+    paths::require(&[kernel.clone(), paths::SELFTESTS.into()])?;
+    empty(directory)?;
     let files = Files {
-        initrd: directory.join("initrd"),
+        kernel,
+        initrd: Some(initrd.clone()),
         data: directory.join("data.tar"),
         stats: directory.join("stats"),
     };
-    image::write(boot.kernel, job, &files.initrd)?;
+    image::write(boot.kernel, job, &initrd)?;
     File::create(&files.data)?;
     Ok(files)
 }

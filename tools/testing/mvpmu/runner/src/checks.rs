@@ -14,6 +14,8 @@ use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 
+use crate::paths;
+use crate::paths::Kernel;
 use crate::tap;
 use crate::tap::Case;
 use crate::tap::Verdict;
@@ -215,9 +217,16 @@ pub fn series(directory: &Path) -> Result<Vec<Case>> {
 /// The unit tests of the workspace, each as a test of its own.
 pub fn cargo_test(directory: &Path) -> Result<Vec<Case>> {
     let log = directory.join("cargo-test.log");
+    // Those of the Intel machine need the CPU core and a kernel.
     let output = Command::new("cargo")
         .args(["test", "--workspace", "--locked", "--release"])
-        .args(["--manifest-path", WORKSPACE])
+        .args(["--no-fail-fast", "--manifest-path", WORKSPACE])
+        .args(["--", "--include-ignored"])
+        .env("MVPMU_BOCHS", std::path::absolute(paths::BOCHS)?)
+        .env(
+            "MVPMU_KERNEL",
+            std::path::absolute(Kernel::Main.product("vmlinux"))?,
+        )
         .output()
         .context("cargo")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -109,6 +109,10 @@ fn base(kernel: Kernel) -> Result<Archive> {
     for tool in ["port", "count"] {
         copy(&mut archive, &format!("/bin/{tool}"), &paths::tool(tool))?;
     }
+    for test in ["exact_test", "register_test", "sampling_test"] {
+        let path = format!("/selftests/machine/{test}");
+        copy(&mut archive, &path, &paths::tool(test))?;
+    }
     copy_directory(&mut archive, "/modules", &kernel.product("modules"))?;
     for suite in ["kvm", "mvpmu"] {
         let directory = Path::new(paths::SELFTESTS).join(suite);

@@ -22,6 +22,8 @@ use crate::paths::Kernel;
 pub enum Machine {
     /// QEMU with an emulated PerfMonV2: SVM.
     Amd,
+    /// Our VMM around the Bochs CPU core: VMX and the architectural PMU.
+    Intel,
 }
 
 /// The PMU of the machine.
@@ -70,8 +72,10 @@ impl Boot {
 
 /// The files of a boot.
 pub struct Files {
+    /// What to boot.
+    pub kernel: PathBuf,
     /// The initial root file system.
-    pub initrd: PathBuf,
+    pub initrd: Option<PathBuf>,
     /// Where the bytes of the data port go.
     pub data: PathBuf,
     /// Where the machine writes its statistics.
@@ -86,6 +90,7 @@ impl Machine {
     pub fn name(self) -> &'static str {
         match self {
             Machine::Amd => "amd",
+            Machine::Intel => "intel",
         }
     }
 
@@ -93,13 +98,23 @@ impl Machine {
     pub fn max_cpus(self) -> u32 {
         match self {
             Machine::Amd => 8,
+            Machine::Intel => 1,
         }
     }
 
     /// What must be built for it.
-    pub fn needs(self) -> PathBuf {
+    pub fn needs(self) -> Vec<PathBuf> {
         match self {
-            Machine::Amd => paths::tool("libqemu_pmu.so"),
+            Machine::Amd => vec![paths::tool("libqemu_pmu.so")],
+            Machine::Intel => vec![paths::tool("bochs-vmm"), paths::BOCHS.into()],
+        }
+    }
+
+    /// The form of the kernel that it boots.
+    pub fn kernel(self) -> &'static str {
+        match self {
+            Machine::Amd => "bzImage",
+            Machine::Intel => "vmlinux",
         }
     }
 
@@ -107,6 +122,7 @@ impl Machine {
     pub fn command(self, boot: &Boot, files: &Files) -> Command {
         match self {
             Machine::Amd => qemu(boot, files),
+            Machine::Intel => bochs(boot, files),
         }
     }
 }
@@ -123,30 +139,48 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         Pmu::Off => "off",
     };
     let svm = if boot.virtualisation { "" } else { ",-svm" };
+    let data = files.data.display();
+    let stats = files.stats.display();
     command
         .args(["-accel", "tcg,thread=multi"])
         .args(["-machine", "q35", "-m", "2G", "-nodefaults"])
-        .args(["-cpu", &format!("EPYC-Genoa,-avx512f{svm}")])
+        .args(["-cpu", &format!("EPYC-Genoa,-avx512f,+x2apic{svm}")])
         .args(["-smp", &boot.cpus.to_string()])
         .args(["-display", "none", "-no-reboot"])
         .args(["-serial", "mon:stdio"])
-        .args([
-            "-chardev",
-            &format!("file,id=data,path={}", files.data.display()),
-        ])
+        .args(["-chardev", &format!("file,id=data,path={data}")])
         .args(["-device", "isa-debugcon,iobase=0xe9,chardev=data"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
         .arg("-plugin")
-        .arg(format!(
-            "{},pmu={pmu},stats={}",
-            plugin.display(),
-            files.stats.display()
-        ))
+        .arg(format!("{},pmu={pmu},stats={stats}", plugin.display()))
         .arg("-kernel")
-        .arg(boot.kernel.product("bzImage"))
-        .arg("-initrd")
-        .arg(&files.initrd)
-        .args(["-append", &command_line(boot)]);
+        .arg(&files.kernel);
+    if let Some(initrd) = &files.initrd {
+        command.arg("-initrd").arg(initrd);
+        command.args(["-append", &command_line(boot)]);
+    }
+    command
+}
+
+fn bochs(boot: &Boot, files: &Files) -> Command {
+    let mut command = Command::new(paths::tool("bochs-vmm"));
+    let pmu = match boot.pmu {
+        Pmu::On => "v5",
+        Pmu::Old => "v3",
+        Pmu::Off => "off",
+    };
+    command
+        .args(["--bochs", paths::BOCHS, "--mem", "2048", "--pmu", pmu])
+        .arg("--stream")
+        .arg(&files.data)
+        .arg("--stats")
+        .arg(&files.stats)
+        .arg("--kernel")
+        .arg(&files.kernel);
+    if let Some(initrd) = &files.initrd {
+        command.arg("--initrd").arg(initrd);
+        command.args(["--append", &command_line(boot)]);
+    }
     command
 }
 

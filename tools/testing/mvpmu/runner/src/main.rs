@@ -23,6 +23,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use clap::ValueEnum;
 
 use crate::boot::End;
 use crate::job::Job;
@@ -66,6 +67,9 @@ enum Task {
     },
     /// All tests
     Test {
+        /// The test machines: one of them, or all
+        #[arg(long, default_value = "amd")]
+        machine: String,
         /// Only the groups whose name contains this
         #[arg(default_value = "")]
         filter: String,
@@ -136,8 +140,12 @@ fn run() -> Result<ExitCode> {
             demo::print(&report);
             Ok(ExitCode::from(u8::from(!demo::succeeded(&report))))
         }
-        Task::Test { filter } => {
-            let passed = suite::run(&[Machine::Amd], &filter)?;
+        Task::Test { machine, filter } => {
+            let machines = match machine.as_str() {
+                "all" => Machine::value_variants().to_vec(),
+                name => vec![Machine::from_str(name, false).map_err(anyhow::Error::msg)?],
+            };
+            let passed = suite::run(&machines, &filter)?;
             Ok(ExitCode::from(u8::from(!passed)))
         }
         Task::Shell { options } => {

@@ -20,6 +20,9 @@ pub fn tool(name: &str) -> PathBuf {
     Path::new("build/tools").join(name)
 }
 
+/// The CPU core of the Intel machine.
+pub const BOCHS: &str = "build/bochs/bochs.so";
+
 /// KVM's selftests and ours.
 pub const SELFTESTS: &str = "build/selftests";
 
@@ -45,7 +48,7 @@ impl Kernel {
 }
 
 /// Says what is missing before anything is started.
-pub fn require(paths: &[&Path]) -> Result<()> {
+pub fn require(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         ensure!(
             path.exists(),

@@ -45,6 +45,8 @@ enum Work {
         tests: Vec<String>,
         limit: Duration,
     },
+    /// A program that runs in place of a kernel and writes TAP to the console.
+    Bare(Boot, PathBuf),
     /// The demo, with this machine.
     Demo(Boot),
 }
@@ -169,6 +171,29 @@ fn kunit(machine: Machine) -> Group {
     }
 }
 
+/// The tests of the machine itself, by itself and from L1 without KVM.
+fn machine_tests(machine: Machine) -> Vec<Group> {
+    if machine != Machine::Amd {
+        return Vec::new();
+    }
+    let tests = ["exact_test", "register_test", "sampling_test"];
+    let from_host = Work::Boot {
+        boot: Boot::new(machine),
+        job: Job {
+            arguments: tests.map(str::to_owned).to_vec(),
+            ..Job::new("machine")
+        },
+        tests: tests.map(str::to_owned).to_vec(),
+        limit: Duration::from_secs(200),
+    };
+    let bare = Work::Bare(Boot::new(machine), paths::tool("bare_test"));
+    let group = |what: &str, work| Group {
+        name: format!("{} machine{what}", machine.name()),
+        work,
+    };
+    vec![group(" without a kernel", bare), group("", from_host)]
+}
+
 /// Everything there is, in the order in which it is run.
 fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
     let local = |name: &str, work| Group {
@@ -182,6 +207,7 @@ fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
     ];
     for &machine in machines {
         let boot = Boot::new(machine);
+        groups.extend(machine_tests(machine));
         groups.push(kunit(machine));
         groups.push(lifecycle(machine, Kernel::Main)?);
         groups.push(lifecycle(machine, Kernel::Debug)?);
@@ -240,6 +266,10 @@ impl Group {
                 let outcome = boot::run(boot, job, &directory, *limit, false)?;
                 Ok(results(&outcome, tests))
             }
+            Work::Bare(boot, program) => {
+                let limit = Duration::from_secs(120);
+                Ok(tap::parse(&boot::bare(boot, program, &directory, limit)?))
+            }
             Work::Demo(boot) => {
                 let report = demo::run(boot, &directory, false)?;
                 let problems = demo::problems(&report).join("\n");
@@ -259,9 +289,8 @@ fn results(outcome: &Outcome, tests: &[String]) -> Vec<Case> {
         let status = status.as_deref().map(str::trim);
         let mut found = match text {
             Err(_) => vec![Case::failed("it ran", "no output")],
-            // A test that knows nothing of TAP has one result.
-            Ok(text) if !text.contains("TAP version") => vec![without_tap(&text, status)],
-            Ok(text) => tap::parse(&text),
+            Ok(text) if tap::is_tap(&text) => tap::parse(&text),
+            Ok(text) => vec![without_tap(&text, status)],
         };
         let failed = |case: &Case| matches!(case.verdict, Verdict::Failed(_));
         if !matches!(status, None | Some("0" | "4")) && !found.iter().any(failed) {
@@ -284,6 +313,7 @@ fn results(outcome: &Outcome, tests: &[String]) -> Vec<Case> {
     cases
 }
 
+/// A test that knows nothing of TAP has one result.
 fn without_tap(text: &str, status: Option<&str>) -> Case {
     let name = "it passes";
     match status {

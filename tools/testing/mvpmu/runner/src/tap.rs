@@ -50,6 +50,16 @@ impl Case {
     }
 }
 
+/// Whether there are results in `text`.
+pub fn is_tap(text: &str) -> bool {
+    let begins = |line: &str| {
+        ["1..", "ok ", "not ok ", "TAP version"]
+            .iter()
+            .any(|word| line.starts_with(word))
+    };
+    text.lines().any(|line| begins(line.trim_start()))
+}
+
 /// Reads the results in `text`. Of nested tests the innermost count. Every
 /// plan must be kept, and there must be one.
 pub fn parse(text: &str) -> Vec<Case> {
