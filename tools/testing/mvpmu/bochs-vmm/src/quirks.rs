@@ -3,7 +3,7 @@
 //! What the core does wrong, and how this machine works round it.
 //!
 //! Each has a name; `--without-quirk NAME` leaves the work-around out, and a
-//! test in tests/quirks.rs runs that way: it fails when the bug is gone.
+//! test in tests/vmx.rs runs that way: it fails when the bug is gone.
 
 use crate::core;
 use crate::layout;
@@ -17,8 +17,8 @@ pub enum Quirk {
     ///
     /// Work-around: the mask in the code of the check is changed.
     PidAlignment,
-    /// CPUID reports LA57, but paging with five levels does not work: Linux,
-    /// which uses them when it can, dies early.
+    /// The CPU has LA57, but VM entry and VM exit cannot switch between four and
+    /// five levels of page tables: the core gives up ("VMENTER CR4 is broken").
     ///
     /// Work-around: the feature is excluded.
     La57,

@@ -10,7 +10,7 @@ mod machine;
 guests! { "guest/vmx.s":
     guest_global_ctrl guest_global_ctrl_reserved guest_debugctl guest_counts host_counts
     guest_rdpmc_exits guest_posted_interrupts guest_waiting_interrupt guest_virtual_interrupt
-    guest_without_vmx
+    guest_without_vmx guest_la57
 }
 
 /// Exit reasons.
@@ -117,6 +117,17 @@ fn quirk_pid_alignment() {
     assert_eq!(guest.values(&[]), [0, HLT]);
     let without = guest.values(&["--without-quirk", "pid-alignment"]);
     assert_eq!(without[0], FAILED, "the bug is gone");
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn quirk_la57() {
+    /// Exit status of the machine when the core gives up.
+    const CORE_PANIC: i32 = 4;
+    let guest = guest_la57();
+    assert_eq!(guest.values(&[]), [0, INVALID_GUEST_STATE]);
+    let without = guest.run(&["--without-quirk", "la57"]);
+    assert_eq!(without.status, CORE_PANIC, "the bug is gone");
 }
 
 #[test]

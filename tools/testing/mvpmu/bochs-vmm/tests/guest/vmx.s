@@ -18,6 +18,7 @@
 .set APIC_ACCESS, 0x214000
 # Aligned to 64 bytes, but not to a page.
 .set POSTED_DESCRIPTOR, 0x215040
+.set PML5, 0x216000
 .set GUEST_STACK, 0x220000
 
 .set PIN_EXTERNAL_INTERRUPT, 1 << 0
@@ -54,6 +55,8 @@
 .set SECONDARY_CONTROLS, 0x401e
 .set INSTRUCTION_ERROR, 0x4400
 .set EXIT_REASON, 0x4402
+.set GUEST_CR3, 0x6802
+.set GUEST_CR4, 0x6804
 .set GUEST_RSP, 0x681c
 .set GUEST_RIP, 0x681e
 .set HOST_RSP, 0x6c14
@@ -368,3 +371,18 @@ guest_without_vmx:
 	rdmsr
 1:	report %r14
 	jmp finish
+
+# A guest with five levels of page tables: CR4.PAE, VMXE and LA57.
+guest_la57:
+	call setup
+	call vmx_setup
+	mov %cr3, %rax
+	or $3, %eax
+	mov %rax, PML5
+	vmwrite_imm GUEST_CR3, PML5
+	vmwrite_imm GUEST_CR4, 1 << 5 | 1 << 12 | 1 << 13
+	enter 1f
+	report %rbp
+	report_field EXIT_REASON
+	jmp finish
+1:	hlt
