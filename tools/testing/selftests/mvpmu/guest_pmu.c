@@ -70,8 +70,13 @@ void pmu_reset(void)
 	unsigned int pmc;
 
 	wrmsr(vendor->global_control, 0);
-	for (pmc = 0; pmc < nr_counters(); pmc++)
-		pmc_program(pmc, INSTRUCTIONS, 0, 0);
+	if (vendor->fixed_control)
+		wrmsr(vendor->fixed_control, 0);
+	for (pmc = 0; pmc < nr_counters(); pmc++) {
+		if (!pmc_is_fixed(pmc))
+			wrmsr(selector_msr(pmc), 0);
+		wrmsr(counter_msr(pmc), 0);
+	}
 	wrmsr(vendor->global_status_clear, rdmsr(vendor->global_status));
 }
 

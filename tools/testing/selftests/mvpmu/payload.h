@@ -4,8 +4,9 @@
  *
  * MEASURE() is one asm block, so that no instruction of the compiler's is in
  * it.  Its first instruction writes @enable to GLOBAL_CTRL, which starts the
- * counters, its last writes 0, which stops them.  The first is not counted,
- * the last is.
+ * counters, its last writes 0, which stops them.  The last is counted, the
+ * first is not; it is the other way round when they exit, as the counters are
+ * started or stopped already when KVM counts the WRMSR.
  */
 #ifndef SELFTEST_MVPMU_PAYLOAD_H
 #define SELFTEST_MVPMU_PAYLOAD_H
