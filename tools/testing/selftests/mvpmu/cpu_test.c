@@ -9,11 +9,15 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include "apic.h"
 #include "kvm_test_harness.h"
 #include "payload.h"
 
+#define APIC_LVTPC	0x340	/* not in apic.h */
+#define PMI_VECTOR	0x51
 #define NR_VCPUS	2
 #define NR_TURNS	25
+#define PERIOD		1000
 
 struct spin {
 	u64 iterations;
@@ -83,6 +87,42 @@ static void guest_pio(void)
 	GUEST_DONE();
 }
 
+/* Per vCPU: turns complete, PMIs taken. */
+static u64 turns[NR_VCPUS];
+static u64 nr_pmis[NR_VCPUS];
+
+static void guest_pmi(struct ex_regs *regs)
+{
+	nr_pmis[x2apic_read_reg(APIC_ID)]++;
+	wrmsr(vendor->global_status_clear, rdmsr(vendor->global_status));
+	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+/* Takes a PMI in each turn, and turns with its peer. */
+static void guest_sample(u32 id)
+{
+	unsigned int turn;
+
+	x2apic_enable();
+	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
+	asm volatile("sti");
+
+	pmu_reset();
+	for (turn = 0; turn < NR_TURNS; turn++) {
+		pmc_program(1, BRANCHES, PMC_COUNT | PMC_PMI, overflow_in(PERIOD));
+		measure_loop(counter_bit(1), PERIOD);
+		__GUEST_ASSERT(READ_ONCE(nr_pmis[id]) == turn + 1,
+			       "vCPU %u: expected %u PMIs, got %lu",
+			       id, turn + 1, READ_ONCE(nr_pmis[id]));
+
+		WRITE_ONCE(turns[id], turn + 1);
+		while (READ_ONCE(turns[!id]) <= turn)
+			cpu_relax();
+	}
+	GUEST_DONE();
+}
+
 static struct spin *host_spin(struct kvm_vm *vm, unsigned int id)
 {
 	return addr_gva2hva(vm, (gva_t)&spins[id]);
@@ -140,6 +180,20 @@ static void run_both(struct runners *runners, int cpu0, int cpu1)
 	}
 	stop_vcpu(runners, 0);
 	stop_vcpu(runners, 1);
+}
+
+/* Both vCPUs run guest_sample(). */
+static void sample_both(struct runners *runners, int cpu0, int cpu1)
+{
+	unsigned int i;
+
+	vm_install_exception_handler(runners->vm, PMI_VECTOR, guest_pmi);
+	for (i = 0; i < NR_VCPUS; i++)
+		vcpu_arch_set_entry_point(runners->vcpus[i], guest_sample);
+	start_vcpu(runners, 0, cpu0);
+	start_vcpu(runners, 1, cpu1);
+	for (i = 0; i < NR_VCPUS; i++)
+		pthread_join(runners->threads[i], NULL);
 }
 
 FIXTURE(cpu) {
@@ -218,6 +272,20 @@ TEST_F(cpu, vcpu_is_moved_between_runs)
 
 	vcpu_arch_set_entry_point(self->runners.vcpus[0], guest_pio);
 	EXPECT_FALSE(run_guest_io(&self->runners.vcpus[0], NULL, move_to_next_cpu, NULL));
+}
+
+/* Seen to fail when every PMI goes to the VM's first vCPU. */
+TEST_F(cpu, two_vcpus_on_two_cpus_take_their_own_pmis)
+{
+	if (!has_two_cpus())
+		SKIP(return, "needs two CPUs");
+	sample_both(&self->runners, 0, 1);
+}
+
+/* Seen to fail with the same break. */
+TEST_F(cpu, two_vcpus_on_one_cpu_take_their_own_pmis)
+{
+	sample_both(&self->runners, 0, 0);
 }
 
 TEST_HARNESS_MAIN

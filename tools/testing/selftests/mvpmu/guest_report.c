@@ -111,7 +111,9 @@ int main(void)
 	TEST_ASSERT(run_guest(vcpu, NULL), "The guest has to go on");
 	exits_of_reads(vcpu, 1);
 	without = exits_of_reads(vcpu, 0);
-	ok &= report("exits_on_pmu_reads", 0, exits_of_reads(vcpu, NR_READS) - without);
+	/* RDPMC exits when the CPU has counters that KVM does not offer. */
+	ok &= report("exits_on_pmu_reads", guest_has_all_counters() ? 0 : NR_READS,
+		     exits_of_reads(vcpu, NR_READS) - without);
 
 	nr_reads = -1ull;
 	sync_global_to_guest(vm, nr_reads);
