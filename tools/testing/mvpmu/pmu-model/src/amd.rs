@@ -7,16 +7,16 @@
 //!
 //! | rule | source |
 //! |---|---|
-//! | six 48-bit counters, PERF_CTL/PERF_CTR in pairs from C001_0200; the first four also at C001_0000 and C001_0004 | APM 13.2.1; KVM `get_gp_pmc_amd()` |
-//! | bit fields of PERF_CTL, event select split in two | APM 13.2.1, figure PerfEvtSel |
+//! | six 48-bit counters, PERF_CTL/PERF_CTR in pairs from C001_0200; the first four also at C001_0000 and C001_0004 | APM 13.2; KVM `get_gp_pmc_amd()` |
+//! | bit fields of PERF_CTL, event select split in two | APM 13.2 |
 //! | WRMSR of a PERF_CTL never faults; undefined bits are dropped | KVM commit 9b026073db2f (measured on Zen 3) |
 //! | PerfCntrGlobalStatus is read-only, writes are ignored; undefined bits of the global registers are ignored too | PPR; KVM `kvm_pmu_set_msr()` |
 //! | PerfCntrGlobalStatusClr and Set: writing 1 clears or sets the bit; they read as 0 | PPR; KVM `kvm_pmu_get_msr()` |
 //! | after RESET every counter is enabled in PerfCntrGlobalCtl, so that software for older PMUs need not know of it | KVM `kvm_pmu_refresh()` |
-//! | the overflow bit is set on a wrap, whether or not INT asks for an interrupt | APM 13.2.1 |
-//! | HostOnly/GuestOnly: none or both count always, one counts in its mode; with `EFER.SVME` clear a counter with either bit set stands still | APM 13.2.1; KVM `amd_pmc_is_disabled_in_current_mode()`, perf `amd_pmu_disable_virt()` |
+//! | the overflow bit is set on a wrap, whether or not INT asks for an interrupt | APM 13.2 |
+//! | HostOnly/GuestOnly: none or both count always, one counts in its mode; with `EFER.SVME` clear a counter with either bit set stands still | APM 13.2; KVM `amd_pmc_is_disabled_in_current_mode()`, perf `amd_pmu_disable_virt()` |
 //! | RDPMC of a counter that does not exist: #GP | APM volume 3, RDPMC; KVM `amd_check_rdpmc_early()` |
-//! | INIT leaves the PMU as it is, RESET clears it | KVM `kvm_vcpu_reset()` |
+//! | INIT leaves the PMU as it is, RESET clears it | KVM: `kvm_vcpu_reset()` never touched it on INIT |
 //!
 //! What is modelled rather than real: one cycle is one instruction. So CntMask 1 makes no
 //! difference to instructions and branches, which happen at most once a cycle; with another

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! QEMU's translated code counts instructions, branches and memory accesses per block
-//! ([`translate`], [`board`]), what a block did not execute after all is taken back ([`count`],
+//! ([`translate`], [`emit`], [`callbacks`], [`board`]), what a block did not execute after all is taken back ([`count`],
 //! [`discon`], [`rep`]), and the PMU model gets the sums when somebody looks ([`msr`]) or a
 //! counter may wrap ([`pmi`]). [`svm`] knows host from guest mode, [`cpuid`] announces the PMU,
 //! [`reset`] notices RESET and INIT.
@@ -22,11 +22,13 @@ pub mod apic;
 pub mod args;
 pub mod block;
 pub mod board;
+pub mod callbacks;
 pub mod count;
 pub mod cpuid;
 pub mod decode;
 pub mod demand;
 pub mod discon;
+pub mod emit;
 pub mod leave;
 pub mod msr;
 pub mod pmi;

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What translated code calls.
+//!
+//! Each function is called by QEMU in the vCPU's thread, with the block or the site it was
+//! registered with: that is the condition for all of them.
+#![allow(clippy::missing_safety_doc)]
+
+use std::ffi::c_uint;
+use std::ffi::c_void;
+
+use pmu_model::Class;
+
+use crate::api;
+use crate::apic;
+use crate::block::Block;
+use crate::block::Site;
+use crate::callback_with_origin;
+use crate::cpuid;
+use crate::leave;
+use crate::leave::Origin;
+use crate::msr;
+use crate::reset;
+use crate::vcpu;
+use crate::vcpu::Vcpu;
+
+/// What callbacks get: the vCPU, and what was registered.
+///
+/// # Safety
+///
+/// Once in a callback of QEMU in the vCPU's thread; `data` is what was registered.
+unsafe fn context<'a, T>(index: c_uint, data: *mut c_void) -> (&'a mut Vcpu, &'a T) {
+    // SAFETY: The caller's promise. What was registered lives as long as the translation.
+    unsafe { (vcpu::get(index), &*data.cast_const().cast()) }
+}
+
+/// The block where the host goes on after a #VMEXIT.
+pub unsafe extern "C-unwind" fn after_vmrun(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a block.
+    let (vcpu, _) = unsafe { context::<Block>(index, data) };
+    vcpu.in_guest();
+}
+
+/// A block where a CPU may start.
+pub unsafe extern "C-unwind" fn first_block(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a block.
+    let (vcpu, block) = unsafe { context::<Block>(index, data) };
+    reset::check(vcpu, block.vaddr);
+}
+
+/// The block before was left in the middle, or CPUID was its last instruction.
+pub unsafe extern "C-unwind" fn left_open(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a block.
+    let (vcpu, block) = unsafe { context::<Block>(index, data) };
+    cpuid::executed(vcpu);
+    if vcpu.board().has_cpuid() {
+        vcpu.board().leave();
+    } else {
+        vcpu.broke_at(block.vaddr, false);
+    }
+}
+
+callback_with_origin!(
+    /// An accumulator is full.
+    alarm => on_alarm
+);
+
+unsafe extern "C-unwind" fn on_alarm(
+    index: c_uint,
+    data: *mut c_void,
+    host_pc: usize,
+    env: *mut c_void,
+) {
+    // SAFETY: Registered with a block.
+    let (vcpu, block) = unsafe { context::<Block>(index, data) };
+    vcpu.suspend_rep(block);
+    if vcpu.fold() {
+        // The interrupt comes before the block.
+        leave::restore(vcpu, Origin { host_pc, env });
+        // SAFETY: There is nothing to drop in this frame, the only one.
+        unsafe { leave::to_main_loop(vcpu) }
+    }
+}
+
+/// Before VMRUN.
+pub unsafe extern "C-unwind" fn vmrun(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a site.
+    let (vcpu, site) = unsafe { context::<Site>(index, data) };
+    vcpu.vmrun(site);
+}
+
+callback_with_origin!(
+    /// Before RDMSR and WRMSR.
+    msr_access => on_msr_access
+);
+
+unsafe extern "C-unwind" fn on_msr_access(
+    index: c_uint,
+    data: *mut c_void,
+    host_pc: usize,
+    env: *mut c_void,
+) {
+    // SAFETY: Registered with a site.
+    let (vcpu, site) = unsafe { context::<Site>(index, data) };
+    // SAFETY: There is nothing to drop in this frame, the only one.
+    unsafe { msr::execute(vcpu, site, Origin { host_pc, env }) };
+}
+
+callback_with_origin!(
+    /// Before RDPMC.
+    rdpmc => on_rdpmc
+);
+
+unsafe extern "C-unwind" fn on_rdpmc(
+    index: c_uint,
+    data: *mut c_void,
+    host_pc: usize,
+    env: *mut c_void,
+) {
+    // SAFETY: Registered with a site.
+    let (vcpu, site) = unsafe { context::<Site>(index, data) };
+    // SAFETY: There is nothing to drop in this frame, the only one.
+    unsafe { msr::execute_rdpmc(vcpu, site, Origin { host_pc, env }) };
+}
+
+/// Before CPUID.
+pub unsafe extern "C-unwind" fn cpuid(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a site.
+    let (vcpu, site) = unsafe { context::<Site>(index, data) };
+    cpuid::execute(vcpu, site);
+}
+
+/// Before the instruction behind a CPUID.
+pub unsafe extern "C-unwind" fn cpuid_done(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a site.
+    let (vcpu, _) = unsafe { context::<Site>(index, data) };
+    cpuid::executed(vcpu);
+}
+
+/// Before a string instruction with a repeat prefix.
+pub unsafe extern "C-unwind" fn rep_string(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a site.
+    let (vcpu, site) = unsafe { context::<Site>(index, data) };
+    vcpu.enter_rep(site);
+}
+
+/// After a store that may be to the local APIC.
+pub unsafe extern "C-unwind" fn fixmap_store(
+    index: c_uint,
+    info: u32,
+    vaddr: u64,
+    _data: *mut c_void,
+) {
+    if vaddr & 0xfff != apic::LVTPC {
+        return;
+    }
+    // SAFETY: In a callback of a memory access, as the calls demand.
+    let physical = unsafe {
+        let hwaddr = api::qemu_plugin_get_hwaddr(info, vaddr);
+        if hwaddr.is_null() {
+            return;
+        }
+        api::qemu_plugin_hwaddr_phys_addr(hwaddr)
+    };
+    // SAFETY: In the vCPU's thread, once.
+    let vcpu = unsafe { vcpu::get(index) };
+    let access = vcpu.access(Class::HostKernel);
+    apic::stored(vcpu, physical, access);
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Putting callbacks and counting into a block that is being translated.
+
+use std::ffi::c_void;
+
+use pmu_model::Class;
+use pmu_model::Source;
+
+use crate::api;
+use crate::block::Block;
+use crate::block::Site;
+use crate::board;
+use crate::callbacks;
+use crate::count;
+use crate::decode;
+
+/// The longest instruction.
+const INSTRUCTION_MAX: usize = 15;
+
+/// A block that is being translated, with what is remembered of it.
+#[derive(Clone, Copy)]
+pub struct Emit<'a> {
+    /// QEMU's block.
+    pub tb: *mut api::Tb,
+    /// Ours.
+    pub block: &'a Block,
+}
+
+impl Emit<'_> {
+    fn data(self) -> *mut c_void {
+        std::ptr::from_ref(self.block).cast_mut().cast()
+    }
+
+    /// Calls when the block starts.
+    pub fn at_start(self, callback: api::VcpuCallback) {
+        // SAFETY: The block is being translated; ours outlives it.
+        unsafe {
+            api::qemu_plugin_register_vcpu_tb_exec_cb(
+                self.tb,
+                callback,
+                api::CB_RW_REGS,
+                self.data(),
+            );
+        }
+    }
+
+    /// Calls when the block starts and a field of the scoreboard compares so.
+    fn at_start_if(
+        self,
+        field: api::U64Field,
+        condition: api::Condition,
+        value: u64,
+        callback: api::VcpuCallback,
+        flags: api::CallbackFlags,
+    ) {
+        // SAFETY: As above.
+        unsafe {
+            api::qemu_plugin_register_vcpu_tb_exec_cond_cb(
+                self.tb,
+                callback,
+                flags,
+                condition,
+                field,
+                value,
+                self.data(),
+            );
+        }
+    }
+
+    /// Changes a field of the scoreboard when the block starts.
+    fn inline(self, op: api::InlineOp, field: api::U64Field, value: u64) {
+        // SAFETY: As above.
+        unsafe {
+            api::qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(self.tb, op, field, value);
+        }
+    }
+
+    /// Keeps the accumulators. The order matters: when one of the callbacks leaves the block,
+    /// nothing of it has been added and it is not open.
+    pub fn counting(self, last: Option<&Instruction>) {
+        let class = self.block.class;
+        let instructions = board::events(Source::Instructions, class);
+        let branches = board::events(Source::Branches, class);
+        let open = self.block.address();
+        let closed = open | board::CLOSED;
+        let (n, n_branches) = self.block.counts_from(0);
+
+        self.at_start_if(
+            board::block(),
+            api::COND_LT,
+            board::CLOSED,
+            callbacks::left_open,
+            api::CB_RW_REGS,
+        );
+        self.at_start_if(
+            instructions,
+            api::COND_GE,
+            count::ALARM,
+            callbacks::alarm,
+            api::CB_RW_REGS_PC,
+        );
+        self.inline(api::INLINE_ADD_U64, instructions, n);
+        if n_branches > 0 {
+            self.inline(api::INLINE_ADD_U64, branches, n_branches);
+        }
+        // A block of one instruction cannot be left in the middle.
+        match last.filter(|_| n > 1) {
+            None => self.inline(api::INLINE_STORE_U64, board::block(), closed),
+            Some(last) => {
+                self.inline(api::INLINE_STORE_U64, board::block(), open);
+                last.inline(api::INLINE_STORE_U64, board::block(), closed);
+            }
+        }
+    }
+}
+
+/// An instruction that is being translated.
+pub struct Instruction {
+    insn: *mut api::Insn,
+    /// Its address.
+    pub vaddr: u64,
+    /// Its length in bytes.
+    pub len: usize,
+    bytes: [u8; INSTRUCTION_MAX],
+}
+
+impl Instruction {
+    /// The instruction that QEMU calls so.
+    ///
+    /// # Safety
+    ///
+    /// It is being translated.
+    pub unsafe fn new(insn: *mut api::Insn) -> Instruction {
+        let mut bytes = [0; INSTRUCTION_MAX];
+        // SAFETY: The instruction is being translated; the array is as long as is said.
+        unsafe {
+            api::qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len());
+            Instruction {
+                insn,
+                vaddr: api::qemu_plugin_insn_vaddr(insn),
+                len: api::qemu_plugin_insn_size(insn),
+                bytes,
+            }
+        }
+    }
+
+    /// Its code.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len.min(INSTRUCTION_MAX)]
+    }
+
+    /// Calls before it is executed.
+    pub fn before(&self, callback: api::VcpuCallback, flags: api::CallbackFlags, site: &Site) {
+        let data = std::ptr::from_ref(site).cast_mut().cast();
+        // SAFETY: It is being translated; the site outlives the translation.
+        unsafe { api::qemu_plugin_register_vcpu_insn_exec_cb(self.insn, callback, flags, data) };
+    }
+
+    /// Calls at each store.
+    pub fn on_store(&self, callback: api::MemCallback) {
+        // SAFETY: It is being translated.
+        unsafe {
+            api::qemu_plugin_register_vcpu_mem_cb(
+                self.insn,
+                callback,
+                api::CB_R_REGS,
+                api::MEM_W,
+                std::ptr::null_mut(),
+            );
+        }
+    }
+
+    /// Changes a field of the scoreboard before it is executed.
+    fn inline(&self, op: api::InlineOp, field: api::U64Field, value: u64) {
+        // SAFETY: It is being translated.
+        unsafe {
+            api::qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(self.insn, op, field, value);
+        }
+    }
+
+    /// Counts its memory accesses.
+    pub fn count_memory(&self, class: Class) {
+        let count = |rw, source| {
+            // SAFETY: It is being translated.
+            unsafe {
+                api::qemu_plugin_register_vcpu_mem_inline_per_vcpu(
+                    self.insn,
+                    rw,
+                    api::INLINE_ADD_U64,
+                    board::events(source, class),
+                    1,
+                );
+            }
+        };
+        if decode::is_load_store(self.bytes()) {
+            count(api::MEM_W, Source::LoadStores);
+        } else {
+            count(api::MEM_R, Source::Loads);
+            count(api::MEM_W, Source::Stores);
+        }
+    }
+}
