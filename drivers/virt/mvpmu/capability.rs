@@ -101,7 +101,7 @@ impl Host {
             Some(Obstacle::Virtualization)
         } else if self.hybrid {
             Some(Obstacle::Hybrid)
-        } else if self.pmu.version == 0 || self.pmu.gp_counters == 0 {
+        } else if self.pmu.gp_counters == 0 {
             Some(Obstacle::NoPmu)
         } else if self.pmu.version < least {
             Some(Obstacle::Version(self.pmu.version, least))

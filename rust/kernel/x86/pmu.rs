@@ -194,7 +194,8 @@ impl Counter {
 /// What perf found in the host's PMU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capability {
-    /// Version: of Intel's architectural PMU, or of AMD's PerfMon. 0: there is no PMU.
+    /// Version: of Intel's architectural PMU, or of AMD's PerfMon, where 1 is any PMU before
+    /// PerfMonV2 as in KVM. 0: there is no PMU, or it is none of these.
     pub version: u32,
     /// General purpose counters.
     pub gp_counters: u32,
@@ -219,9 +220,17 @@ impl Capability {
 
         // SAFETY: `cap` is valid for writes.
         unsafe { bindings::perf_get_x86_pmu_capability(&mut cap) };
+
+        let gp_counters = cap.num_counters_gp.try_into().unwrap_or(0);
+        let mut version = cap.version.try_into().unwrap_or(0);
+
+        // Perf numbers AMD's PMUs from PerfMonV2 on.
+        if super::cpu::Vendor::of_host() == super::cpu::Vendor::Amd && gp_counters != 0 {
+            version = version.max(1);
+        }
         Self {
-            version: cap.version.try_into().unwrap_or(0),
-            gp_counters: cap.num_counters_gp.try_into().unwrap_or(0),
+            version,
+            gp_counters,
             fixed_counters: cap.num_counters_fixed.try_into().unwrap_or(0),
             gp_width: cap.bit_width_gp.try_into().unwrap_or(0),
             mediated: cap.mediated() != 0,
