@@ -183,6 +183,10 @@ core_functions! {
     core_vmexit_save_guest = "_ZN8BX_CPU_C20VMexitSaveGuestStateEjj"(a: u32, b: u32);
     /// The replaced loading of host state at VM exit.
     core_vmexit_load_host = "_ZN8BX_CPU_C19VMexitLoadHostStateEv"();
+    /// The replaced walk of a VM-exit MSR-store list.
+    core_store_msrs = "_ZN8BX_CPU_C9StoreMSRsEjm"(count: u32, address: u64) -> u32;
+    /// The replaced walk of a VM-entry or VM-exit MSR-load list.
+    core_load_msrs = "_ZN8BX_CPU_C8LoadMSRsEjm"(count: u32, address: u64) -> u32;
     /// The replaced delivery of an external interrupt.
     core_handle_ext_interrupt = "_ZN8BX_CPU_C18HandleExtInterruptEv"();
 }

@@ -151,14 +151,19 @@ pub fn retire_early() {
     }
 }
 
+/// The current instruction will not retire.
+pub fn drop_current() {
+    CURRENT.armed.set(false);
+}
+
 #[no_mangle]
 extern "C-unwind" fn bx_instr_before_execution(_cpu: u32, _instruction: *const c_void) {
     let running = RUNNING.get();
     CURRENT.armed.set(running);
     if running {
-        let guest = layout::IN_VMX_GUEST.get::<u8>() != 0;
+        // Intel's counters do not tell guest from host.
         let user = layout::CPL.get::<u8>() != 0;
-        CURRENT.class.set(Class::new(guest, user));
+        CURRENT.class.set(Class::new(false, user));
         CURRENT.rip.set(layout::PREV_RIP.get());
         CURRENT.branched.set(false);
         CURRENT.loaded.set(false);

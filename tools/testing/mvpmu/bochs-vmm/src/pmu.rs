@@ -153,8 +153,10 @@ pub fn vm_entry(global_ctrl: Option<u64>) {
     }
 }
 
-/// VM exit: the result is IA32_PERF_GLOBAL_CTRL, to be saved.
+/// VM exit: the result is IA32_PERF_GLOBAL_CTRL, to be saved. An instruction that
+/// exits does not retire.
 pub fn vm_exit() -> Option<u64> {
+    count::drop_current();
     fold();
     PMU.with(|pmu| {
         let pmu = pmu.as_mut()?;

@@ -19,6 +19,7 @@ pub struct Report {
     instructions: u64,
     ticks: u64,
     exits: [u64; EXIT_REASONS],
+    version: Option<u32>,
     pmu: Option<Stats>,
 }
 
@@ -30,6 +31,7 @@ impl Report {
             instructions: layout::ICOUNT.get(),
             ticks: timers::now(),
             exits: hooks::exits(),
+            version: pmu::config().map(|config| config.version),
             pmu: pmu::stats(),
         }
     }
@@ -44,6 +46,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{{")?;
         writeln!(f, "  \"machine\": \"bochs\",")?;
+        match self.version {
+            Some(version) => writeln!(f, "  \"pmu\": \"v{version}\",")?,
+            None => writeln!(f, "  \"pmu\": \"off\",")?,
+        }
         writeln!(f, "  \"end\": \"{}\",", self.end.name())?;
         writeln!(f, "  \"instructions\": {},", self.instructions)?;
         writeln!(f, "  \"ticks\": {},", self.ticks)?;
@@ -77,6 +83,7 @@ mod tests {
             instructions: 5,
             ticks: 7,
             exits,
+            version: None,
             pmu: None,
         };
         let text = report.to_string();
@@ -84,5 +91,6 @@ mod tests {
         assert!(text.contains(r#""instructions": 5,"#));
         assert!(text.contains(r#""end": "exit-port","#));
         assert!(text.contains(r#""cpus": []"#));
+        assert!(text.contains(r#""pmu": "off""#));
     }
 }

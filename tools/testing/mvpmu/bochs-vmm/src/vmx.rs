@@ -15,6 +15,7 @@ use crate::layout;
 use crate::msr;
 use crate::pmu;
 use crate::quirks;
+use crate::single::SingleCell;
 
 /// VMCS fields.
 mod field {
@@ -39,6 +40,9 @@ const CAPABILITY_ENTRY: [u32; 2] = [0x484, 0x490];
 /// Basic exit reason and VM-instruction error of the failures below.
 const INVALID_GUEST_STATE: u32 = 33;
 const INVALID_HOST_STATE: u32 = 8;
+
+/// VM entry or VM exit walks an MSR list.
+static IN_MSR_LIST: SingleCell<bool> = SingleCell::new(false);
 
 /// A capability register, without what is hidden.
 pub fn capability(index: u32, value: u64, vmx: Vmx) -> u64 {
@@ -129,6 +133,29 @@ extern "C-unwind" fn load_host() {
     core::core_vmexit_load_host();
 }
 
+/// Runs `walk`, with what it does to registers on the host's account: the lists
+/// are the host's, whichever mode the CPU is in by then.
+fn for_the_host(walk: impl FnOnce() -> u32) -> u32 {
+    IN_MSR_LIST.set(true);
+    let failed = walk();
+    IN_MSR_LIST.set(false);
+    failed
+}
+
+/// Replaces `BX_CPU_C::StoreMSRs(count, address)`; the result is the number of
+/// the entry that failed, 0 for none.
+#[export_name = "_ZN8BX_CPU_C9StoreMSRsEjm"]
+extern "C-unwind" fn store_msrs(count: u32, address: u64) -> u32 {
+    for_the_host(|| core::core_store_msrs(count, address))
+}
+
+/// Replaces `BX_CPU_C::LoadMSRs(count, address)`; the result is the number of
+/// the entry that failed, 0 for none.
+#[export_name = "_ZN8BX_CPU_C8LoadMSRsEjm"]
+extern "C-unwind" fn load_msrs(count: u32, address: u64) -> u32 {
+    for_the_host(|| core::core_load_msrs(count, address))
+}
+
 /// Replaces `BX_CPU_C::VMenterInjectEvents()`.
 #[export_name = "_ZN8BX_CPU_C19VMenterInjectEventsEv"]
 extern "C-unwind" fn inject_events() {
@@ -145,7 +172,8 @@ extern "C-unwind" fn handle_ext_interrupt() {
 
 /// The address of the current VMCS while in a guest: the name of the vCPU.
 pub fn current_guest() -> Option<u64> {
-    (layout::IN_VMX_GUEST.get::<u8>() != 0).then(|| layout::VMCS_POINTER.get())
+    let guest = layout::IN_VMX_GUEST.get::<u8>() != 0 && !IN_MSR_LIST.get();
+    guest.then(|| layout::VMCS_POINTER.get())
 }
 
 #[cfg(test)]

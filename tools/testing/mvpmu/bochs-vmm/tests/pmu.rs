@@ -9,7 +9,7 @@ mod machine;
 
 guests! { "guest/pmu.s":
     guest_loop guest_nothing guest_rdpmc guest_fault guest_rep guest_pmi guest_freeze guest_masked
-    guest_rdpmc_gp guest_absent guest_triple_fault guest_halt guest_spin
+    guest_rdpmc_gp guest_self_branch guest_skid guest_absent guest_triple_fault guest_halt guest_spin
 }
 
 const GLOBAL_STATUS_FROZEN: u64 = 1 << 59;
@@ -55,6 +55,20 @@ fn an_interrupted_string_instruction_is_one_instruction() {
     // The handler: INC, 3 PUSH, MOV, MOV, MOV, WRMSR, 3 POP, IRETQ.
     assert_eq!(instructions, 4 + STOP + 12 * interrupts);
     assert_eq!((branches, fixed), (interrupts, instructions));
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_branch_to_itself_is_counted_each_time() {
+    let counted = 1 + 100 + STOP;
+    assert_eq!(guest_self_branch().values(&[]), [counted, 100, counted]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn the_pmi_comes_before_the_instruction_after_the_overflow() {
+    let expected: Vec<u64> = (1..=16).collect();
+    assert_eq!(guest_skid().values(&[]), expected);
 }
 
 #[test]

@@ -7,10 +7,10 @@
 #[macro_use]
 mod machine;
 
-guests! { "guest/vmx.s":
+guests! { "guest/vmx_setup.s", "guest/vmx.s":
     guest_global_ctrl guest_global_ctrl_reserved guest_debugctl guest_counts host_counts
     guest_rdpmc_exits guest_posted_interrupts guest_waiting_interrupt guest_virtual_interrupt
-    guest_without_vmx guest_la57
+    guest_without_vmx guest_la57 guest_msr_lists
 }
 
 /// Exit reasons.
@@ -76,6 +76,16 @@ fn a_guests_counter_counts_the_guest_to_the_instruction() {
 fn a_hosts_counter_counts_the_host_and_the_instruction_that_enters() {
     // Up to VMLAUNCH, itself included; after the exit those that stop the counter.
     assert_eq!(host_counts().values(&[]), [9 + 1 + 4]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn msr_lists_do_what_the_controls_do_on_the_hosts_account() {
+    let outcome = guest_msr_lists().run(&["--vmx", "no-save-global-ctrl,no-load-global-ctrl"]);
+    assert_eq!(outcome.values, [1 + 2000, 1 << 32]);
+    // GLOBAL_CTRL, FIXED_CTR_CTRL, then the lists, then GLOBAL_CTRL.
+    let host = r#""host": {"rdmsr": 2, "wrmsr": 4, "rdpmc": 0, "lvtpc": 0}"#;
+    assert!(outcome.stats.contains(host), "{}", outcome.stats);
 }
 
 #[test]

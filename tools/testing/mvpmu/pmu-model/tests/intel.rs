@@ -179,7 +179,7 @@ fn rings_are_chosen_for_each_counter() {
         ] {
             let mut cpu = Cpu::v5();
             cpu.write(GLOBAL_CTRL, ALL_CTRL);
-            cpu.write(PERFEVTSEL0 + 7, INSTRUCTIONS | EN | os * OS | usr * USR);
+            cpu.write(PERFEVTSEL0 + 7, INSTRUCTIONS | EN | (os * OS) | (usr * USR));
             cpu.write(FIXED_CTR_CTRL, os | usr << 1);
             let _ = cpu.happens(Source::Instructions, class, 3);
             assert_eq!(cpu.read(PMC0 + 7), expected, "{class:?}");

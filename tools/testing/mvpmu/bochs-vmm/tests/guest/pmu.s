@@ -41,6 +41,17 @@ guest_loop:
 	report_counters
 	jmp finish
 
+# MOV, and a branch to itself that is taken 99 times of 100.
+guest_self_branch:
+	call setup
+	program_counters
+	start
+	mov $100, %ecx
+1:	loop 1b
+	stop
+	report_counters
+	jmp finish
+
 guest_nothing:
 	call setup
 	program_counters
@@ -108,7 +119,36 @@ guest_pmi:
 	report_msr IA32_PMC0
 	jmp finish
 
-# The same with FREEZE_PERFMON_ON_PMI.
+# Counter 0 overflows after 1 to 16 instructions: how far the NMI comes after the first of them.
+guest_skid:
+	call setup
+	gate VECTOR_NMI, on_nmi_keep_rip
+	program_counters SEL_INT
+	mov $1, %r12d
+1:	wrmsr_imm X2APIC_LVTPC, 0x400
+	mov $IA32_A_PMC0, %ecx
+	mov $0xffffffff, %eax
+	mov $0xffff, %edx
+	sub %r12d, %eax
+	inc %eax
+	wrmsr
+	start
+2:	.rept 20
+	nop
+	.endr
+	stop
+	lea 2b(%rip), %rax
+	sub %rax, %r13
+	report %r13
+	inc %r12d
+	cmp $17, %r12d
+	jb 1b
+	jmp finish
+on_nmi_keep_rip:
+	mov (%rsp), %r13
+	iretq
+
+# As guest_pmi, with FREEZE_PERFMON_ON_PMI.
 guest_freeze:
 	call setup
 	wrmsr_imm X2APIC_LVTPC, 0x400
@@ -122,7 +162,7 @@ guest_freeze:
 	report_msr IA32_FIXED_CTR0
 	jmp finish
 
-# The same with LVTPC masked.
+# As guest_pmi, with LVTPC masked.
 guest_masked:
 	call setup
 	wrmsr_imm X2APIC_LVTPC, 0x10400

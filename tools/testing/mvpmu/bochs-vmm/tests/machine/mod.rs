@@ -115,17 +115,17 @@ impl Guest {
     }
 }
 
-/// Assembles the runtime and a file of guest programs into this test, and makes
-/// a function of each program's name.
+/// Assembles the runtime and files of guest programs into this test, and makes a
+/// function of each program's name.
 macro_rules! guests {
-    ($file:literal: $($name:ident)*) => {
+    ($($file:literal),+: $($name:ident)*) => {
         std::arch::global_asm!(
             ".pushsection .rodata.guest, \"a\"",
             ".balign 4096",
             ".globl guest_image_start",
             "guest_image_start:",
             include_str!("guest/runtime.s"),
-            include_str!($file),
+            $(include_str!($file),)+
             $(concat!(".globl ", stringify!($name)),)*
             ".globl guest_image_end",
             "guest_image_end:",
