@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
-use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 
@@ -255,26 +254,4 @@ pub fn cargo_test(directory: &Path) -> Result<Vec<Case>> {
         cases.push(Case::failed("the tests can be built and run", end));
     }
     Ok(cases)
-}
-
-/// The module under another name, as a second provider. KVM's symbols are for
-/// modules of certain names only, of which this is one.
-pub fn renamed_module(module: &[u8]) -> Result<Vec<u8>> {
-    // `name` in struct module: 56 bytes, the rest of them 0.
-    let mut old = [0; 56];
-    old[..5].copy_from_slice(b"mvpmu");
-    let mut new = [0; 56];
-    new[..9].copy_from_slice(b"kvm_intel");
-
-    let places: Vec<_> = (0..module.len().saturating_sub(56))
-        .filter(|&at| module[at..at + 56] == old)
-        .collect();
-    ensure!(
-        places.len() == 1,
-        "the name of the module is in {} places",
-        places.len()
-    );
-    let mut renamed = module.to_vec();
-    renamed[places[0]..places[0] + 56].copy_from_slice(&new);
-    Ok(renamed)
 }

@@ -40,7 +40,7 @@ pub fn write(kernel: Kernel, job: Option<&Job>, to: &Path) -> Result<()> {
         guest(kernel)?.write(&mut out)?;
     }
     if let Some(job) = job {
-        job.archive()?.write(&mut out)?;
+        job.archive(kernel)?.write(&mut out)?;
     }
     out.flush()?;
     Ok(())
@@ -106,7 +106,7 @@ fn base(kernel: Kernel) -> Result<Archive> {
             &source.join(script),
         )?;
     }
-    for tool in ["port", "count"] {
+    for tool in ["port", "count", "load-module"] {
         copy(&mut archive, &format!("/bin/{tool}"), &paths::tool(tool))?;
     }
     for test in ["exact_test", "register_test", "sampling_test"] {

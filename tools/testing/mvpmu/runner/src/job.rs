@@ -5,11 +5,13 @@
 use std::fs;
 use std::path::Path;
 
+use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 
 use crate::cpio::Archive;
 use crate::paths;
+use crate::paths::Kernel;
 
 /// What L1 is to do.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +22,8 @@ pub struct Job {
     pub arguments: Vec<String>,
     /// Whether QEMU and a Linux guest for it are needed.
     pub linux_guest: bool,
-    /// Further files for /job: name and contents.
-    pub files: Vec<(String, Vec<u8>)>,
+    /// Whether it needs mvpmu a second time under another name.
+    pub second_provider: bool,
 }
 
 impl Job {
@@ -34,14 +36,16 @@ impl Job {
     }
 
     /// The archive that brings the job to L1.
-    pub fn archive(&self) -> Result<Archive> {
+    pub fn archive(&self, kernel: Kernel) -> Result<Archive> {
         let mut archive = Archive::default();
         let path = Path::new(paths::JOBS).join(&self.script);
         let script = fs::read(&path).with_context(|| path.display().to_string())?;
         archive.file("/job/script", 0o755, script);
 
-        for (name, contents) in &self.files {
-            archive.file(&format!("/job/{name}"), 0o644, contents.clone());
+        if self.second_provider {
+            let path = kernel.product("modules/mvpmu.ko");
+            let module = fs::read(&path).with_context(|| path.display().to_string())?;
+            archive.file("/job/second.ko", 0o644, renamed_module(&module)?);
         }
 
         let mut run = String::from("#!/bin/sh\nexec /job/script");
@@ -52,4 +56,26 @@ impl Job {
         archive.file("/job/run", 0o755, run);
         Ok(archive)
     }
+}
+
+/// The module under another name, as a second provider. KVM's symbols are for
+/// modules of certain names only, of which this is one.
+fn renamed_module(module: &[u8]) -> Result<Vec<u8>> {
+    // `name` in struct module: 56 bytes, the rest of them 0.
+    let mut old = [0; 56];
+    old[..5].copy_from_slice(b"mvpmu");
+    let mut new = [0; 56];
+    new[..9].copy_from_slice(b"kvm_intel");
+
+    let places: Vec<_> = (0..module.len().saturating_sub(56))
+        .filter(|&at| module[at..at + 56] == old)
+        .collect();
+    ensure!(
+        places.len() == 1,
+        "the name of the module is in {} places",
+        places.len()
+    );
+    let mut renamed = module.to_vec();
+    renamed[places[0]..places[0] + 56].copy_from_slice(&new);
+    Ok(renamed)
 }
