@@ -26,7 +26,7 @@ when stdin is a terminal it is the console's keyboard (Ctrl-A x ends).
   --stats FILE           write statistics as JSON when the run ends
   --stream FILE          write the bytes that L1 sends to port 0xe9
   --pmu WHICH            on or v5 (default), v4, old or v3, off; v5,no-full-width
-  --vmx off|LIST         no VMX; or without no-save-global-ctrl,no-load-global-ctrl
+  --vmx WHICH            on (default), off; no-save-global-ctrl,no-load-global-ctrl
   --max-instructions N   end the run after about N instructions
   --interactive          stdin is the keyboard also when it is not a terminal
   --without-quirk NAME   leave out a work-around (all: --list-quirks)
@@ -118,8 +118,8 @@ fn pmu(text: &str) -> Result<Option<Config>, String> {
 
 fn vmx(text: &str) -> Result<Vmx, String> {
     let mut vmx = Vmx::FULL;
-    if text == "off" {
-        vmx.present = false;
+    if let "on" | "off" = text {
+        vmx.present = text == "on";
         return Ok(vmx);
     }
     for word in text.split(',') {
@@ -240,6 +240,7 @@ mod tests {
         let vmx = run("--vmx no-save-global-ctrl").unwrap().vmx;
         assert!(vmx.present && vmx.load && !vmx.save);
         assert!(!run("--vmx off").unwrap().vmx.present);
+        assert_eq!(run("--vmx on").unwrap().vmx, Vmx::FULL);
     }
 
     #[test]

@@ -13,7 +13,9 @@ use vm_superio::serial::NoEvents;
 use vm_superio::Serial;
 use vm_superio::Trigger;
 
+use crate::cpuid;
 use crate::ioapic;
+use crate::layout;
 use crate::single::SingleThread;
 use crate::stop;
 use crate::terminal;
@@ -25,8 +27,8 @@ pub const PORT: u16 = 0x3f8;
 pub const PORTS: u16 = 8;
 const IRQ: usize = 4;
 
-/// Ticks between two looks at stdin.
-const INPUT_PERIOD: u64 = 200_000;
+/// Ticks between two looks at stdin: a millisecond.
+const INPUT_PERIOD: u64 = cpuid::TSC_HZ as u64 / 1000;
 /// Ctrl-A, then `x`, ends the run (the keys of QEMU's console).
 const ESCAPE: u8 = 1;
 
@@ -129,7 +131,9 @@ fn with_uart<R>(f: impl FnOnce(&mut Uart) -> R) -> Option<R> {
 unsafe extern "C-unwind" fn look_at_input(_argument: *mut c_void) {
     let room = with_uart(|uart| uart.room()).unwrap_or(0);
     let mut bytes = [0u8; 64];
-    let len = terminal::read(&mut bytes[..room.min(64)]);
+    // A CPU that waits does so in about real time, for the person's sake and the host's.
+    let halted = layout::ACTIVITY.get::<u32>() != 0;
+    let len = terminal::read(&mut bytes[..room.min(64)], i32::from(halted));
     if len > 0 && with_uart(|uart| uart.typed(&bytes[..len])) == Some(false) {
         stop::now(stop::Reason::ConsoleEscape);
     }

@@ -38,6 +38,8 @@ pub const IN_VMX_GUEST: CpuField = CpuField(0x8da9);
 pub const VMCS_POINTER: CpuField = CpuField(0x8db0);
 /// Primary processor-based VM-execution controls (32 bits).
 pub const PROC_CONTROLS: CpuField = CpuField(0x8dcc);
+/// Activity state, 0 for active (32 bits).
+pub const ACTIVITY: CpuField = CpuField(0x9074);
 /// Events that wait (32 bits).
 pub const PENDING_EVENTS: CpuField = CpuField(0x9078);
 /// Events that are masked (32 bits).

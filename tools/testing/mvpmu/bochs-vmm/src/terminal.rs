@@ -39,15 +39,15 @@ pub fn restore() {
     }
 }
 
-/// Reads what was typed, without waiting.
-pub fn read(bytes: &mut [u8]) -> usize {
+/// Reads what was typed; waits for it at most so many milliseconds.
+pub fn read(bytes: &mut [u8], wait: i32) -> usize {
     let mut poll = libc::pollfd {
         fd: libc::STDIN_FILENO,
         events: libc::POLLIN,
         revents: 0,
     };
     // SAFETY: One valid pollfd.
-    let ready = unsafe { libc::poll(&mut poll, 1, 0) };
+    let ready = unsafe { libc::poll(&mut poll, 1, wait) };
     if ready != 1 || poll.revents & libc::POLLIN == 0 || bytes.is_empty() {
         return 0;
     }
