@@ -59,7 +59,7 @@ extern "C-unwind" fn enter_sleep_state(state: u32) {
 /// Replaces `bx_pc_system_c::Reset(type)`.
 #[export_name = "_ZN14bx_pc_system_c5ResetEj"]
 extern "C-unwind" fn reset(_this: *mut c_void, _kind: u32) -> i32 {
-    stop::now(stop::Reason::TripleFault);
+    stop::now(stop::Reason::Reset);
     0
 }
 

@@ -191,27 +191,31 @@ guest_la57:
 	jmp finish
 1:	hlt
 
-# MSR lists in place of the controls: fixed counter 0 is enabled by the VM-entry MSR-load list, its
-# value read by the VM-exit MSR-store list. The guest: MOV, a loop of 2000, and CPUID, which exits.
+# MSR lists in place of the controls: fixed counter 0 is enabled by the VM-entry MSR-load list,
+# stored by the VM-exit MSR-store list and stopped by the VM-exit MSR-load list. The guest: MOV, a
+# loop of 2000, and CPUID, which exits.
 guest_msr_lists:
 	call setup
 	call vmx_setup
 	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0
 	wrmsr_imm IA32_FIXED_CTR_CTRL, 1
-	movl $IA32_PERF_GLOBAL_CTRL, LOAD_LIST
-	movl $1, LOAD_LIST + 12
+	movl $IA32_PERF_GLOBAL_CTRL, ENTRY_LOAD_LIST
+	movl $1, ENTRY_LOAD_LIST + 12
 	movl $IA32_FIXED_CTR0, STORE_LIST
 	movl $IA32_PERF_GLOBAL_CTRL, STORE_LIST + 16
-	vmwrite_imm ENTRY_LOAD_ADDRESS, LOAD_LIST
+	movl $IA32_PERF_GLOBAL_CTRL, EXIT_LOAD_LIST
+	vmwrite_imm ENTRY_LOAD_ADDRESS, ENTRY_LOAD_LIST
 	vmwrite_imm ENTRY_LOAD_COUNT, 1
 	vmwrite_imm EXIT_STORE_ADDRESS, STORE_LIST
 	vmwrite_imm EXIT_STORE_COUNT, 2
+	vmwrite_imm EXIT_LOAD_ADDRESS, EXIT_LOAD_LIST
+	vmwrite_imm EXIT_LOAD_COUNT, 1
 	enter 1f
-	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0
 	mov STORE_LIST + 8, %rax
 	call send
 	mov STORE_LIST + 24, %rax
 	call send
+	report_msr IA32_FIXED_CTR0
 	jmp finish
 1:	mov $1000, %esi
 2:	dec %esi
