@@ -96,7 +96,6 @@ fn base(kernel: Kernel) -> Result<Archive> {
     copy(&mut archive, "/bin/busybox", Path::new("/usr/bin/busybox"))?;
     archive.symlink("/bin/sh", "busybox");
     archive.file("/etc/passwd", 0o644, "root::0:0:root:/tmp:/bin/sh\n");
-    copy(&mut archive, "/etc/motd", &source.join("motd"))?;
     copy(&mut archive, "/lib/tap.sh", &source.join("tap.sh"))?;
     copy(&mut archive, "/init", &source.join("init"))?;
     for script in ["load-kvm", "unload-kvm", "linux-guest"] {
@@ -113,6 +112,11 @@ fn base(kernel: Kernel) -> Result<Archive> {
         let path = format!("/selftests/machine/{test}");
         copy(&mut archive, &path, &paths::tool(test))?;
     }
+    copy(
+        &mut archive,
+        "/selftests/machine/in-l1.sh",
+        Path::new(paths::MACHINE_TESTS),
+    )?;
     copy_directory(&mut archive, "/modules", &kernel.product("modules"))?;
     for suite in ["kvm", "mvpmu"] {
         let directory = Path::new(paths::SELFTESTS).join(suite);

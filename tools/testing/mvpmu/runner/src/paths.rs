@@ -15,6 +15,9 @@ pub const INITRAMFS: &str = "tools/testing/mvpmu/initramfs";
 /// Jobs for L1.
 pub const JOBS: &str = "tools/testing/mvpmu/initramfs/jobs";
 
+/// The script that runs the tests of the machine in L1.
+pub const MACHINE_TESTS: &str = "tools/testing/mvpmu/machine-tests/in-l1.sh";
+
 /// Programs built by `make tools`.
 pub fn tool(name: &str) -> PathBuf {
     Path::new("build/tools").join(name)

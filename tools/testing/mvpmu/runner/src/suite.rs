@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
+use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 
@@ -98,6 +99,9 @@ fn kvm_selftests(machine: Machine) -> Vec<String> {
         .collect()
 }
 
+/// The first one looks at the registers, the others count.
+const MACHINE_TESTS: [&str; 3] = ["register_test", "exact_test", "sampling_test"];
+
 fn selftests(machine: Machine, suite: &str, provider: Provider, tests: Vec<String>) -> Group {
     let mut arguments = vec![provider.name().to_owned()];
     arguments.extend(tests.iter().cloned());
@@ -174,22 +178,32 @@ fn machine_tests(machine: Machine) -> Vec<Group> {
     if machine != Machine::Amd {
         return Vec::new();
     }
-    let tests = ["exact_test", "register_test", "sampling_test"];
-    let from_host = Work::Boot {
-        boot: Boot::new(machine),
-        job: Job {
-            arguments: tests.map(str::to_owned).to_vec(),
-            ..Job::new("machine")
-        },
-        tests: tests.map(str::to_owned).to_vec(),
-        limit: Duration::from_secs(200),
-    };
-    let bare = Work::Bare(Boot::new(machine), paths::tool("bare_test"));
     let group = |what: &str, work| Group {
-        name: format!("{} machine{what}", machine.name()),
+        name: format!("{} machine {what}", machine.name()),
         work,
     };
-    vec![group(" without a kernel", bare), group("", from_host)]
+    let bare = Work::Bare(Boot::new(machine), paths::tool("bare_test"));
+    let mut groups = vec![group("without a kernel", bare)];
+    for (pmu, name, tests) in [
+        (Pmu::On, "on", &MACHINE_TESTS[..]),
+        (Pmu::Old, "old", &MACHINE_TESTS[..1]),
+        (Pmu::Off, "off", &MACHINE_TESTS[..1]),
+    ] {
+        let work = Work::Boot {
+            boot: Boot {
+                pmu,
+                ..Boot::new(machine)
+            },
+            job: Job {
+                arguments: vec![name.to_owned()],
+                ..Job::new("machine")
+            },
+            tests: tests.iter().map(|&test| test.to_owned()).collect(),
+            limit: Duration::from_secs(200),
+        };
+        groups.push(group(&format!("with PMU {name}"), work));
+    }
+    groups
 }
 
 /// Everything there is, in the order in which it is run.
@@ -350,13 +364,13 @@ impl Tally {
 
 /// Runs all groups whose name contains `filter`. Whether all passed.
 pub fn run(machines: &[Machine], filter: &str) -> Result<bool> {
-    fs::create_dir_all(LOGS)?;
     let mut total = Tally::default();
+    let mut groups = groups(machines)?;
+    groups.retain(|group| group.name.contains(filter));
+    ensure!(!groups.is_empty(), "no group of tests is named '{filter}'");
+    fs::create_dir_all(LOGS)?;
     println!("{:36} passed failed skipped  time", "");
-    for group in groups(machines)? {
-        if !group.name.contains(filter) {
-            continue;
-        }
+    for group in groups {
         let begin = Instant::now();
         let cases = group
             .run()
