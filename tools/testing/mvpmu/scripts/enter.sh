@@ -4,6 +4,8 @@
 # enter.sh [--rootfs DIR] CMD...: runs CMD in the root file system, with the checkout at /mvpmu and
 # the cache at /cache. Everything CMD has started ends with it, or with the caller.
 set -eu
+# An ordinary user may not have the directories of chroot and mount in the path.
+PATH=$PATH:/usr/sbin:/sbin
 SCRIPTS=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 TOP=$(CDPATH='' cd -- "$SCRIPTS/../../../.." && pwd)
 CACHE=${MVPMU_CACHE:-${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}/.cache/mvpmu}
