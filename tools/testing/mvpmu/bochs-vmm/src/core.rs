@@ -21,6 +21,8 @@ use std::sync::OnceLock;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::single::SingleCell;
+
 /// A CPUID leaf as the core lays it out (`cpuid_function_t`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,8 +46,6 @@ macro_rules! core_functions {
         ( $($arg:ident : $ty:ty),* ) $(-> $ret:ty)? ; )*) => {
         /// The functions and objects found in the loaded core.
         struct Symbols {
-            cpu: *mut u8,
-            pc_system: *mut u8,
             handle: *mut c_void,
             $( $name: unsafe extern "C-unwind" fn($($ty),*) $(-> $ret)?, )*
         }
@@ -53,8 +53,6 @@ macro_rules! core_functions {
         impl Symbols {
             fn find(handle: *mut c_void) -> Result<Self, String> {
                 Ok(Self {
-                    cpu: symbol(handle, "bx_cpu")?.cast(),
-                    pc_system: symbol(handle, "bx_pc_system")?.cast(),
                     handle,
                     $( $name: {
                         let address = symbol(handle, $symbol)?;
@@ -213,16 +211,20 @@ fn unloaded() -> ! {
     std::process::abort()
 }
 
-/// The CPU object.
-#[inline]
+// Read for each instruction: not behind a lock.
+static CPU: SingleCell<*mut u8> = SingleCell::new(std::ptr::null_mut());
+static PC_SYSTEM: SingleCell<*mut u8> = SingleCell::new(std::ptr::null_mut());
+
+/// The CPU object; null before the core is loaded.
+#[inline(always)]
 pub fn cpu() -> *mut u8 {
-    symbols().cpu
+    CPU.get()
 }
 
-/// The object that holds the time.
-#[inline]
+/// The object that holds the time; null before the core is loaded.
+#[inline(always)]
 pub fn pc_system() -> *mut u8 {
-    symbols().pc_system
+    PC_SYSTEM.get()
 }
 
 /// The address of a function of the core, for the work-arounds.
@@ -248,6 +250,8 @@ pub fn load(path: &Path) -> Result<(), String> {
     if SYMBOLS.set(found).is_err() {
         return Err("the core is loaded already".into());
     }
+    CPU.set(symbol(handle, "bx_cpu")?.cast());
+    PC_SYSTEM.set(symbol(handle, "bx_pc_system")?.cast());
     Ok(())
 }
 

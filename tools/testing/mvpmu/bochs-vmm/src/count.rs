@@ -45,42 +45,67 @@ static BUDGET: Table = Table::new();
 /// Some counter runs.
 static RUNNING: SingleCell<bool> = SingleCell::new(false);
 
+/// What an instruction does, one bit each.
+mod did {
+    pub const BRANCH: u8 = 1 << 0;
+    pub const LOAD: u8 = 1 << 1;
+    pub const STORE: u8 = 1 << 2;
+    pub const FLUSH: u8 = 1 << 3;
+}
+
+/// What some counter counts besides instructions.
+static WANTED: SingleCell<u8> = SingleCell::new(0);
+
 /// The instruction that executes.
 struct Current {
     /// It is to be counted.
     armed: SingleCell<bool>,
     class: SingleCell<Class>,
     rip: SingleCell<u64>,
-    branched: SingleCell<bool>,
-    loaded: SingleCell<bool>,
-    stored: SingleCell<bool>,
-    flushed: SingleCell<bool>,
+    did: SingleCell<u8>,
 }
 
 static CURRENT: Current = Current {
     armed: SingleCell::new(false),
     class: SingleCell::new(Class::HostKernel),
     rip: SingleCell::new(0),
-    branched: SingleCell::new(false),
-    loaded: SingleCell::new(false),
-    stored: SingleCell::new(false),
-    flushed: SingleCell::new(false),
+    did: SingleCell::new(0),
 };
 
 static BRANCHES: SingleCell<u32> = SingleCell::new(0);
 
 /// Adopts what `pmu` counts, and how long it can do without a fold.
 pub fn follow(pmu: Option<&Pmu<Intel>>) {
-    let running =
-        pmu.is_some_and(|pmu| (0..pmu.counters().len()).any(|n| pmu.map().counting(n).is_some()));
-    RUNNING.set(running);
-    if let Some(pmu) = pmu.filter(|_| running) {
-        let budget = pmu.budget();
+    RUNNING.set(false);
+    let Some(pmu) = pmu else { return };
+    let mut wanted = 0;
+    for n in 0..pmu.counters().len() {
+        let Some(counting) = pmu.map().counting(n) else {
+            continue;
+        };
+        RUNNING.set(true);
         for source in Source::ALL {
-            for class in Class::ALL {
-                BUDGET.at(source, class).set(budget.get(source, class));
+            if counting.event.sources.contains(source) {
+                wanted |= bits_of(source);
             }
         }
+    }
+    WANTED.set(wanted);
+    let budget = pmu.budget();
+    for source in Source::ALL {
+        for class in Class::ALL {
+            BUDGET.at(source, class).set(budget.get(source, class));
+        }
+    }
+}
+
+/// What an instruction may do that makes an event of this source.
+fn bits_of(source: Source) -> u8 {
+    match source {
+        Source::Instructions => 0,
+        Source::Branches | Source::BranchMisses => did::BRANCH,
+        Source::Loads | Source::Stores | Source::LoadStores => did::LOAD | did::STORE,
+        Source::Flushes => did::FLUSH,
     }
 }
 
@@ -105,10 +130,21 @@ fn add(source: Source) -> bool {
 }
 
 /// Counts the current instruction, which retires; true when a fold is due.
+#[inline(always)]
 fn gather() -> bool {
     CURRENT.armed.set(false);
-    let mut due = add(Source::Instructions);
-    if CURRENT.branched.get() {
+    let due = add(Source::Instructions);
+    let did = CURRENT.did.get() & WANTED.get();
+    if did == 0 {
+        return due;
+    }
+    due | gather_more(did)
+}
+
+/// Counts what the current instruction did besides.
+fn gather_more(did: u8) -> bool {
+    let mut due = false;
+    if did & did::BRANCH != 0 {
         due |= add(Source::Branches);
         let branches = BRANCHES.get().wrapping_add(1);
         BRANCHES.set(branches);
@@ -116,13 +152,13 @@ fn gather() -> bool {
             due |= add(Source::BranchMisses);
         }
     }
-    match (CURRENT.loaded.get(), CURRENT.stored.get()) {
+    match (did & did::LOAD != 0, did & did::STORE != 0) {
         (false, false) => {}
         (true, false) => due |= add(Source::Loads),
         (false, true) => due |= add(Source::Stores),
         (true, true) => due |= add(Source::LoadStores),
     }
-    if CURRENT.flushed.get() {
+    if did & did::FLUSH != 0 {
         due |= add(Source::Flushes);
     }
     due
@@ -130,11 +166,12 @@ fn gather() -> bool {
 
 /// The current instruction retires: it has done its work. A REP instruction that
 /// was interrupted has not: it begins again where it stands.
+#[inline(always)]
 pub fn retire() {
     if !CURRENT.armed.get() {
         return;
     }
-    if layout::RIP.get::<u64>() == CURRENT.rip.get() && !CURRENT.branched.get() {
+    if layout::RIP.get::<u64>() == CURRENT.rip.get() && CURRENT.did.get() & did::BRANCH == 0 {
         CURRENT.armed.set(false);
         return;
     }
@@ -156,6 +193,12 @@ pub fn drop_current() {
     CURRENT.armed.set(false);
 }
 
+/// The current instruction did this.
+#[inline(always)]
+fn note(what: u8) {
+    CURRENT.did.set(CURRENT.did.get() | what);
+}
+
 #[no_mangle]
 extern "C-unwind" fn bx_instr_before_execution(_cpu: u32, _instruction: *const c_void) {
     let running = RUNNING.get();
@@ -165,10 +208,7 @@ extern "C-unwind" fn bx_instr_before_execution(_cpu: u32, _instruction: *const c
         let user = layout::CPL.get::<u8>() != 0;
         CURRENT.class.set(Class::new(false, user));
         CURRENT.rip.set(layout::PREV_RIP.get());
-        CURRENT.branched.set(false);
-        CURRENT.loaded.set(false);
-        CURRENT.stored.set(false);
-        CURRENT.flushed.set(false);
+        CURRENT.did.set(0);
     }
 }
 
@@ -179,17 +219,17 @@ extern "C-unwind" fn bx_instr_after_execution(_cpu: u32, _instruction: *const c_
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_cnear_branch_taken(_cpu: u32, _from: u64, _to: u64) {
-    CURRENT.branched.set(true);
+    note(did::BRANCH);
 }
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_cnear_branch_not_taken(_cpu: u32, _from: u64) {
-    CURRENT.branched.set(true);
+    note(did::BRANCH);
 }
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_ucnear_branch(_cpu: u32, _what: u32, _from: u64, _to: u64) {
-    CURRENT.branched.set(true);
+    note(did::BRANCH);
 }
 
 #[no_mangle]
@@ -201,12 +241,12 @@ extern "C-unwind" fn bx_instr_far_branch(
     _to_cs: u16,
     _to: u64,
 ) {
-    CURRENT.branched.set(true);
+    note(did::BRANCH);
 }
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_clflush(_cpu: u32, _linear: u64, _physical: u64) {
-    CURRENT.flushed.set(true);
+    note(did::FLUSH);
 }
 
 #[no_mangle]
@@ -222,9 +262,9 @@ extern "C-unwind" fn bx_instr_lin_access(
     const WRITE: u32 = 1;
     const READ_MODIFY_WRITE: u32 = 3;
     if kind == READ || kind == READ_MODIFY_WRITE {
-        CURRENT.loaded.set(true);
+        note(did::LOAD);
     }
     if kind == WRITE || kind == READ_MODIFY_WRITE {
-        CURRENT.stored.set(true);
+        note(did::STORE);
     }
 }

@@ -68,8 +68,9 @@ impl CpuField {
     /// Reads it.
     #[inline(always)]
     pub fn get<T: Value>(self) -> T {
-        // SAFETY: The offset lies within the CPU object of the pinned file, is
-        // aligned for T, and only this thread uses the object.
+        // SAFETY: Nothing runs before the core is loaded; the offset lies within
+        // the CPU object of the pinned file, is aligned for T, and only this
+        // thread uses the object.
         unsafe { core::cpu().add(self.0).cast::<T>().read() }
     }
 

@@ -9,7 +9,7 @@ mod machine;
 
 guests! { "guest/pmu.s":
     guest_loop guest_nothing guest_rdpmc guest_fault guest_rep guest_pmi guest_freeze guest_masked
-    guest_rdpmc_gp guest_self_branch guest_skid guest_absent guest_triple_fault guest_halt guest_spin
+    guest_rdpmc_gp guest_self_branch guest_rings guest_events guest_skid guest_absent guest_triple_fault guest_halt guest_spin
 }
 
 const GLOBAL_STATUS_FROZEN: u64 = 1 << 59;
@@ -55,6 +55,29 @@ fn an_interrupted_string_instruction_is_one_instruction() {
     // The handler: INC, 3 PUSH, MOV, MOV, MOV, WRMSR, 3 POP, IRETQ.
     assert_eq!(instructions, 4 + STOP + 12 * interrupts);
     assert_eq!((branches, fixed), (interrupts, instructions));
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_change_of_ring_counts_where_it_comes_from() {
+    assert_eq!(guest_rings().values(&[]), [1 + 200 + 1, 3 + STOP]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn memory_flushes_mispredictions_and_slots_are_counted() {
+    let (reads, writes, both, flushes, branches) = (3, 2, 4, 2, 32);
+    // MOV to ECX, then those of `stop`.
+    let instructions = reads + writes + both + flushes + branches + 1 + STOP;
+    let expected = [
+        reads + both,
+        writes + both,
+        reads + writes + both,
+        flushes,
+        branches / 16,
+        4 * instructions,
+    ];
+    assert_eq!(guest_events().values(&[]), expected);
 }
 
 #[test]

@@ -60,6 +60,73 @@ guest_nothing:
 	report_counters
 	jmp finish
 
+# Counter 0 in ring 3: MOV, a loop of 200, SYSCALL. Counter 1 in ring 0: LEA, MOV, SYSRET, and
+# those of `stop`.
+guest_rings:
+	call setup
+	orq $4, PML4
+	orq $4, PDPT
+	orq $4, PAGE_DIRECTORY
+	mov %cr3, %rax
+	mov %rax, %cr3
+	wrmsr_imm IA32_EFER, 0x501
+	wrmsr_imm IA32_STAR, 0x30 << 48 | 0x10 << 32
+	wrmsr_imm IA32_FMASK, 0
+	lea 2f(%rip), %rax
+	xor %edx, %edx
+	mov $IA32_LSTAR, %ecx
+	wrmsr
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0
+	wrmsr_imm IA32_PERFEVTSEL0, EVENT_INSTRUCTIONS | SEL_USR | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 1, EVENT_INSTRUCTIONS | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 3
+	lea 1f(%rip), %rcx
+	mov $2, %r11d
+	sysretq
+1:	mov $100, %esi
+3:	dec %esi
+	jnz 3b
+	syscall
+2:	stop
+	report_msr IA32_PMC0
+	report_msr IA32_PMC0 + 1
+	jmp finish
+
+# Loads, stores, either, flushes, mispredicted branches, slots.
+guest_events:
+	call setup
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0
+	wrmsr_imm IA32_PERFEVTSEL0, 0x81d0 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 1, 0x82d0 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 2, 0x83d0 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 3, 0x4f2e | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 4, 0x00c5 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_FIXED_CTR_CTRL, 1 << 12
+	mov $0x400000, %esi
+	mov $0x500000, %edi
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 1 << 35 | 0x1f
+	mov (%rsi), %rax
+	mov 8(%rsi), %rax
+	cmp %rax, (%rsi)
+	mov %rax, (%rdi)
+	push %rax
+	incq (%rdi)
+	xchg %rax, (%rdi)
+	lock addq $1, (%rdi)
+	movsb
+	clflush (%rdi)
+	clflush 64(%rdi)
+	mov $32, %ecx
+1:	loop 1b
+	stop
+	report_msr IA32_PMC0
+	report_msr IA32_PMC0 + 1
+	report_msr IA32_PMC0 + 2
+	report_msr IA32_PMC0 + 3
+	report_msr IA32_PMC0 + 4
+	report_msr IA32_FIXED_CTR0 + 3
+	jmp finish
+
 # Between the two RDPMC: the first itself and a MOV.
 guest_rdpmc:
 	call setup

@@ -13,6 +13,10 @@
 .set IA32_PERF_GLOBAL_STATUS, 0x38e
 .set IA32_PERF_GLOBAL_CTRL, 0x38f
 .set IA32_A_PMC0, 0x4c1
+.set IA32_EFER, 0xc0000080
+.set IA32_STAR, 0xc0000081
+.set IA32_LSTAR, 0xc0000082
+.set IA32_FMASK, 0xc0000084
 .set X2APIC_EOI, 0x80b
 .set X2APIC_SPURIOUS, 0x80f
 .set X2APIC_LVTT, 0x832
@@ -22,6 +26,7 @@
 
 .set EVENT_INSTRUCTIONS, 0xc0
 .set EVENT_BRANCHES, 0xc4
+.set SEL_USR, 1 << 16
 .set SEL_OS, 1 << 17
 .set SEL_INT, 1 << 20
 .set SEL_EN, 1 << 22
@@ -33,6 +38,10 @@
 .set DATA_PORT, 0xe9
 .set EXIT_PORT, 0xf4
 
+# The page tables that the machine sets up: first entries of the three levels.
+.set PML4, 0x9000
+.set PDPT, 0xa000
+.set PAGE_DIRECTORY, 0xb000
 # Memory above the image.
 .set IDT, 0x200000
 
