@@ -22,11 +22,20 @@ download() {
 		{ apt_update && apt_own install --download-only --yes $packages; }
 }
 
+# The archives of this very set of packages: an interrupted download may have left others.
+archives() {
+	mkdir -p "$APT/none/partial"
+	# shellcheck disable=SC2086
+	apt_own -qq -o Dir::Cache::archives="$APT/none" install --print-uris --yes $packages |
+		sed -n "s/^'[^']*' \([^ ]*\) .*/\1/p"
+}
+
 unpack() {
-	for deb in "$APT"/archives/*.deb; do
-		echo "$deb"
-		dpkg-deb --fsys-tarfile "$deb" | tar -x --no-same-owner --keep-directory-symlink -C "$work"
-	done
+	archives >"$APT/set"
+	[ -s "$APT/set" ]
+	while read -r deb; do
+		dpkg-deb --fsys-tarfile "$APT/archives/$deb" | tar -x --no-same-owner --keep-directory-symlink -C "$work"
+	done <"$APT/set"
 	# What the maintainer scripts would have done, as far as we need it.
 	cp "$work/usr/share/base-passwd/passwd.master" "$work/etc/passwd"
 	cp "$work/usr/share/base-passwd/group.master" "$work/etc/group"
@@ -48,8 +57,6 @@ else
 	free=$(df --output=avail -k "$CACHE" | tail -n 1)
 	[ "$free" -gt 8000000 ] || die "$CACHE needs 8 GB of free disk space, there are $((free / 1000000)) GB"
 	apt_prepare
-	rm -rf "$APT/archives"
-	mkdir -p "$APT/archives/partial"
 	step 'download packages' download
 	rm -rf "$CACHE"/rootfs-*.part
 	work=$rootfs.part

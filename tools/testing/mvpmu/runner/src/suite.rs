@@ -369,6 +369,8 @@ pub fn run(machines: &[Machine], filter: &str) -> Result<bool> {
     groups.retain(|group| group.name.contains(filter));
     ensure!(!groups.is_empty(), "no group of tests is named '{filter}'");
     fs::create_dir_all(LOGS)?;
+    // No result of an earlier run may look like one of this.
+    let _ = fs::remove_file(Path::new(LOGS).join("summary"));
     println!("{:36} passed failed skipped  time", "");
     for group in groups {
         let begin = Instant::now();
@@ -390,10 +392,12 @@ pub fn run(machines: &[Machine], filter: &str) -> Result<bool> {
         );
         show(&cases, &group)?;
     }
-    println!(
+    let summary = format!(
         "{} passed, {} failed, {} skipped",
         total.passed, total.failed, total.skipped
     );
+    fs::write(Path::new(LOGS).join("summary"), format!("{summary}\n"))?;
+    println!("{summary}");
     Ok(total.failed == 0)
 }
 
