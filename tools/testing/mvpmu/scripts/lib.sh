@@ -71,7 +71,7 @@ step() {
 	(
 		set -e
 		"$@"
-	) >"$step_log" 2>&1
+	) >"$step_log" 2>&1 9>&-
 	step_rc=$?
 	set -e
 	kill "$ticker" 2>/dev/null
