@@ -43,8 +43,17 @@ config() {
 	echo "$key" >"$obj/.config.key"
 }
 
+# make ends in order when it is interrupted, and leaves no half-made file. When it could not (a kill,
+# a power failure), the mark is still there: what is newer than that is not to be trusted.
 kernel() {
-	make -C "$src" O="$obj" -j"$jobs" bzImage modules
+	mark=$obj/.building
+	[ ! -e "$mark" ] || find "$obj" -type f -newer "$mark" ! -name '.config*' -delete
+	touch "$mark"
+	trap : INT TERM
+	status=0
+	make -C "$src" O="$obj" -j"$jobs" bzImage modules || status=$?
+	rm "$mark"
+	[ $status = 0 ] || exit $status
 	mkdir -p "$1/modules"
 	cp "$obj/arch/x86/boot/bzImage" "$obj/vmlinux" "$obj/System.map" "$1/"
 	cp "$obj/.config" "$1/config"
