@@ -165,7 +165,7 @@ FIXTURE_TEARDOWN(debugfs)
 		kvm_vm_free(self->vm);
 }
 
-/* Has to fail when the number of counters is KVM's instead of the CPU's. */
+/* Seen to fail when there is one counter too many. */
 TEST_F(debugfs, capability_is_what_cpuid_says)
 {
 	u32 version = 2, gp, fixed = 0, width = 48;
@@ -190,7 +190,7 @@ TEST_F(debugfs, capability_is_what_cpuid_says)
 	EXPECT_STREQ("yes", value);
 }
 
-/* Has to fail when the directory is made with the VM, and when it stays. */
+/* Seen to fail when the directory stays. */
 TEST_F(debugfs, vm_directory_lives_from_the_first_vcpu_to_the_end_of_the_vm)
 {
 	char path[300], file[320];
@@ -213,7 +213,7 @@ TEST_F(debugfs, vm_directory_lives_from_the_first_vcpu_to_the_end_of_the_vm)
 	EXPECT_EQ(0, vm_directories(path, sizeof(path)));
 }
 
-/* Has to fail when the VM takes no reference, and when it does not drop it. */
+/* Seen to fail when the VM takes no reference. */
 TEST_F(debugfs, module_is_referenced_while_a_vm_exists)
 {
 	char before[32], text[32];
@@ -229,7 +229,7 @@ TEST_F(debugfs, module_is_referenced_while_a_vm_exists)
 	EXPECT_STREQ(before, text);
 }
 
-/* Has to fail when a put is not counted. */
+/* Seen to fail when a put is not counted. */
 TEST_F(debugfs, every_load_has_its_put_when_the_vcpu_is_back_in_userspace)
 {
 	char path[320];
@@ -245,7 +245,7 @@ TEST_F(debugfs, every_load_has_its_put_when_the_vcpu_is_back_in_userspace)
 	EXPECT_EQ(loads, read_count(path, "puts"));
 }
 
-/* Has to fail when a PMI is counted twice, by interrupt and by delivery. */
+/* Seen to fail when a PMI is counted twice. */
 TEST_F(debugfs, pmis_are_as_many_as_the_guest_took)
 {
 	char path[320];
@@ -283,7 +283,7 @@ static void check_totals(const struct totals *before, const struct totals *ours)
 			    now.count[i], before->count[i], ours->count[i]);
 }
 
-/* Has to fail when a VM's counts are lost with it, and when one is added twice. */
+/* Seen to fail when a VM's counts are lost with it. */
 TEST_F(debugfs, totals_are_the_sum_of_the_vcpus_also_after_their_end)
 {
 	struct totals before = read_totals(MVPMU "/stats"), ours;
