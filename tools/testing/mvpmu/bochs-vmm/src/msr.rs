@@ -12,6 +12,7 @@ use crate::core;
 use crate::cpuid;
 use crate::log;
 use crate::pmu;
+use crate::quirks;
 use crate::single::SingleCell;
 use crate::vmx;
 
@@ -87,7 +88,9 @@ unsafe extern "C-unwind" fn rdmsr(index: u32, value: *mut u64) -> bool {
         Some(result) => result.ok(),
         None => {
             let mut found = 0;
-            core::core_rdmsr(index, &mut found).then(|| vmx::capability(index, found, VMX.get()))
+            let hidden = u64::from(quirks::hidden_controls(index)) << 32;
+            core::core_rdmsr(index, &mut found)
+                .then(|| vmx::capability(index, found, VMX.get()) & !hidden)
         }
     };
     match result {

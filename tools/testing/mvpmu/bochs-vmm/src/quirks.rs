@@ -22,6 +22,11 @@ pub enum Quirk {
     ///
     /// Work-around: the feature is excluded.
     La57,
+    /// A virtual interrupt that waits does not wake a guest that is halted: with
+    /// virtual-interrupt delivery, guests hang now and then.
+    ///
+    /// Work-around: the controls that KVM needs for APICv are hidden.
+    Apicv,
     /// VM entry computes which events are masked before it says "in guest
     /// mode", so that it applies the rules of host mode: with RFLAGS.IF clear in
     /// the guest, an external interrupt that should cause a VM exit waits.
@@ -37,9 +42,10 @@ pub enum Quirk {
 
 impl Quirk {
     /// All of them.
-    pub const ALL: [Quirk; 4] = [
+    pub const ALL: [Quirk; 5] = [
         Quirk::PidAlignment,
         Quirk::La57,
+        Quirk::Apicv,
         Quirk::EventMaskAtEntry,
         Quirk::VirtualBeforeExternal,
     ];
@@ -49,6 +55,7 @@ impl Quirk {
         match self {
             Quirk::PidAlignment => "pid-alignment",
             Quirk::La57 => "la57",
+            Quirk::Apicv => "apicv",
             Quirk::EventMaskAtEntry => "event-mask-at-entry",
             Quirk::VirtualBeforeExternal => "virtual-before-external",
         }
@@ -130,6 +137,23 @@ fn patch(patch: &Patch) -> Result<(), String> {
 /// Whether LA57 is excluded.
 pub fn excludes_la57() -> bool {
     active(Quirk::La57)
+}
+
+/// The controls that a VMX capability register must not offer.
+pub fn hidden_controls(index: u32) -> u32 {
+    const PIN_CONTROLS: [u32; 2] = [0x481, 0x48d];
+    const SECONDARY_CONTROLS: u32 = 0x48b;
+    const POSTED_INTERRUPTS: u32 = 1 << 7;
+    const APIC_REGISTERS: u32 = 1 << 8;
+    const VIRTUAL_INTERRUPTS: u32 = 1 << 9;
+    if !active(Quirk::Apicv) {
+        return 0;
+    }
+    match index {
+        SECONDARY_CONTROLS => APIC_REGISTERS | VIRTUAL_INTERRUPTS,
+        _ if PIN_CONTROLS.contains(&index) => POSTED_INTERRUPTS,
+        _ => 0,
+    }
 }
 
 /// Called before VM entry injects events.

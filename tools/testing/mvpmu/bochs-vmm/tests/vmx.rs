@@ -10,7 +10,7 @@ mod machine;
 guests! { "guest/vmx_setup.s", "guest/vmx.s":
     guest_global_ctrl guest_global_ctrl_reserved guest_debugctl guest_counts host_counts
     guest_rdpmc_exits guest_posted_interrupts guest_waiting_interrupt guest_virtual_interrupt
-    guest_without_vmx guest_la57 guest_msr_lists
+    guest_without_vmx guest_la57 guest_msr_lists guest_halted
 }
 
 /// Exit reasons.
@@ -124,9 +124,23 @@ fn vmx_can_be_left_out() {
 #[ignore = "needs the Bochs core"]
 fn quirk_pid_alignment() {
     let guest = guest_posted_interrupts();
-    assert_eq!(guest.values(&[]), [0, HLT]);
-    let without = guest.values(&["--without-quirk", "pid-alignment"]);
+    assert_eq!(guest.values(&WITH_APICV), [0, HLT]);
+    let options = [&WITH_APICV[..], &["--without-quirk", "pid-alignment"]].concat();
+    let without = guest.values(&options);
     assert_eq!(without[0], FAILED, "the bug is gone");
+}
+
+/// Shows the controls that the quirk `apicv` hides.
+const WITH_APICV: [&str; 2] = ["--without-quirk", "apicv"];
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn quirk_apicv() {
+    let guest = guest_halted();
+    // What the controls may be, the exit reason, and interrupts taken by the guest.
+    assert_eq!(guest.values(&[]), [0, EXTERNAL_INTERRUPT, 0]);
+    let without = guest.values(&WITH_APICV);
+    assert_eq!(without, [3, EXTERNAL_INTERRUPT, 0], "the bug is gone");
 }
 
 #[test]
@@ -154,7 +168,12 @@ fn quirk_event_mask_at_entry() {
 fn quirk_virtual_before_external() {
     let guest = guest_virtual_interrupt();
     // The guest interrupt status: RVI is what is requested, SVI (bits 15:8) what is in service.
-    assert_eq!(guest.values(&[]), [0, EXTERNAL_INTERRUPT, 0x40]);
-    let without = guest.values(&["--without-quirk", "virtual-before-external"]);
+    assert_eq!(guest.values(&WITH_APICV), [0, EXTERNAL_INTERRUPT, 0x40]);
+    let options = [
+        &WITH_APICV[..],
+        &["--without-quirk", "virtual-before-external"],
+    ]
+    .concat();
+    let without = guest.values(&options);
     assert_eq!(without, [0, EXTERNAL_INTERRUPT, 0x4000], "the bug is gone");
 }

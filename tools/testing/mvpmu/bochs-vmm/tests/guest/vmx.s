@@ -221,3 +221,32 @@ guest_msr_lists:
 2:	dec %esi
 	jnz 2b
 	cpuid
+
+# A halted guest, and a virtual interrupt that waits. Should it not wake the guest, the timer causes
+# a VM exit; the guest's CPUID would cause another.
+guest_halted:
+	call setup
+	call vmx_setup
+	mov $IA32_VMX_PROCBASED_CTLS2, %ecx
+	rdmsr
+	shr $8, %edx
+	and $3, %edx
+	report %rdx
+	controls PIN_CONTROLS, IA32_VMX_TRUE_PINBASED_CTLS, PIN_EXTERNAL_INTERRUPT
+	controls PROC_CONTROLS, IA32_VMX_TRUE_PROCBASED_CTLS, PROC_MSR_BITMAPS | PROC_TPR_SHADOW | PROC_SECONDARY
+	controls SECONDARY_CONTROLS, IA32_VMX_PROCBASED_CTLS2, SECONDARY_X2APIC | SECONDARY_APIC_REGISTERS | SECONDARY_VIRTUAL_INTERRUPTS
+	controls EXIT_CONTROLS, IA32_VMX_TRUE_EXIT_CTLS, EXIT_HOST_64 | EXIT_ACK_INTERRUPT
+	movl $1, VIRTUAL_APIC + 0x200 + (VECTOR_IRQ / 32) * 16
+	vmwrite_imm GUEST_INTERRUPT_STATUS, VECTOR_IRQ
+	vmwrite_imm GUEST_RFLAGS, 0x202
+	vmwrite_imm GUEST_ACTIVITY, 1
+	cli
+	wrmsr_imm X2APIC_TIMER_DIVIDE, 0xb
+	wrmsr_imm X2APIC_LVTT, VECTOR_IRQ
+	wrmsr_imm X2APIC_TIMER_INITIAL, 100000
+	enter 1f
+	report_field EXIT_REASON
+	report %r12
+	jmp finish
+1:	nop
+	cpuid
