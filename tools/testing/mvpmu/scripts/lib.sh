@@ -44,6 +44,7 @@ trap 'exit 143' TERM HUP
 # tick NAME LOG: on a terminal shows the time and the last line of the log; else says every minute
 # that the step goes on.
 tick() {
+	exec 9>&- # not our lock
 	seconds=0
 	while sleep 1; do
 		seconds=$((seconds + 1))
@@ -64,7 +65,7 @@ step() {
 	: >"$step_log"
 	step_begin=$(date +%s)
 	[ ! -t 1 ] || printf '%-28s' "$step_name"
-	tick "$step_name" "$step_log" 9>&- &
+	tick "$step_name" "$step_log" &
 	ticker=$!
 	# Not in a condition: the shell would switch `set -e` off inside the step.
 	set +e
