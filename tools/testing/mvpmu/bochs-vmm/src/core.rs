@@ -256,7 +256,11 @@ pub fn load(path: &Path) -> Result<(), String> {
 }
 
 fn check_hash(bytes: &[u8], pinned: &str) -> Result<(), String> {
-    let expected = pinned.split_whitespace().next().unwrap_or_default();
+    let expected = pinned
+        .lines()
+        .find(|line| !line.starts_with('#'))
+        .and_then(|line| line.split_whitespace().next())
+        .unwrap_or_default();
     let found: String = Sha256::digest(bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -306,7 +310,8 @@ mod tests {
 
     #[test]
     fn the_pinned_file_is_accepted() {
-        let pinned = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  abc\n";
+        let pinned =
+            "# comment\nba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  abc\n";
         assert_eq!(check_hash(b"abc", pinned), Ok(()));
     }
 }
