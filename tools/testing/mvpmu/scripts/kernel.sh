@@ -39,7 +39,8 @@ linux_sum=$({
 	echo "$package $fragments"
 	basename "$(readlink "$BUILD/rootfs")"
 	sum_of $(existing "patches/$version" drivers rust arch include \
-		tools/testing/mvpmu/kernel) "$SCRIPTS/kernel-build.sh" "$SCRIPTS/stage.sh"
+		tools/testing/mvpmu/kernel) \
+		tools/testing/mvpmu/scripts/kernel-build.sh tools/testing/mvpmu/scripts/stage.sh
 } | sha256sum | cut -c1-12)
 # shellcheck disable=SC2046
 tests_sum=$({
