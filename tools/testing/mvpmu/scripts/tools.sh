@@ -15,7 +15,8 @@ cd "$TOP/tools/testing/mvpmu"
 cache_lock
 sum=$({
 	basename "$(readlink "$BUILD/rootfs")"
-	sum_of Cargo.toml Cargo.lock kernel initramfs machine-tests scripts/tools-build.sh ./*/src ./*/Cargo.toml
+	sum_of Cargo.toml Cargo.lock kernel initramfs machine-tests scripts/tools-build.sh ./*/src ./*/Cargo.toml \
+		./*/build.rs
 } | sha256sum | cut -c1-12)
 
 build_tools() {

@@ -177,6 +177,9 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
         .arg(&files.stats)
         .arg("--kernel")
         .arg(&files.kernel);
+    if !boot.virtualisation {
+        command.args(["--vmx", "off"]);
+    }
     if let Some(initrd) = &files.initrd {
         command.arg("--initrd").arg(initrd);
         command.args(["--append", &command_line(boot)]);
