@@ -8,8 +8,8 @@ run := $(scripts)/enter.sh build/tools/mvpmu-run
 
 # Selects the version of the kernel: KERNEL=7.3
 KERNEL ?= 7.2
-# amd or intel; for tests also all
-MACHINE ?= amd
+# amd or intel, for tests also all; without it: demo and shell amd, tests all
+MACHINE ?=
 # on, off, old: the PMU of the test machine
 PMU ?= on
 export KERNEL
@@ -27,7 +27,7 @@ help:
 	@echo 'make clean    remove build (the cache stays)'
 	@echo
 	@echo 'KERNEL=7.2|7.3       version of Linux'
-	@echo 'MACHINE=amd|intel    test machine; make test also: all'
+	@echo 'MACHINE=amd|intel    test machine (default: amd; make test: both)'
 	@echo 'PMU=on|off|old       PMU of the test machine'
 	@echo 'GROUP=TEXT           make test: only groups of tests with TEXT in their name'
 	@echo 'MVPMU_CACHE=DIR      where downloads and builds are kept (now: $(or $(MVPMU_CACHE),~/.cache/mvpmu))'
@@ -54,14 +54,14 @@ bochs: rootfs
 	@$(scripts)/bochs.sh
 
 demo: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
-	@$(run) demo --machine $(MACHINE) --pmu $(PMU)
+	@$(run) demo $(MACHINE:%=--machine %) --pmu $(PMU)
 
 test: kernel debug-kernel tools bochs
 	@$(scripts)/series.sh 7.3 $(KERNEL)
-	@$(run) test --machine $(MACHINE) '$(GROUP)'
+	@$(run) test $(MACHINE:%=--machine %) '$(GROUP)'
 
 shell: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
-	@$(run) shell --machine $(MACHINE) --pmu $(PMU)
+	@$(run) shell $(MACHINE:%=--machine %) --pmu $(PMU)
 
 clean:
 	@rm -rf build

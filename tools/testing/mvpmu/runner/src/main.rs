@@ -11,6 +11,8 @@ mod image;
 mod job;
 mod machine;
 mod paths;
+mod results;
+mod schedule;
 mod suite;
 mod tap;
 
@@ -68,7 +70,7 @@ enum Task {
     /// All tests
     Test {
         /// The test machines: one of them, or all
-        #[arg(long, default_value = "amd")]
+        #[arg(long, default_value = "all")]
         machine: String,
         /// Only the groups whose name contains this
         #[arg(default_value = "")]
