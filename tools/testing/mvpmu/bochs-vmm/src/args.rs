@@ -25,8 +25,10 @@ when stdin is a terminal it is the console's keyboard (Ctrl-A x ends).
   --mem MIB              RAM in MiB (default 512)
   --stats FILE           write statistics as JSON when the run ends
   --stream FILE          write the bytes that L1 sends to port 0xe9
-  --pmu WHICH            on or v5 (default), v4, old or v3, off; v5,no-full-width
+  --pmu WHICH            on or v5 (default), v4, old or v3, off; then, each after a
+                         comma: no-full-width (writes), fixed=N (counters, at most 4)
   --vmx WHICH            on (default), off; no-save-global-ctrl,no-load-global-ctrl
+  --hybrid               CPUID says that the machine has core types that differ
   --max-instructions N   end the run after about N instructions
   --interactive          stdin is the keyboard also when it is not a terminal
   --without-quirk NAME   leave out a work-around (all: --list-quirks)
@@ -75,6 +77,8 @@ pub struct Args {
     pub pmu: Option<Config>,
     /// VMX.
     pub vmx: Vmx,
+    /// Whether CPUID announces core types that differ.
+    pub hybrid: bool,
     /// When to end the run.
     pub max_instructions: Option<u64>,
     /// stdin is the keyboard in any case.
@@ -96,22 +100,25 @@ pub enum Command {
     ListQuirks,
 }
 
+/// There is an event for each of so many fixed counters.
+const MAX_FIXED: usize = 4;
+
 fn pmu(text: &str) -> Result<Option<Config>, String> {
-    let (version, feature) = match text.split_once(',') {
-        Some((version, feature)) => (version, Some(feature)),
-        None => (text, None),
-    };
-    let mut config = match version {
+    let mut words = text.split(',');
+    let mut config = match words.next().unwrap_or_default() {
         "off" => None,
         "on" | "v5" => Some(Config::V5),
         "v4" => Some(Config::V4),
         "old" | "v3" => Some(Config::V3),
         _ => return Err(format!("--pmu {text}: there are v5, v4, v3 and off")),
     };
-    match (feature, &mut config) {
-        (None, _) => {}
-        (Some("no-full-width"), Some(config)) => config.full_width_writes = false,
-        (Some(other), _) => return Err(format!("--pmu {text}: unknown feature {other}")),
+    for word in words {
+        let fixed = word.strip_prefix("fixed=").map(str::parse);
+        match (word, fixed, &mut config) {
+            ("no-full-width", _, Some(config)) => config.full_width_writes = false,
+            (_, Some(Ok(fixed @ 0..=MAX_FIXED)), Some(config)) => config.fixed = fixed,
+            _ => return Err(format!("--pmu {text}: unknown feature {word}")),
+        }
     }
     Ok(config)
 }
@@ -154,6 +161,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         stream: None,
         pmu: Some(Config::V5),
         vmx: Vmx::FULL,
+        hybrid: false,
         max_instructions: None,
         interactive: false,
         without: Vec::new(),
@@ -182,6 +190,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
             "--stream" => result.stream = Some(value()?.into()),
             "--pmu" => result.pmu = pmu(&text(value()?)?)?,
             "--vmx" => result.vmx = vmx(&text(value()?)?)?,
+            "--hybrid" => result.hybrid = true,
             "--max-instructions" => {
                 result.max_instructions = Some(number(&option, &text(value()?)?)?);
             }
@@ -232,7 +241,9 @@ mod tests {
         assert_eq!(run("--pmu off").unwrap().pmu, None);
         assert_eq!(run("--pmu old").unwrap().pmu, Some(Config::V3));
         let narrow = run("--pmu v5,no-full-width").unwrap().pmu.unwrap();
-        assert!(!narrow.full_width_writes);
+        assert!(!narrow.full_width_writes && narrow.fixed == 4);
+        let three = run("--pmu v5,fixed=3,no-full-width").unwrap().pmu.unwrap();
+        assert!(!three.full_width_writes && three.fixed == 3);
     }
 
     #[test]
@@ -248,6 +259,9 @@ mod tests {
         for (line, named) in [
             ("--pmu v7", "v7"),
             ("--pmu v5,fast", "fast"),
+            ("--pmu v5,fixed=5", "fixed=5"),
+            ("--pmu v5,fixed=x", "fixed=x"),
+            ("--pmu off,no-full-width", "no-full-width"),
             ("--vmx nothing", "nothing"),
             ("--mem lots", "lots"),
             ("--frobnicate", "--frobnicate"),

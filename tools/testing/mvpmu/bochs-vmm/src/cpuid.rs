@@ -8,6 +8,7 @@ use std::ffi::c_void;
 use crate::core;
 use crate::core::CpuidLeaf;
 use crate::pmu;
+use crate::single::SingleCell;
 
 /// Frequency of the TSC: one tick per instruction, so many to a guest second.
 pub const TSC_HZ: u32 = 200_000_000;
@@ -27,10 +28,21 @@ mod edx1 {
     pub const TM: u32 = 1 << 29;
 }
 
+/// Leaf 7, EDX: the machine has core types that differ.
+const HYBRID: u32 = 1 << 15;
+
 /// Leaf 6, EAX: the APIC timer runs always.
 const ARAT: u32 = 1 << 2;
 
-fn adjust(leaf: u32, out: &mut CpuidLeaf) {
+/// Whether leaf 7 says so.
+static IS_HYBRID: SingleCell<bool> = SingleCell::new(false);
+
+/// Announces core types that differ, though there is one core.
+pub fn set_hybrid(hybrid: bool) {
+    IS_HYBRID.set(hybrid);
+}
+
+fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
     match leaf {
         0x1 => {
             out.ecx &= !(ecx1::MONITOR | ecx1::EIST | ecx1::TM2 | ecx1::PDCM);
@@ -46,6 +58,7 @@ fn adjust(leaf: u32, out: &mut CpuidLeaf) {
                 ..CpuidLeaf::default()
             }
         }
+        0x7 if subleaf == 0 && IS_HYBRID.get() => out.edx |= HYBRID,
         0xa => {
             *out = pmu::config().map_or_else(CpuidLeaf::default, |config| {
                 let leaf = config.cpuid_leaf_a();
@@ -89,5 +102,5 @@ unsafe extern "C-unwind" fn get_cpuid_leaf(
 ) {
     core::core_cpuid_leaf(model, leaf, subleaf, out);
     // SAFETY: The core passes its own four registers.
-    adjust(leaf, unsafe { &mut *out });
+    adjust(leaf, subleaf, unsafe { &mut *out });
 }

@@ -94,6 +94,7 @@ fn run(args: &Args) -> Result<u8, String> {
     quirks::apply(&args.without)?;
     msr::set_vmx(args.vmx);
     params::set_vmx(args.vmx.present);
+    cpuid::set_hybrid(args.hybrid);
     pmu::create(args.pmu);
     timers::begin();
     core::cpu_new(0);

@@ -64,6 +64,11 @@ impl Outcome {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// The directory with all files of the run.
+    pub fn directory(&self) -> &Path {
+        self.console.parent().unwrap_or(Path::new(""))
+    }
+
     /// What is wrong with the run as a whole, if anything.
     pub fn problem(&self) -> Option<String> {
         let console = self.console.display();

@@ -22,8 +22,9 @@ pub struct Job {
     pub arguments: Vec<String>,
     /// Whether QEMU and a Linux guest for it are needed.
     pub linux_guest: bool,
-    /// Whether it needs mvpmu a second time under another name.
-    pub second_provider: bool,
+    /// The name under which it needs mvpmu a second time: KVM's symbols are for modules of
+    /// certain names only, and this one must not be loaded.
+    pub second_provider: Option<&'static str>,
 }
 
 impl Job {
@@ -42,10 +43,10 @@ impl Job {
         let script = fs::read(&path).with_context(|| path.display().to_string())?;
         archive.file("/job/script", 0o755, script);
 
-        if self.second_provider {
+        if let Some(name) = self.second_provider {
             let path = kernel.product("modules/mvpmu.ko");
             let module = fs::read(&path).with_context(|| path.display().to_string())?;
-            archive.file("/job/second.ko", 0o644, renamed_module(&module)?);
+            archive.file("/job/second.ko", 0o644, renamed_module(&module, name)?);
         }
 
         let mut run = String::from("#!/bin/sh\nexec /job/script");
@@ -58,14 +59,13 @@ impl Job {
     }
 }
 
-/// The module under another name, as a second provider. KVM's symbols are for
-/// modules of certain names only, of which this is one.
-fn renamed_module(module: &[u8]) -> Result<Vec<u8>> {
+/// The module under another name, as a second provider.
+fn renamed_module(module: &[u8], name: &str) -> Result<Vec<u8>> {
     // `name` in struct module: 56 bytes, the rest of them 0.
     let mut old = [0; 56];
     old[..5].copy_from_slice(b"mvpmu");
     let mut new = [0; 56];
-    new[..9].copy_from_slice(b"kvm_intel");
+    new[..name.len()].copy_from_slice(name.as_bytes());
 
     let places: Vec<_> = (0..module.len().saturating_sub(56))
         .filter(|&at| module[at..at + 56] == old)

@@ -52,6 +52,8 @@ pub struct Boot {
     pub cpus: u32,
     /// Which kernel.
     pub kernel: Kernel,
+    /// Further options of the program that is the machine.
+    pub options: &'static [&'static str],
     /// Further words on the kernel command line.
     pub append: String,
 }
@@ -65,6 +67,7 @@ impl Boot {
             virtualisation: true,
             cpus: machine.max_cpus().min(2),
             kernel: Kernel::Main,
+            options: &[],
             append: String::new(),
         }
     }
@@ -91,6 +94,14 @@ impl Machine {
         match self {
             Machine::Amd => "amd",
             Machine::Intel => "intel",
+        }
+    }
+
+    /// The module of KVM for CPUs of the other vendor.
+    pub fn foreign_module(self) -> &'static str {
+        match self {
+            Machine::Amd => "kvm_intel",
+            Machine::Intel => "kvm_amd",
         }
     }
 
@@ -155,6 +166,7 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         .arg(format!("{},pmu={pmu},stats={stats}", plugin.display()))
         .arg("-kernel")
         .arg(&files.kernel);
+    command.args(boot.options);
     if let Some(initrd) = &files.initrd {
         command.arg("-initrd").arg(initrd);
         command.args(["-append", &command_line(boot)]);
@@ -162,10 +174,13 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
     command
 }
 
+/// Our VMM. A guest has three fixed counters at most, whatever the CPU has: when
+/// that has a fourth one (topdown), KVM intercepts RDPMC and the global
+/// registers. So it has three, unless a test wants the fourth.
 fn bochs(boot: &Boot, files: &Files) -> Command {
     let mut command = Command::new(paths::tool("bochs-vmm"));
     let pmu = match boot.pmu {
-        Pmu::On => "v5",
+        Pmu::On => "v5,fixed=3",
         Pmu::Old => "v3",
         Pmu::Off => "off",
     };
@@ -180,6 +195,7 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
     if !boot.virtualisation {
         command.args(["--vmx", "off"]);
     }
+    command.args(boot.options);
     if let Some(initrd) = &files.initrd {
         command.arg("--initrd").arg(initrd);
         command.args(["--append", &command_line(boot)]);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make test`: the table of all test groups, and their results.
+//! `make test`: the table of all test groups.
 
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -13,7 +14,6 @@ use anyhow::Context;
 use anyhow::Result;
 
 use crate::boot;
-use crate::boot::Outcome;
 use crate::checks;
 use crate::demo;
 use crate::job::Job;
@@ -22,6 +22,9 @@ use crate::machine::Machine;
 use crate::machine::Pmu;
 use crate::paths;
 use crate::paths::Kernel;
+use crate::results;
+use crate::results::Tally;
+use crate::schedule;
 use crate::tap;
 use crate::tap::Case;
 use crate::tap::Verdict;
@@ -46,6 +49,8 @@ enum Work {
         tests: Vec<String>,
         limit: Duration,
     },
+    /// A job in L1, twice: everything must be the same.
+    Twice { boot: Boot, job: Job },
     /// A program that runs in place of a kernel and writes TAP to the console.
     Bare(Boot, PathBuf),
     /// The demo, with this machine.
@@ -86,14 +91,15 @@ fn own_selftests(provider: Provider) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// KVM's selftests of the list for `machine`.
-fn kvm_selftests(machine: Machine) -> Vec<String> {
+/// KVM's selftests of the list for `machine`: those that share a boot, or those that do not.
+fn kvm_selftests(machine: Machine, alone: bool) -> Vec<String> {
     include_str!("../../kernel/kvm-selftests")
         .lines()
         .filter_map(|line| {
             let mut words = line.split('#').next()?.split_whitespace();
             let name = words.next()?.rsplit('/').next()?;
-            let here = words.any(|word| word == machine.name());
+            let words: Vec<_> = words.collect();
+            let here = words.contains(&machine.name()) && words.contains(&"alone") == alone;
             here.then(|| format!("kvm/{name}"))
         })
         .collect()
@@ -102,20 +108,20 @@ fn kvm_selftests(machine: Machine) -> Vec<String> {
 /// The first one looks at the registers, the others count.
 const MACHINE_TESTS: [&str; 3] = ["register_test", "exact_test", "sampling_test"];
 
-fn selftests(machine: Machine, suite: &str, provider: Provider, tests: Vec<String>) -> Group {
+fn selftests(boot: Boot, suite: &str, provider: Provider, tests: Vec<String>) -> Group {
     let mut arguments = vec![provider.name().to_owned()];
     arguments.extend(tests.iter().cloned());
     let base = |test: &String| test.rsplit('/').next().unwrap_or(test).to_owned();
     Group {
-        name: format!("{} {suite} {}", machine.name(), provider.name()),
+        name: format!("{} {suite} {}", boot.machine.name(), provider.name()),
         work: Work::Boot {
-            boot: Boot::new(machine),
+            boot,
             job: Job {
                 arguments,
                 ..Job::new("selftests")
             },
             tests: tests.iter().map(base).collect(),
-            limit: Duration::from_secs(600),
+            limit: Duration::from_secs(900),
         },
     }
 }
@@ -136,6 +142,39 @@ fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
     }
 }
 
+/// What the Intel machine is tested for beyond what both are.
+fn intel_groups() -> Result<Vec<Group>> {
+    let with = |options| Boot {
+        options,
+        ..Boot::new(Machine::Intel)
+    };
+    let narrow = with(&["--pmu", "v5,no-full-width"]);
+    let no_load = with(&["--vmx", "no-load-global-ctrl"]);
+    let mut groups = vec![
+        refusal("narrow writes", narrow, "cannot be written at full width"),
+        refusal("no load", no_load, "cannot load PERF_GLOBAL_CTRL"),
+        refusal("hybrid", with(&["--hybrid"]), "mixes core types"),
+        Group {
+            name: "intel two runs".to_owned(),
+            work: Work::Twice {
+                boot: Boot::new(Machine::Intel),
+                job: Job::new("guest-report"),
+            },
+        },
+    ];
+    for (suite, options) in [
+        // Skylake and Ice Lake.
+        ("selftests, no save", &["--vmx", "no-save-global-ctrl"]),
+        ("selftests, PMU v4", &["--pmu", "v4"]),
+        // One more than guests get: KVM intercepts what would show it to them.
+        ("selftests, 4 fixed", &["--pmu", "v5,fixed=4"]),
+    ] {
+        let own = own_selftests(Provider::Mvpmu)?;
+        groups.push(selftests(with(options), suite, Provider::Mvpmu, own));
+    }
+    Ok(groups)
+}
+
 fn lifecycle(machine: Machine, kernel: Kernel) -> Group {
     let variant = match kernel {
         Kernel::Main => "",
@@ -149,7 +188,7 @@ fn lifecycle(machine: Machine, kernel: Kernel) -> Group {
                 ..Boot::new(machine)
             },
             job: Job {
-                second_provider: true,
+                second_provider: Some(machine.foreign_module()),
                 ..Job::new("lifecycle")
             },
             tests: vec!["lifecycle".to_owned()],
@@ -240,9 +279,16 @@ fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
         groups.push(refusal("no KVM", without_kvm, "the CPU cannot run KVM"));
         for provider in [Provider::Mvpmu, Provider::C] {
             let own = own_selftests(provider)?;
-            groups.push(selftests(machine, "selftests", provider, own));
-            let kvm = kvm_selftests(machine);
-            groups.push(selftests(machine, "KVM selftests", provider, kvm));
+            groups.push(selftests(boot.clone(), "selftests", provider, own));
+            for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
+                let kvm = kvm_selftests(machine, alone);
+                if !kvm.is_empty() {
+                    groups.push(selftests(boot.clone(), suite, provider, kvm));
+                }
+            }
+        }
+        if machine == Machine::Intel {
+            groups.extend(intel_groups()?);
         }
         groups.push(Group {
             name: format!("{} demo", machine.name()),
@@ -262,6 +308,17 @@ impl Group {
         Path::new(LOGS).join(name)
     }
 
+    /// How many CPUs it keeps busy.
+    fn cpus(&self) -> usize {
+        match &self.work {
+            Work::Local(_) => usize::MAX,
+            Work::Boot { boot, .. }
+            | Work::Twice { boot, .. }
+            | Work::Bare(boot, _)
+            | Work::Demo(boot) => boot.cpus as usize,
+        }
+    }
+
     fn run(&self) -> Result<Vec<Case>> {
         let directory = self.directory();
         match &self.work {
@@ -276,7 +333,12 @@ impl Group {
                 limit,
             } => {
                 let outcome = boot::run(boot, job, &directory, *limit, false)?;
-                Ok(results(&outcome, tests))
+                Ok(results::of_job(&outcome, tests))
+            }
+            Work::Twice { boot, job } => {
+                let limit = Duration::from_secs(120);
+                let run = |name| boot::run(boot, job, &directory.join(name), limit, false);
+                Ok(results::of_two_runs(&run("first")?, &run("second")?))
             }
             Work::Bare(boot, program) => {
                 let limit = Duration::from_secs(120);
@@ -292,76 +354,6 @@ impl Group {
     }
 }
 
-/// The results in the files that a job has left; what is missing has failed.
-fn results(outcome: &Outcome, tests: &[String]) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for test in tests {
-        let text = outcome.read(&format!("{test}.tap"));
-        let status = outcome.read(&format!("{test}.status")).ok();
-        let status = status.as_deref().map(str::trim);
-        let mut found = match text {
-            Err(_) => {
-                let why = outcome.problem().unwrap_or("no output".to_owned());
-                vec![Case::failed("it ran", why)]
-            }
-            Ok(text) if tap::is_tap(&text) => tap::parse(&text),
-            Ok(text) => vec![without_tap(&text, status)],
-        };
-        let failed = |case: &Case| matches!(case.verdict, Verdict::Failed(_));
-        if !matches!(status, None | Some("0" | "4")) && !found.iter().any(failed) {
-            let why = format!("exit status {}", status.unwrap_or_default());
-            found.push(Case::failed("it ends with success", why));
-        }
-        for case in found {
-            cases.push(Case {
-                name: format!("{test}: {}", case.name),
-                verdict: case.verdict,
-            });
-        }
-    }
-    let failed = |case: &Case| matches!(case.verdict, Verdict::Failed(_));
-    if let Some(problem) = outcome.problem() {
-        if !cases.iter().any(failed) {
-            cases.push(Case::failed("the job ends with success", problem));
-        }
-    }
-    cases
-}
-
-/// A test that knows nothing of TAP has one result.
-fn without_tap(text: &str, status: Option<&str>) -> Case {
-    let name = "it passes";
-    match status {
-        Some("0") => Case::passed(name),
-        Some("4") => Case {
-            name: name.to_owned(),
-            verdict: Verdict::Skipped(text.trim().to_owned()),
-        },
-        status => {
-            let status = status.unwrap_or("unknown");
-            Case::failed(name, format!("exit status {status}\n{}", text.trim()))
-        }
-    }
-}
-
-/// Numbers of verdicts.
-#[derive(Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-}
-
-impl Tally {
-    fn add(&mut self, case: &Case) {
-        match case.verdict {
-            Verdict::Passed => self.passed += 1,
-            Verdict::Failed(_) => self.failed += 1,
-            Verdict::Skipped(_) => self.skipped += 1,
-        }
-    }
-}
-
 /// Runs all groups whose name contains `filter`. Whether all passed.
 pub fn run(machines: &[Machine], filter: &str) -> Result<bool> {
     let mut total = Tally::default();
@@ -372,26 +364,38 @@ pub fn run(machines: &[Machine], filter: &str) -> Result<bool> {
     // No result of an earlier run may look like one of this.
     let _ = fs::remove_file(Path::new(LOGS).join("summary"));
     println!("{:36} passed failed skipped  time", "");
-    for group in groups {
-        let begin = Instant::now();
-        let cases = group
-            .run()
-            .unwrap_or_else(|error| vec![Case::failed("it can be run", format!("{error:#}"))]);
-        let mut tally = Tally::default();
-        for case in &cases {
-            tally.add(case);
-            total.add(case);
-        }
-        println!(
-            "{:36} {:6} {:6} {:7} {:3} s",
-            group.name,
-            tally.passed,
-            tally.failed,
-            tally.skipped,
-            begin.elapsed().as_secs()
-        );
-        show(&cases, &group)?;
-    }
+    let mut written = Ok(());
+    schedule::run(
+        &groups,
+        thread::available_parallelism().map_or(1, usize::from),
+        Group::cpus,
+        |group| {
+            let begin = Instant::now();
+            let cases = group
+                .run()
+                .unwrap_or_else(|error| vec![Case::failed("it can be run", format!("{error:#}"))]);
+            (cases, begin.elapsed())
+        },
+        |group, (cases, time)| {
+            let mut tally = Tally::default();
+            for case in &cases {
+                tally.add(case);
+                total.add(case);
+            }
+            println!(
+                "{:36} {:6} {:6} {:7} {:3} s",
+                group.name,
+                tally.passed,
+                tally.failed,
+                tally.skipped,
+                time.as_secs()
+            );
+            if let Err(error) = show(&cases, group) {
+                written = Err(error);
+            }
+        },
+    );
+    written?;
     let summary = format!(
         "{} passed, {} failed, {} skipped",
         total.passed, total.failed, total.skipped

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What became of the tests of a job, and the numbers of verdicts.
+
+use crate::boot::Outcome;
+use crate::tap;
+use crate::tap::Case;
+use crate::tap::Verdict;
+
+fn failed(case: &Case) -> bool {
+    matches!(case.verdict, Verdict::Failed(_))
+}
+
+/// The results in the files that a job has left; what is missing has failed.
+pub fn of_job(outcome: &Outcome, tests: &[String]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for test in tests {
+        let text = outcome.read(&format!("{test}.tap"));
+        let status = outcome.read(&format!("{test}.status")).ok();
+        let status = status.as_deref().map(str::trim);
+        let mut found = match text {
+            Err(_) => {
+                let why = outcome.problem().unwrap_or("no output".to_owned());
+                vec![Case::failed("it ran", why)]
+            }
+            Ok(text) if tap::is_tap(&text) => tap::parse(&text),
+            Ok(text) => vec![without_tap(&text, status)],
+        };
+        if !matches!(status, None | Some("0" | "4")) && !found.iter().any(failed) {
+            let why = format!("exit status {}", status.unwrap_or_default());
+            found.push(Case::failed("it ends with success", why));
+        }
+        for case in found {
+            cases.push(Case {
+                name: format!("{test}: {}", case.name),
+                verdict: case.verdict,
+            });
+        }
+    }
+    if let Some(problem) = outcome.problem() {
+        if !cases.iter().any(failed) {
+            cases.push(Case::failed("the job ends with success", problem));
+        }
+    }
+    cases
+}
+
+/// A test that knows nothing of TAP has one result.
+fn without_tap(text: &str, status: Option<&str>) -> Case {
+    let name = "it passes";
+    match status {
+        Some("0") => Case::passed(name),
+        Some("4") => Case {
+            name: name.to_owned(),
+            verdict: Verdict::Skipped(text.trim().to_owned()),
+        },
+        status => {
+            let status = status.unwrap_or("unknown");
+            Case::failed(name, format!("exit status {status}\n{}", text.trim()))
+        }
+    }
+}
+
+/// Whether two runs of the same job are equal in all that the machine shows and counts.
+pub fn of_two_runs(first: &Outcome, second: &Outcome) -> Vec<Case> {
+    let problems = [first, second].map(Outcome::problem);
+    let mut cases = Vec::new();
+    for (name, problem) in ["the first run", "the second run"].iter().zip(problems) {
+        let name = format!("{name} ends with success");
+        cases.push(Case::new(name, problem.is_none(), || {
+            problem.unwrap_or_default()
+        }));
+    }
+    for (name, file) in [
+        ("the console is the same", "console"),
+        (
+            "instructions, VM exits and PMU operations are as many",
+            "stats",
+        ),
+    ] {
+        let [first, second] = [first, second]
+            .map(|run| std::fs::read(run.directory().join(file)).unwrap_or_default());
+        let same = !first.is_empty() && first == second;
+        cases.push(Case::new(name, same, || difference(&first, &second)));
+    }
+    cases
+}
+
+/// The first line that differs.
+fn difference(first: &[u8], second: &[u8]) -> String {
+    let [first, second] = [first, second].map(String::from_utf8_lossy);
+    let (mut first, mut second) = (first.lines(), second.lines());
+    loop {
+        match (first.next(), second.next()) {
+            (Some(a), Some(b)) if a == b => {}
+            (None, None) => return "nothing was written".to_owned(),
+            (a, b) => return format!("{}\n{}", a.unwrap_or_default(), b.unwrap_or_default()),
+        }
+    }
+}
+
+/// Numbers of verdicts.
+#[derive(Default)]
+pub struct Tally {
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+impl Tally {
+    pub fn add(&mut self, case: &Case) {
+        match case.verdict {
+            Verdict::Passed => self.passed += 1,
+            Verdict::Failed(_) => self.failed += 1,
+            Verdict::Skipped(_) => self.skipped += 1,
+        }
+    }
+}
