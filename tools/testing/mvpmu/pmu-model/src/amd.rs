@@ -22,6 +22,8 @@
 //! difference to instructions and branches, which happen at most once a cycle; with another
 //! CntMask, with Inv or with Edge a counter stands still.
 
+mod watched;
+
 use crate::ClassSet;
 use crate::Counters;
 use crate::Counting;

@@ -25,6 +25,7 @@ mod debugctl;
 pub mod events;
 pub mod msr;
 mod registers;
+mod watched;
 
 use crate::ClassSet;
 use crate::Counters;

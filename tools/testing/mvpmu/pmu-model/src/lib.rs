@@ -10,6 +10,7 @@
 //!   a counter runs. [`amd`] is the PerfMonV2 map,
 //!   [`intel`] that of architectural performance monitoring.
 //! * [`Stats`] counts the PMU register operations, split into host and guest mode.
+//! * [`oracle`] follows whose value each register holds, and says when it must not be there.
 //!
 //! # How a machine uses it
 //!
@@ -48,6 +49,7 @@ mod counter;
 mod cycle;
 mod event;
 pub mod intel;
+pub mod oracle;
 mod pmu;
 mod stats;
 
@@ -64,6 +66,8 @@ pub use event::Deltas;
 pub use event::Event;
 pub use event::Source;
 pub use event::SourceSet;
+pub use oracle::Cell;
+pub use oracle::Watched;
 pub use pmu::Counting;
 pub use pmu::Overflow;
 pub use pmu::Pmu;

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The vendor-neutral PMU of one logical CPU.
 
+use crate::oracle::Entry;
+use crate::oracle::Operation;
+use crate::oracle::Oracle;
 use crate::Access;
 use crate::Budget;
+use crate::Cell;
 use crate::ClassSet;
 use crate::Counters;
 use crate::CycleRule;
@@ -11,6 +15,7 @@ use crate::Event;
 use crate::Fault;
 use crate::Source;
 use crate::Stats;
+use crate::Watched;
 use crate::MAX_COUNTERS;
 
 /// How the CPU came back to its initial state.
@@ -38,7 +43,7 @@ pub struct Counting {
 /// Holds every register but the counters themselves, which [`Pmu`] owns.
 pub trait RegisterMap {
     /// A register that exists in this PMU.
-    type Register: Copy;
+    type Register: Copy + std::fmt::Debug;
 
     /// Width of the counters in bits.
     const COUNTER_WIDTH: u32;
@@ -96,15 +101,16 @@ pub struct Overflow {
 
 /// The PMU of one logical CPU.
 #[derive(Clone, Debug)]
-pub struct Pmu<M> {
+pub struct Pmu<M: RegisterMap> {
     map: M,
     counters: Counters,
     /// Whether the condition of each counter held in the last cycle.
     asserted: [bool; MAX_COUNTERS],
     stats: Stats,
+    oracle: Option<Box<Oracle<M::Register>>>,
 }
 
-impl<M: RegisterMap> Pmu<M> {
+impl<M: Watched> Pmu<M> {
     /// A PMU as it is after RESET.
     pub fn new(mut map: M) -> Pmu<M> {
         let mut counters = Counters::new(map.counters(), M::COUNTER_WIDTH);
@@ -114,6 +120,7 @@ impl<M: RegisterMap> Pmu<M> {
             counters,
             asserted: [false; MAX_COUNTERS],
             stats: Stats::default(),
+            oracle: None,
         }
     }
 
@@ -142,6 +149,56 @@ impl<M: RegisterMap> Pmu<M> {
         &mut self.stats
     }
 
+    /// Has an oracle watch from now on.
+    pub fn watch(&mut self, oracle: Oracle<M::Register>) {
+        self.oracle = Some(Box::new(oracle));
+    }
+
+    /// The oracle, if one watches.
+    pub fn oracle(&self) -> Option<&Oracle<M::Register>> {
+        self.oracle.as_deref()
+    }
+
+    /// The oracle, if one watches.
+    pub fn oracle_mut(&mut self) -> Option<&mut Oracle<M::Register>> {
+        self.oracle.as_deref_mut()
+    }
+
+    /// VM entry, for the oracle. [Fold](Pmu::fold) first.
+    pub fn enter(&mut self, entry: Entry) {
+        if let Some(oracle) = &mut self.oracle {
+            oracle.enter(&self.map, &self.counters, entry);
+        }
+    }
+
+    /// VM exit, for the oracle. [Fold](Pmu::fold) first.
+    pub fn exit(&mut self) {
+        if let Some(oracle) = &mut self.oracle {
+            oracle.exit(&self.map, &self.counters);
+        }
+    }
+
+    /// Host mode goes to CPL > 0, for the oracle.
+    pub fn user(&mut self) {
+        if let Some(oracle) = &mut self.oracle {
+            oracle.user(&self.map, &self.counters);
+        }
+    }
+
+    /// The host's kernel loads its stack pointer from memory, for the oracle.
+    pub fn switch(&mut self, from: u64, to: u64) {
+        if let Some(oracle) = &mut self.oracle {
+            oracle.switch(&self.map, &self.counters, from, to);
+        }
+    }
+
+    /// Whether something of a guest is in the registers, as far as an oracle knows.
+    pub fn has_left(&self) -> bool {
+        self.oracle
+            .as_ref()
+            .is_some_and(|oracle| oracle.has_left(&self.map, &self.counters))
+    }
+
     /// The register with this MSR number, if this PMU has it.
     pub fn register(&self, msr: u32) -> Option<M::Register> {
         self.map.register(msr)
@@ -151,6 +208,10 @@ impl<M: RegisterMap> Pmu<M> {
     pub fn read(&mut self, register: M::Register, access: Access) -> Result<u64, Fault> {
         let value = self.map.read(register, &self.counters)?;
         self.stats.operations_mut(access.owner).rdmsr += 1;
+        if let Some(oracle) = &mut self.oracle {
+            let what = Operation::Rdmsr(register, value);
+            oracle.read(&self.map, self.map.cell(register), what, value, access);
+        }
         Ok(value)
     }
 
@@ -161,15 +222,35 @@ impl<M: RegisterMap> Pmu<M> {
         value: u64,
         access: Access,
     ) -> Result<(), Fault> {
+        let cell = self.map.cell(register);
+        let old = cell.map_or(0, |cell| self.map.value(cell, &self.counters));
         self.map.write(register, value, &mut self.counters)?;
         self.stats.operations_mut(access.owner).wrmsr += 1;
+        if let Some(oracle) = &mut self.oracle {
+            let write = (cell, register, value);
+            oracle.wrote(&self.map, &self.counters, write, old, access.owner);
+        }
         Ok(())
+    }
+
+    /// Whether [`write`](Pmu::write) would refuse this.
+    pub fn refuses(&self, register: M::Register, value: u64) -> Option<Fault>
+    where
+        M: Clone,
+    {
+        let mut counters = self.counters.clone();
+        self.map.clone().write(register, value, &mut counters).err()
     }
 
     /// RDPMC with `index` in ECX. [Fold](Pmu::fold) first.
     pub fn rdpmc(&mut self, index: u32, access: Access) -> Result<u64, Fault> {
         let value = self.map.rdpmc(index, &self.counters)?;
         self.stats.operations_mut(access.owner).rdpmc += 1;
+        if let Some(oracle) = &mut self.oracle {
+            let cell = self.map.rdpmc_counter(index).map(Cell::Counter);
+            let what = Operation::Rdpmc(index, value);
+            oracle.read(&self.map, cell, what, value, access);
+        }
         Ok(value)
     }
 
@@ -186,10 +267,17 @@ impl<M: RegisterMap> Pmu<M> {
                 let cycles = events.total(CYCLES, counting.classes);
                 happened = rule.counts(cycles, happened, &mut self.asserted[n]);
             }
-            if happened > 0 && self.counters.advance(n, happened) {
+            if happened == 0 {
+                continue;
+            }
+            let wrapped = self.counters.advance(n, happened);
+            if wrapped {
                 self.map.wrapped(n);
                 overflow.counters |= 1 << n;
                 overflow.pmi |= counting.pmi;
+            }
+            if let Some(oracle) = &mut self.oracle {
+                oracle.counted(&self.map, &self.counters, n, wrapped);
             }
         }
         if overflow.pmi {
@@ -231,5 +319,8 @@ impl<M: RegisterMap> Pmu<M> {
     /// RESET or INIT. [Fold](Pmu::fold) first.
     pub fn reset(&mut self, reset: Reset) {
         self.map.reset(reset, &mut self.counters);
+        if let Some(oracle) = &mut self.oracle {
+            oracle.reset();
+        }
     }
 }

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the oracle needs to know of the registers.
+
+use crate::Cell;
+use crate::Counters;
+use crate::Watched;
+
+use super::fixed;
+use super::Intel;
+use super::Register;
+
+/// RDPMC: the index is a fixed counter's.
+const RDPMC_FIXED: u32 = 1 << 30;
+
+impl Watched for Intel {
+    fn cell(&self, register: Register) -> Option<Cell> {
+        match register {
+            Register::EvtSel(n) => Some(Cell::Selector(n)),
+            Register::Pmc(n) | Register::FullWidthPmc(n) => Some(Cell::Counter(n)),
+            Register::FixedCtr(n) => Some(Cell::Counter(self.config.gp + n)),
+            Register::FixedCtrCtrl => Some(Cell::FixedControl),
+            Register::GlobalCtrl => Some(Cell::Control),
+            Register::GlobalStatus | Register::GlobalStatusReset | Register::GlobalStatusSet => {
+                Some(Cell::Status)
+            }
+            Register::GlobalInUse | Register::Capabilities => None,
+        }
+    }
+
+    fn value(&self, cell: Cell, counters: &Counters) -> u64 {
+        match cell {
+            Cell::Counter(n) => counters.get(n),
+            Cell::Selector(n) => self.evtsel[n],
+            Cell::FixedControl => self.fixed_ctrl,
+            Cell::Control => self.global_ctrl,
+            Cell::Status => self.global_status,
+            Cell::Lvtpc => 0,
+        }
+    }
+
+    fn rdpmc_counter(&self, index: u32) -> Option<usize> {
+        let n = (index & !RDPMC_FIXED) as usize;
+        match index & RDPMC_FIXED {
+            0 => Some(n).filter(|n| *n < self.config.gp),
+            _ => Some(self.config.gp + n).filter(|_| n < self.config.fixed),
+        }
+    }
+
+    fn selected_by(&self, n: usize) -> Cell {
+        match n < self.config.gp {
+            true => Cell::Selector(n),
+            false => Cell::FixedControl,
+        }
+    }
+
+    fn is_selected(&self, n: usize) -> bool {
+        match n.checked_sub(self.config.gp) {
+            None => self.evtsel[n] != 0,
+            Some(n) => self.fixed_bits(n) & (fixed::OS | fixed::USR) != 0,
+        }
+    }
+
+    fn is_guest_only(&self, _n: usize) -> bool {
+        false
+    }
+
+    fn status_bit(&self, n: usize) -> u64 {
+        self.global_bit(n)
+    }
+
+    fn name(&self, cell: Cell) -> String {
+        match cell {
+            Cell::Counter(n) => match n.checked_sub(self.config.gp) {
+                None => format!("IA32_PMC{n}"),
+                Some(n) => format!("IA32_FIXED_CTR{n}"),
+            },
+            Cell::Selector(n) => format!("IA32_PERFEVTSEL{n}"),
+            Cell::FixedControl => "IA32_FIXED_CTR_CTRL".into(),
+            Cell::Control => "IA32_PERF_GLOBAL_CTRL".into(),
+            Cell::Status => "IA32_PERF_GLOBAL_STATUS".into(),
+            Cell::Lvtpc => "LVTPC".into(),
+        }
+    }
+}

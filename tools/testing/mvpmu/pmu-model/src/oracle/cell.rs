@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What has an owner, and who that can be.
+
+use crate::Counters;
+use crate::RegisterMap;
+
+/// Something that holds a value of somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// A counter.
+    Counter(usize),
+    /// The event selector of a general purpose counter.
+    Selector(usize),
+    /// The control register of the fixed counters.
+    FixedControl,
+    /// The register that enables counters.
+    Control,
+    /// The register of overflow bits, each of which has its own owner.
+    Status,
+    /// The local APIC's entry for PMIs.
+    Lvtpc,
+}
+
+/// Whose value a [`Cell`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The host has written it, nobody has claimed it.
+    Unclaimed,
+    /// An event of the host's.
+    Event,
+    /// The guest's with this VMCB or VMCS.
+    Guest(u64),
+}
+
+impl Mark {
+    /// Whether a guest owns it.
+    pub fn is_guest(self) -> bool {
+        matches!(self, Mark::Guest(_))
+    }
+}
+
+/// What the oracle needs to know of a vendor's registers.
+pub trait Watched: RegisterMap {
+    /// What reading or writing `register` is about, if anybody can own that.
+    fn cell(&self, register: Self::Register) -> Option<Cell>;
+
+    /// The value of a cell. (The LVTPC is not a register of the PMU.)
+    fn value(&self, cell: Cell, counters: &Counters) -> u64;
+
+    /// The counter that RDPMC with `index` in ECX reads.
+    fn rdpmc_counter(&self, index: u32) -> Option<usize>;
+
+    /// What selects the event of counter `n`.
+    fn selected_by(&self, n: usize) -> Cell;
+
+    /// Whether something is selected for counter `n`.
+    fn is_selected(&self, n: usize) -> bool;
+
+    /// Whether the selector of counter `n` lets it count in guest mode only.
+    fn is_guest_only(&self, n: usize) -> bool;
+
+    /// The overflow bit of counter `n`.
+    fn status_bit(&self, n: usize) -> u64;
+
+    /// The vendor's name of a cell.
+    fn name(&self, cell: Cell) -> String;
+}
