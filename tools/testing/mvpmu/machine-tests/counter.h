@@ -10,12 +10,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define INSTRUCTIONS	0xc0
-#define BRANCHES	0xc2
-#define LOADS		0x129
-#define STORES		0x229
-#define LOAD_STORES	0x429
-
 struct counter {
 	int fd;
 	struct perf_event_mmap_page *page;

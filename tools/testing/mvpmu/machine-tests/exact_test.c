@@ -15,9 +15,11 @@
 
 #include "counter.h"
 #include "tap.h"
+#include "vendor.h"
 
 #define PAGES	1000
 
+static const struct vendor *vendor;
 static struct counter instructions;
 static char *lazy;	/* PAGES pages that are not there yet */
 static char *buffer;	/* 1 MiB that is */
@@ -177,7 +179,7 @@ static void flags_across_rdpmc(void)
 /* Break: Kind::is_branch() forgets Kind::Branch. */
 static void branches(void)
 {
-	struct counter counter = counter_open(BRANCHES);
+	struct counter counter = counter_open(vendor->branches);
 
 	tap_equal(counted(counter, 0, 0,
 			  "mov $1000, %%r8d; jmp 2f; 1: ret; 2: call 1b; dec %%r8d; jnz 2b"),
@@ -201,14 +203,16 @@ static __attribute__((noinline)) uint64_t access_memory(struct counter counter)
 /* Break: demand::follow() does not have everything translated anew. */
 static void memory_accesses(void)
 {
-	static const struct {
+	/* Reads, writes, and accesses that are both. */
+	const uint64_t both = vendor->loads_include_load_stores ? 300 : 0;
+	const struct {
 		uint64_t event, expected;
 		const char *name;
 	} tests[] = {
-		{ LOADS, 200, "loads" },
-		{ STORES, 100, "stores" },
-		{ LOAD_STORES, 300, "load-stores" },
-		{ LOADS | STORES | LOAD_STORES, 600, "all memory accesses" },
+		{ vendor->loads, 200 + both, "loads" },
+		{ vendor->stores, 100 + both, "stores" },
+		{ vendor->load_stores, both ? 600 : 300, "load-stores" },
+		{ vendor->loads | vendor->stores | vendor->load_stores, 600, "all memory accesses" },
 	};
 
 	/* The machine has seen the code before it is to count memory accesses. */
@@ -247,8 +251,13 @@ static bool rdpmc_faults(uint32_t index)
 /* Break: msr::replace() takes Err for Ok. */
 static void bad_index(void)
 {
-	tap_result(!rdpmc_faults(5), "RDPMC of the last counter");
-	tap_result(rdpmc_faults(6), "RDPMC behind the last counter faults");
+	tap_result(!rdpmc_faults(vendor->last_rdpmc), "RDPMC of the last counter");
+	tap_result(rdpmc_faults(vendor->last_rdpmc + 1), "RDPMC behind the last counter faults");
+	if (vendor->last_fixed_rdpmc) {
+		tap_result(!rdpmc_faults(vendor->last_fixed_rdpmc), "RDPMC of the last fixed counter");
+		tap_result(rdpmc_faults(vendor->last_fixed_rdpmc + 1),
+			   "RDPMC behind the last fixed counter faults");
+	}
 	tap_result(rdpmc_faults(0xffffffff), "RDPMC of a counter far off faults");
 }
 
@@ -274,7 +283,7 @@ static void *count_on_cpu(void *cpu)
 	struct counter counter;
 
 	run_on((long)cpu);
-	counter = counter_open(INSTRUCTIONS);
+	counter = counter_open(vendor->instructions);
 	for (int i = 0; i < 100; i++)
 		wrong += counted(counter, 0, 0,
 				 "mov $100000, %%r8d; 1: dec %%r8d; jnz 1b") - READING != 200001;
@@ -312,7 +321,8 @@ int main(void)
 		err(1, "mmap");
 	madvise(lazy, PAGES * 4096, MADV_NOHUGEPAGE);
 	run_on(0);
-	instructions = counter_open(INSTRUCTIONS);
+	vendor = this_vendor();
+	instructions = counter_open(vendor->instructions);
 
 	printf("TAP version 13\n");
 	plain();

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# in-l1.sh [on|old|off]: runs the tests of the AMD machine in L1; the argument is the machine's PMU.
+# in-l1.sh [on|old|off]: runs the tests of the machine in L1; the argument is its PMU.
 # Their results go to /out/*.tap as well.
 here=$(dirname "$0")
 pmu=${1:-on}

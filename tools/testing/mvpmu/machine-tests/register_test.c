@@ -5,7 +5,6 @@
  * register_test [on|old|off]: which PMU the machine has.
  * The comment above a test names a change to the machine that makes it fail.
  */
-#include <cpuid.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,16 +13,18 @@
 #include <unistd.h>
 
 #include "tap.h"
+#include "vendor.h"
 
 #define PERF_CTL(n)	(0xc0010200 + 2 * (n))
 #define PERF_CTR(n)	(0xc0010201 + 2 * (n))
 #define LEGACY_CTL(n)	(0xc0010000 + (n))
 #define LEGACY_CTR(n)	(0xc0010004 + (n))
-#define GLOBAL_STATUS	0xc0000300
-#define GLOBAL_CTL	0xc0000301
-#define STATUS_CLR	0xc0000302
-#define STATUS_SET	0xc0000303
 
+#define INTEL_PMC7		0xc8
+#define INTEL_FIXED_CTR_CTRL	0x38d
+#define INTEL_GLOBAL_INUSE	0x392
+
+static const struct vendor *vendor;
 static int msrs;
 
 /* What was read instead of a value: #GP. */
@@ -51,7 +52,7 @@ static uint64_t wrmsr(uint32_t msr, uint64_t value)
 }
 
 /* Break: cpuid::announce() leaves EAX alone. */
-static void cpuid(bool core, bool v2)
+static void cpuid_amd(bool core, bool v2)
 {
 	unsigned int eax, ebx, ecx, edx;
 
@@ -62,24 +63,55 @@ static void cpuid(bool core, bool v2)
 	tap_equal(ebx & 0xf, v2 ? 6 : 0, "CPUID: number of core counters");
 }
 
-/* Break: Amd::write() stores what comes. */
-static void reserved_bits(bool v2)
+/* Break: cpuid.rs leaves leaf 0AH alone. */
+static void cpuid_intel(unsigned int version)
 {
-	tap_equal(wrmsr(PERF_CTL(5), ~0ULL & ~(1ULL << 22)), 0x0000030fff97ffff,
-		  "a selector drops undefined bits");
-	tap_equal(wrmsr(PERF_CTL(5), 0), 0, "a selector can be cleared");
-	tap_equal(wrmsr(PERF_CTR(5), ~0ULL), 0x0000ffffffffffff, "a counter has 48 bits");
-	tap_equal(wrmsr(PERF_CTR(5), 0), 0, "a counter can be cleared");
-	if (!v2)
+	unsigned int eax, ebx, ecx, edx;
+
+	__cpuid(0xa, eax, ebx, ecx, edx);
+	tap_equal(eax & 0xff, version, "CPUID: version");
+	tap_equal(eax >> 8 & 0xff, version ? 8 : 0, "CPUID: number of counters");
+	tap_equal(edx & 0x1f, version ? 3 : 0, "CPUID: number of fixed counters");
+}
+
+/* Writes all ones, but those in except, to a register that has only some bits. */
+static void undefined_bits(uint32_t msr, uint64_t except, uint64_t defined, const char *name)
+{
+	uint64_t expected = vendor->undefined_bits_fault ? FAULT : defined;
+
+	tap_equal(wrmsr(msr, ~except), expected, name);
+}
+
+/* Break: Amd::write(), or Intel's, stores what comes. */
+static void reserved_bits(bool old)
+{
+	const uint64_t enable = 1 << 22, last = 1ULL << vendor->last_rdpmc;
+	const uint64_t any_thread = old && is_intel() ? 1 << 21 : 0;
+
+	undefined_bits(vendor->selector, enable, vendor->selector_bits,
+		       "undefined bits of a selector");
+	tap_equal(wrmsr(vendor->selector, vendor->selector_bits | any_thread),
+		  vendor->selector_bits | any_thread, "a selector keeps those that are defined");
+	tap_equal(wrmsr(vendor->selector, 0), 0, "a selector can be cleared");
+	undefined_bits(vendor->counter, 0, vendor->counter_bits, "a counter has 48 bits");
+	tap_equal(wrmsr(vendor->counter, vendor->counter_bits), vendor->counter_bits,
+		  "a counter keeps them");
+	tap_equal(wrmsr(vendor->counter, 0), 0, "a counter can be cleared");
+	if (old)
 		return;
-	tap_equal(wrmsr(GLOBAL_STATUS, ~0ULL), 0, "the status ignores writes");
-	tap_equal(wrmsr(STATUS_SET, ~0ULL), 0, "the set register reads as 0");
-	tap_equal(rdmsr(GLOBAL_STATUS), 0x3f, "it sets what is defined");
-	tap_equal(wrmsr(STATUS_CLR, ~0x20ULL), 0, "the clear register reads as 0");
-	tap_equal(rdmsr(GLOBAL_STATUS), 0x20, "it clears what is given");
-	wrmsr(STATUS_CLR, 0x20);
-	tap_equal(rdmsr(GLOBAL_STATUS), 0, "the status can be cleared");
-	tap_equal(wrmsr(GLOBAL_CTL, ~0ULL), 0x3f, "the global control drops undefined bits");
+	undefined_bits(vendor->global_status, 0, 0, "the status cannot be written");
+	undefined_bits(vendor->status_set, 0, 0, "undefined bits of the set register");
+	tap_equal(wrmsr(vendor->status_set, vendor->status_bits), 0, "the set register reads as 0");
+	tap_equal(rdmsr(vendor->global_status), vendor->status_bits, "it sets what is defined");
+	tap_equal(wrmsr(vendor->status_clear, vendor->status_bits & ~last), 0,
+		  "the clear register reads as 0");
+	tap_equal(rdmsr(vendor->global_status), last, "it clears what is given");
+	wrmsr(vendor->status_clear, last);
+	tap_equal(rdmsr(vendor->global_status), 0, "the status can be cleared");
+	undefined_bits(vendor->global_control, 0, vendor->control_bits,
+		       "undefined bits of the global control");
+	tap_equal(wrmsr(vendor->global_control, vendor->control_bits), vendor->control_bits,
+		  "the global control keeps those that are defined");
 }
 
 /* Break: Amd::register() knows no legacy names. */
@@ -95,30 +127,80 @@ static void legacy_names(void)
 	}
 }
 
-/* Break: msr::execute() leaves MSRs of another version to QEMU. */
-static void no_global_registers(void)
+/* Break: Intel::write() does not extend the sign. */
+static void narrow_writes(void)
 {
-	for (uint32_t msr = GLOBAL_STATUS; msr <= STATUS_SET; msr++) {
-		tap_equal(rdmsr(msr), FAULT, "there is no global register to read");
-		tap_equal(wrmsr(msr, 0), FAULT, "nor to write");
+	tap_equal(wrmsr(INTEL_PMC7, 0x123456789), 0x23456789, "a narrow write takes 32 bits");
+	tap_equal(wrmsr(INTEL_PMC7, 0x80000000), 0xffff80000000, "and extends their sign");
+	tap_equal(rdmsr(vendor->counter), 0xffff80000000, "both names are of one counter");
+	wrmsr(INTEL_PMC7, 0);
+}
+
+/* Break: Intel::write_fixed_ctrl() takes every bit. */
+static void fixed_control(bool any_thread)
+{
+	tap_equal(wrmsr(INTEL_FIXED_CTR_CTRL, 0x888), 0x888, "PMIs of the fixed counters");
+	tap_equal(wrmsr(INTEL_FIXED_CTR_CTRL, 0x444), any_thread ? 0x444 : FAULT,
+		  "AnyThread of the fixed counters");
+	tap_equal(wrmsr(INTEL_FIXED_CTR_CTRL, 0x1000), FAULT, "there are three");
+	tap_equal(wrmsr(INTEL_FIXED_CTR_CTRL, 0), 0, "all can be stopped");
+}
+
+static void no_register(uint32_t msr)
+{
+	tap_equal(rdmsr(msr), FAULT, "there is no such register to read");
+	tap_equal(wrmsr(msr, 0), FAULT, "nor to write");
+}
+
+static void test_amd(const char *pmu)
+{
+	bool core = strcmp(pmu, "off"), v2 = !strcmp(pmu, "on");
+
+	cpuid_amd(core, v2);
+	if (!core)
+		return;
+	reserved_bits(!v2);
+	legacy_names();
+	/* Break: msr::execute() leaves MSRs of another version to QEMU. */
+	for (uint32_t msr = vendor->global_status; !v2 && msr <= vendor->status_set; msr++)
+		no_register(msr);
+}
+
+static void test_intel(const char *pmu)
+{
+	bool off = !strcmp(pmu, "off"), old = !strcmp(pmu, "old");
+
+	cpuid_intel(off ? 0 : old ? 3 : 5);
+	if (off) {
+		/* Break: Register::find() looks at no configuration. */
+		no_register(vendor->selector);
+		no_register(vendor->counter);
+		no_register(vendor->global_control);
+		return;
+	}
+	reserved_bits(old);
+	narrow_writes();
+	fixed_control(old);
+	no_register(vendor->selector + 1);
+	no_register(vendor->counter + 1);
+	if (old) {
+		no_register(vendor->status_set);
+		no_register(INTEL_GLOBAL_INUSE);
 	}
 }
 
 int main(int argc, char **argv)
 {
 	const char *pmu = argc > 1 ? argv[1] : "on";
-	bool core = strcmp(pmu, "off"), v2 = !strcmp(pmu, "on");
 
 	msrs = open("/dev/cpu/0/msr", O_RDWR);
 	if (msrs < 0)
 		err(1, "/dev/cpu/0/msr");
+	vendor = this_vendor();
 	printf("TAP version 13\n");
-	cpuid(core, v2);
-	if (core) {
-		reserved_bits(v2);
-		legacy_names();
-	}
-	if (core && !v2)
-		no_global_registers();
+	if (is_intel())
+		test_intel(pmu);
+	else
+		test_amd(pmu);
 	return tap_done();
 }
