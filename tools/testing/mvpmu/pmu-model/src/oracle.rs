@@ -239,6 +239,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             }
             (Cell::Counter(n), Owner::Host) => {
                 let emulated = self.counters[n].is_guest()
+                    && old != 0
                     && now.wrapping_sub(old) & counters.mask() <= EMULATED;
                 if !emulated {
                     self.counters[n] = Mark::Unclaimed;

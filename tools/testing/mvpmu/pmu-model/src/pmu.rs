@@ -144,6 +144,14 @@ impl<M: Watched> Pmu<M> {
         &self.stats
     }
 
+    /// The operations counted so far, with what the oracle has seen.
+    pub fn stats_with_oracle(&self) -> Stats {
+        Stats {
+            oracle: self.oracle.as_ref().map(|oracle| *oracle.counts()),
+            ..self.stats
+        }
+    }
+
     /// The operations counted so far, to count what only the machine sees.
     pub fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats

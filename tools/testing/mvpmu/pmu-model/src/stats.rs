@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::oracle::Counts;
 use crate::Owner;
 
 /// PMU register operations that were carried out; refused ones (#GP) and intercepted ones do not
@@ -36,6 +37,8 @@ pub struct Stats {
     pub pmi_masked: u64,
     /// RESETs and INITs after power-up.
     pub resets: u64,
+    /// What the oracle has seen, if there is one.
+    pub oracle: Option<Counts>,
 }
 
 impl Stats {
@@ -64,7 +67,7 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            r#"{{"vm_entries": {}, "vm_exits": {}, "host": {}, "guest": {}, "pmi": {}, "pmi_masked": {}, "resets": {}}}"#,
+            r#"{{"vm_entries": {}, "vm_exits": {}, "host": {}, "guest": {}, "pmi": {}, "pmi_masked": {}, "resets": {}, "oracle": "#,
             self.vm_entries,
             self.vm_exits,
             self.host,
@@ -72,6 +75,10 @@ impl fmt::Display for Stats {
             self.pmi,
             self.pmi_masked,
             self.resets
-        )
+        )?;
+        match &self.oracle {
+            Some(counts) => write!(f, "{counts}}}"),
+            None => write!(f, "null}}"),
+        }
     }
 }

@@ -513,6 +513,11 @@ fn an_emulated_instruction_leaves_the_counter_the_guests() {
     cpu.lvtpc(NMI);
     cpu.pmu.user();
     cpu.is_clean();
+    // 0 is nobody's, and what the host makes of it the host's.
+    cpu.write(ctr(0), 0);
+    cpu.write(ctr(0), 9);
+    cpu.pmu.user();
+    cpu.is_clean();
 }
 
 // Break: check_read() accepts all that the guest reads.

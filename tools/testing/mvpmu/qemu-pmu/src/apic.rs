@@ -124,6 +124,11 @@ fn register(bus: &mut Bus, offset: u64) -> u32 {
 pub fn stored(vcpu: &mut Vcpu, physical: u64, access: Access) {
     if physical == BASE + LVTPC {
         vcpu.pmu.stats_mut().operations_mut(access.owner).lvtpc += 1;
+        let value = register(&mut vcpu.bus, LVTPC);
+        if let Some(oracle) = vcpu.pmu.oracle_mut() {
+            oracle.lvtpc(value, access.owner);
+        }
+        vcpu.oracle_follow();
         vcpu.publish();
     }
 }

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The plugin's arguments: `-plugin libqemu_pmu.so,pmu=on,stats=FILE`.
+//! The plugin's arguments: `-plugin libqemu_pmu.so,pmu=on,oracle=on,stats=FILE`.
 
 use std::path::PathBuf;
 
 use pmu_model::amd::Version;
+
+use crate::oracle::Mode;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Args {
     /// The PMU of the CPU; `None`: none is announced, and none is there.
     pub pmu: Option<Version>,
+    /// What the oracle does.
+    pub oracle: Mode,
     /// Where to write the operation counts at the end.
     pub stats: Option<PathBuf>,
 }
@@ -18,6 +22,7 @@ pub struct Args {
 pub fn parse<'a>(args: impl Iterator<Item = &'a str>) -> Result<Args, String> {
     let mut parsed = Args {
         pmu: Some(Version::PerfMonV2),
+        oracle: Mode::On,
         stats: None,
     };
     for arg in args {
@@ -25,10 +30,13 @@ pub fn parse<'a>(args: impl Iterator<Item = &'a str>) -> Result<Args, String> {
             Some(("pmu", "on")) => parsed.pmu = Some(Version::PerfMonV2),
             Some(("pmu", "old")) => parsed.pmu = Some(Version::Core),
             Some(("pmu", "off")) => parsed.pmu = None,
+            Some(("oracle", "on")) => parsed.oracle = Mode::On,
+            Some(("oracle", "off")) => parsed.oracle = Mode::Off,
+            Some(("oracle", "note")) => parsed.oracle = Mode::Note,
             Some(("stats", file)) if !file.is_empty() => parsed.stats = Some(file.into()),
             _ => {
                 return Err(format!(
-                    "unknown argument `{arg}` (there are pmu=on|old|off and stats=FILE)"
+                    "unknown argument `{arg}` (there are pmu=on|old|off, oracle=on|off|note and stats=FILE)"
                 ))
             }
         }
@@ -48,6 +56,10 @@ mod tests {
         assert_eq!(args.stats, Some("/tmp/x".into()));
         assert_eq!(parse(["pmu=off"].into_iter()).unwrap().pmu, None);
         assert_eq!(parse([].into_iter()).unwrap().pmu, Some(Version::PerfMonV2));
+        assert_eq!(parse([].into_iter()).unwrap().oracle, Mode::On);
+        let args = parse(["oracle=note"].into_iter()).unwrap();
+        assert_eq!(args.oracle, Mode::Note);
+        assert!(parse(["oracle=maybe"].into_iter()).is_err());
         assert!(parse(["pmu=maybe"].into_iter()).is_err());
         assert!(parse(["speed=11"].into_iter()).is_err());
         assert!(parse(["stats="].into_iter()).is_err());

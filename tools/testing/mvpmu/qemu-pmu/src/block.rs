@@ -10,6 +10,7 @@ use pmu_model::Class;
 
 use crate::board;
 use crate::decode::Kind;
+use crate::decode::Watched;
 use crate::vcpu;
 
 /// QEMU keeps translations by physical address: the same one runs wherever a page is mapped. So
@@ -30,6 +31,8 @@ pub struct Insn {
     pub len: u8,
     /// What it is.
     pub kind: Kind,
+    /// What the oracle wants to know of it.
+    pub watched: Option<Watched>,
 }
 
 impl Insn {
@@ -39,7 +42,13 @@ impl Insn {
             offset: (vaddr & PAGE_OFFSET) as u16,
             len: len as u8,
             kind,
+            watched: None,
         }
+    }
+
+    /// The same, with what the oracle wants to know of it.
+    pub fn watched_for(self, watched: Option<Watched>) -> Insn {
+        Insn { watched, ..self }
     }
 }
 

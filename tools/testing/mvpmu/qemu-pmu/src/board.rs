@@ -23,6 +23,8 @@ pub struct Board {
     /// middle without any event: by a store into itself, or by an atomic instruction that is
     /// tried again. It is also clear in [`CPUID`].
     block: u64,
+    /// Not 0: in host mode, and something of a guest is in the PMU.
+    pub left: u64,
 }
 
 /// Added to a block's address.
@@ -95,6 +97,11 @@ fn field(offset: usize) -> api::U64Field {
 pub fn events(source: Source, class: Class) -> api::U64Field {
     let index = source as usize * Class::COUNT + class as usize;
     field(offset_of!(Board, events) + index * size_of::<u64>())
+}
+
+/// Whether something of a guest is left, for translated code.
+pub fn left() -> api::U64Field {
+    field(offset_of!(Board, left))
 }
 
 /// The block that was entered last, for translated code.

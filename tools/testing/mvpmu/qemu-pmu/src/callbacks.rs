@@ -16,6 +16,7 @@ use crate::block::Block;
 use crate::block::Site;
 use crate::callback_with_origin;
 use crate::cpuid;
+use crate::decode::Watched;
 use crate::leave;
 use crate::leave::Origin;
 use crate::msr;
@@ -36,8 +37,11 @@ unsafe fn context<'a, T>(index: c_uint, data: *mut c_void) -> (&'a mut Vcpu, &'a
 /// The block where the host goes on after a #VMEXIT.
 pub unsafe extern "C-unwind" fn after_vmrun(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a block.
-    let (vcpu, _) = unsafe { context::<Block>(index, data) };
+    let (vcpu, block) = unsafe { context::<Block>(index, data) };
     vcpu.in_guest();
+    if std::mem::take(&mut vcpu.exited) {
+        vcpu.oracle_exit(block.vaddr);
+    }
 }
 
 /// A block where a CPU may start.
@@ -141,6 +145,24 @@ pub unsafe extern "C-unwind" fn rep_string(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a site.
     let (vcpu, site) = unsafe { context::<Site>(index, data) };
     vcpu.enter_rep(site);
+}
+
+/// Before IRET, SYSRET and SYSEXIT, when something of a guest is in the PMU.
+pub unsafe extern "C-unwind" fn to_user(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a site.
+    let (vcpu, site) = unsafe { context::<Site>(index, data) };
+    if let Some(Watched::ToUser(how)) = site.insn().watched {
+        vcpu.oracle_user(site, how);
+    }
+}
+
+/// Before the stack pointer is loaded from memory.
+pub unsafe extern "C-unwind" fn stack_load(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a site.
+    let (vcpu, site) = unsafe { context::<Site>(index, data) };
+    if let Some(Watched::StackLoad(from)) = site.insn().watched {
+        vcpu.oracle_switch(site, from);
+    }
 }
 
 /// After a store that may be to the local APIC.

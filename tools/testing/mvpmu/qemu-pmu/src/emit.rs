@@ -156,6 +156,23 @@ impl Instruction {
         unsafe { api::qemu_plugin_register_vcpu_insn_exec_cb(self.insn, callback, flags, data) };
     }
 
+    /// Calls before it is executed, if a field of the scoreboard is not 0.
+    pub fn before_if(&self, field: api::U64Field, callback: api::VcpuCallback, site: &Site) {
+        let data = std::ptr::from_ref(site).cast_mut().cast();
+        // SAFETY: It is being translated; the site outlives the translation.
+        unsafe {
+            api::qemu_plugin_register_vcpu_insn_exec_cond_cb(
+                self.insn,
+                callback,
+                api::CB_RW_REGS,
+                api::COND_GE,
+                field,
+                1,
+                data,
+            );
+        }
+    }
+
     /// Calls at each store.
     pub fn on_store(&self, callback: api::MemCallback) {
         // SAFETY: It is being translated.

@@ -3,14 +3,14 @@
 //!
 //! ```text
 //! qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu EPYC-Genoa,-avx512f ... \
-//!     -plugin libqemu_pmu.so,pmu=on,stats=FILE
+//!     -plugin libqemu_pmu.so,pmu=on,oracle=on,stats=FILE
 //! ```
 //!
 //! QEMU's translated code counts instructions, branches and memory accesses per block
 //! ([`translate`], [`emit`], [`callbacks`], [`board`]), what a block did not execute after all is taken back ([`count`],
 //! [`discon`], [`rep`]), and the PMU model gets the sums when somebody looks ([`msr`]) or a
 //! counter may wrap ([`pmi`]). [`svm`] knows host from guest mode, [`cpuid`] announces the PMU,
-//! [`reset`] notices RESET and INIT.
+//! [`reset`] notices RESET and INIT, [`oracle`] has the PMU model watch whose values are where.
 //!
 //! What differs from hardware: a PMI comes before the first block that starts after the overflow,
 //! not within the block; events of memory accesses that one instruction makes by the hundred (REP
@@ -31,6 +31,7 @@ pub mod discon;
 pub mod emit;
 pub mod leave;
 pub mod msr;
+pub mod oracle;
 pub mod pmi;
 pub mod registers;
 pub mod rep;
@@ -133,6 +134,9 @@ unsafe extern "C-unwind" fn vcpu_starts(index: c_uint, _data: *mut c_void) {
         vcpu::start(index, arguments().pmu)?;
         // SAFETY: In the vCPU's thread, once, after its start.
         let vcpu = unsafe { vcpu::get(index) };
+        if arguments().pmu.is_some() {
+            vcpu.watch(arguments().oracle);
+        }
         leave::check(vcpu)?;
         vcpu.arm();
         vcpu.publish();
@@ -163,7 +167,11 @@ unsafe extern "C" fn flushed(_data: *mut c_void) {
 }
 
 unsafe extern "C" fn exits(_data: *mut c_void) {
-    let Args { pmu, stats } = arguments();
+    write_stats();
+}
+
+fn write_stats() {
+    let Args { pmu, stats, .. } = arguments();
     if let Some(path) = stats {
         if let Err(error) = stats::write(path, *pmu) {
             eprintln!("qemu-pmu: {}: {error}", path.display());

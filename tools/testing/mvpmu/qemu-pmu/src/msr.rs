@@ -90,7 +90,9 @@ unsafe fn replace(vcpu: &mut Vcpu, site: &Site, origin: Origin, operation: Opera
     vcpu.unretire(block, site.index);
     vcpu.board().leave();
     let access = vcpu.access(block.class);
+    vcpu.oracle_at(pc, access.cpl);
     let result = perform(vcpu, operation, block.class, access);
+    vcpu.oracle_follow();
     vcpu.publish();
     match result {
         // SAFETY: The caller's promise; registers are up to date since the restore.
@@ -153,6 +155,11 @@ fn follow(vcpu: &mut Vcpu, site: &Site, msr: u32) {
         apic::MSR_X2APIC_LVTPC if vcpu.apic.set_lvtpc(value) => {
             let owner = vcpu.access(block.class).owner;
             vcpu.pmu.stats_mut().operations_mut(owner).lvtpc += 1;
+            vcpu.oracle_at(site.vaddr, 0);
+            if let Some(oracle) = vcpu.pmu.oracle_mut() {
+                oracle.lvtpc(value as u32, owner);
+            }
+            vcpu.oracle_follow();
             vcpu.publish();
         }
         _ => {}

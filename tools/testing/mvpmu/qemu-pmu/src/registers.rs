@@ -16,6 +16,10 @@ pub struct Handles {
     pub rcx: Handle,
     /// RDX
     pub rdx: Handle,
+    /// RSP
+    pub rsp: Handle,
+    /// RBP
+    pub rbp: Handle,
     /// RSI
     pub rsi: Handle,
     /// RDI
@@ -82,6 +86,8 @@ pub fn find() -> Result<(), String> {
         rbx: handle(c"rbx")?,
         rcx: handle(c"rcx")?,
         rdx: handle(c"rdx")?,
+        rsp: handle(c"rsp")?,
+        rbp: handle(c"rbp")?,
         rsi: handle(c"rsi")?,
         rdi: handle(c"rdi")?,
         rip: handle(c"rip")?,

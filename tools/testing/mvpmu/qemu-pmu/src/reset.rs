@@ -56,6 +56,8 @@ pub fn check(vcpu: &mut Vcpu, vaddr: u64) {
     vcpu.arm();
     vcpu.apic.reset(reset);
     vcpu.guest = None;
+    vcpu.exited = false;
+    vcpu.board().left = 0;
     vcpu.cpuid = None;
     vcpu.rep = None;
     vcpu.exception = false;

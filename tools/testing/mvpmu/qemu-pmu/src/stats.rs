@@ -24,7 +24,7 @@ impl Vcpu {
         let mut slot = PUBLISHED[self.index as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(*self.pmu.stats());
+        *slot = Some(self.pmu.stats_with_oracle());
     }
 }
 

@@ -75,6 +75,18 @@ impl Guest {
         self.intercepts & INTERCEPT_RDPMC != 0
     }
 
+    /// Whether no #VMEXIT has ever written the VMCB: KVM makes them of zeroes, and 0, a read of
+    /// CR0, is nothing that KVM intercepts in a guest with nested paging.
+    pub fn is_fresh(&self) -> bool {
+        self.exit_code == 0
+    }
+
+    /// The MSR permission map, if MSRs are intercepted at all.
+    pub fn msrpm(&self, bus: &mut Bus) -> Option<u64> {
+        let used = self.intercepts & INTERCEPT_MSR != 0;
+        used.then(|| bus.physical(self.vmcb + vmcb::MSRPM_BASE, 8))
+    }
+
     /// Whether CPUID exits.
     pub fn intercepts_cpuid(&self) -> bool {
         self.intercepts & INTERCEPT_CPUID != 0
@@ -84,9 +96,9 @@ impl Guest {
     pub fn intercepts_msr(&self, bus: &mut Bus, msr: u32, write: bool) -> bool {
         /// Each of the map's three parts has two bits for each of 0x2000 MSRs.
         const PART: u64 = 0x2000;
-        if self.intercepts & INTERCEPT_MSR == 0 {
+        let Some(map) = self.msrpm(bus) else {
             return false;
-        }
+        };
         let n = match msr {
             0x0000_0000..=0x0000_1fff => u64::from(msr),
             0xc000_0000..=0xc000_1fff => PART + u64::from(msr & 0x1fff),
@@ -94,7 +106,6 @@ impl Guest {
             _ => return true,
         };
         let bit = 2 * n + u64::from(write);
-        let map = bus.physical(self.vmcb + vmcb::MSRPM_BASE, 8);
         bus.physical(map + bit / 8, 1) >> (bit % 8) & 1 != 0
     }
 }
@@ -118,6 +129,7 @@ impl Vcpu {
         });
         self.bus.set_physical(vmcb + vmcb::EXIT_CODE, RUNNING, 8);
         self.pmu.stats_mut().vm_entries += 1;
+        self.oracle_enter(site);
         self.publish();
     }
 
@@ -127,6 +139,7 @@ impl Vcpu {
             self.bus
                 .set_physical(guest.vmcb + vmcb::EXIT_CODE, guest.exit_code, 8);
             self.pmu.stats_mut().vm_entries -= 1;
+            self.oracle_exit(guest.vmrun);
             self.publish();
         }
     }
@@ -173,6 +186,7 @@ impl Vcpu {
         self.broke_at(rip, !between);
         self.exception = false;
         self.guest = None;
+        self.exited = true;
         self.pmu.stats_mut().vm_exits += 1;
         self.publish();
     }

@@ -11,12 +11,15 @@ use crate::block;
 use crate::block::Block;
 use crate::block::Insn;
 use crate::block::Site;
+use crate::board;
 use crate::callbacks;
 use crate::decode;
 use crate::decode::Kind;
+use crate::decode::Watched;
 use crate::demand;
 use crate::emit::Emit;
 use crate::emit::Instruction;
+use crate::oracle::Mode;
 use crate::registers::handles;
 use crate::reset;
 use crate::svm;
@@ -58,16 +61,24 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         .collect();
     let on = vcpu.version.is_some();
     let kinds: Vec<Kind> = insns.iter().map(|i| decode::kind(i.bytes())).collect();
+    let watching = on && class == Class::HostKernel && vcpu.oracle != Mode::Off;
+    let watched: Vec<_> = (insns.iter())
+        .map(|insn| decode::watched(insn.bytes()).filter(|_| watching))
+        .collect();
     let callbacks: Vec<_> = kinds.iter().map(|k| callback_of(*k, class, on)).collect();
     let block = Block {
         class,
         vaddr,
         insns: (insns.iter().zip(&kinds))
-            .map(|(insn, kind)| Insn::new(insn.vaddr, insn.len, *kind))
+            .zip(&watched)
+            .map(|((insn, kind), watched)| {
+                let insn = Insn::new(insn.vaddr, insn.len, *kind);
+                insn.watched_for(*watched)
+            })
             .collect(),
-        sites: (insns.iter().zip(&callbacks).enumerate())
-            .filter(|(_, (_, callback))| callback.is_some())
-            .map(|(index, (insn, _))| Site::new(index, insn.vaddr))
+        sites: (insns.iter().enumerate())
+            .filter(|(index, _)| callbacks[*index].is_some() || watched[*index].is_some())
+            .map(|(index, insn)| Site::new(index, insn.vaddr))
             .collect(),
         counts_branches: demand::counted(Source::Branches),
     };
@@ -87,6 +98,15 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
     for site in &block.sites {
         if let Some((callback, flags)) = callbacks[site.index] {
             insns[site.index].before(callback, flags, site);
+        }
+        match watched[site.index] {
+            Some(Watched::ToUser(_)) => {
+                insns[site.index].before_if(board::left(), callbacks::to_user, site);
+            }
+            Some(Watched::StackLoad(_)) => {
+                insns[site.index].before(callbacks::stack_load, api::CB_RW_REGS, site);
+            }
+            None => {}
         }
         if site.insn().kind == Kind::Cpuid {
             if let Some(next) = insns.get(site.index + 1) {

@@ -21,6 +21,7 @@ use crate::board;
 use crate::board::Board;
 use crate::count::Folded;
 use crate::cpuid::Leaf;
+use crate::oracle::Mode;
 use crate::registers::Bus;
 use crate::rep::Rep;
 use crate::svm::Guest;
@@ -44,6 +45,10 @@ pub struct Vcpu {
     pub folded: Folded,
     /// The guest it runs, in guest mode.
     pub guest: Option<Guest>,
+    /// It was left, and the host has not gone on yet.
+    pub exited: bool,
+    /// What the oracle does.
+    pub oracle: Mode,
     /// The local APIC.
     pub apic: LocalApic,
     /// A CPUID whose result is to be changed.
@@ -69,6 +74,8 @@ impl Vcpu {
             bus: Bus::default(),
             folded: Folded::default(),
             guest: None,
+            exited: false,
+            oracle: Mode::Off,
             apic: LocalApic::default(),
             cpuid: None,
             rep: None,
