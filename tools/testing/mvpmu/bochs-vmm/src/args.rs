@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use pmu_model::intel::Config;
+use pmu_model::oracle::Mode;
 
 use crate::boot::Boot;
 use crate::log::Level;
@@ -27,6 +28,8 @@ when stdin is a terminal it is the console's keyboard (Ctrl-A x ends).
   --stream FILE          write the bytes that L1 sends to port 0xe9
   --pmu WHICH            on or v5 (default), v4, old or v3, off; then, each after a
                          comma: no-full-width (writes), fixed=N (counters, at most 4)
+  --oracle WHICH         on (default): stop when a PMU register shows a value to someone whose
+                         it is not; note: only say so; off
   --vmx WHICH            on (default), off; no-save-global-ctrl,no-load-global-ctrl
   --hybrid               CPUID says that the machine has core types that differ
   --max-instructions N   end the run after about N instructions
@@ -36,7 +39,7 @@ when stdin is a terminal it is the console's keyboard (Ctrl-A x ends).
   --verbose              print the core's errors; twice: information too
 
 Exit status: (v << 1 | 1) when L1 wrote v to port 0xf4; 2 cannot start, 3 triple
-fault, reset or halt for good, 4 the core gave up, 6 instruction limit, 8 Ctrl-A x.
+fault, reset or halt for good, 4 the core gave up, 5 the oracle, 6 instruction limit, 8 Ctrl-A x.
 ";
 
 /// Whether there is VMX, and which VM-entry and VM-exit controls for
@@ -75,6 +78,8 @@ pub struct Args {
     pub stream: Option<PathBuf>,
     /// The PMU, if there is one.
     pub pmu: Option<Config>,
+    /// What the oracle does.
+    pub oracle: Mode,
     /// VMX.
     pub vmx: Vmx,
     /// Whether CPUID announces core types that differ.
@@ -123,6 +128,10 @@ fn pmu(text: &str) -> Result<Option<Config>, String> {
     Ok(config)
 }
 
+fn oracle(text: &str) -> Result<Mode, String> {
+    Mode::named(text).ok_or_else(|| format!("--oracle {text}: there are on, note and off"))
+}
+
 fn vmx(text: &str) -> Result<Vmx, String> {
     let mut vmx = Vmx::FULL;
     if let "on" | "off" = text {
@@ -160,6 +169,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         stats: None,
         stream: None,
         pmu: Some(Config::V5),
+        oracle: Mode::On,
         vmx: Vmx::FULL,
         hybrid: false,
         max_instructions: None,
@@ -189,6 +199,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
             "--stats" => result.stats = Some(value()?.into()),
             "--stream" => result.stream = Some(value()?.into()),
             "--pmu" => result.pmu = pmu(&text(value()?)?)?,
+            "--oracle" => result.oracle = oracle(&text(value()?)?)?,
             "--vmx" => result.vmx = vmx(&text(value()?)?)?,
             "--hybrid" => result.hybrid = true,
             "--max-instructions" => {
@@ -263,6 +274,7 @@ mod tests {
             ("--pmu v5,fixed=x", "fixed=x"),
             ("--pmu off,no-full-width", "no-full-width"),
             ("--vmx nothing", "nothing"),
+            ("--oracle delphi", "delphi"),
             ("--mem lots", "lots"),
             ("--frobnicate", "--frobnicate"),
             ("--append", "--append"),

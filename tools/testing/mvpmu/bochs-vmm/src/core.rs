@@ -158,6 +158,9 @@ core_functions! {
     vmread64 = "_ZN8BX_CPU_C8VMread64Ej"(field: u32) -> u64;
     /// Writes a 64-bit field of the current VMCS.
     vmwrite64 = "_ZN8BX_CPU_C9VMwrite64Ejm"(field: u32, value: u64);
+    /// Translates a linear address; false when it is not mapped.
+    xlate = "_ZN8BX_CPU_C20dbg_xlate_linear2phyEmPmS0_bb"(linear: u64, physical: *mut u64,
+        page_offset_mask: *mut u64, verbose: bool, nested: bool) -> bool;
     /// Recomputes which events are masked.
     handle_interrupt_mask_change = "_ZN8BX_CPU_C25handleInterruptMaskChangeEv"();
 

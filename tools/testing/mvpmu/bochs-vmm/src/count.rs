@@ -16,6 +16,7 @@ use pmu_model::RegisterMap;
 use pmu_model::Source;
 
 use crate::layout;
+use crate::oracle;
 use crate::pmu;
 use crate::single::SingleCell;
 
@@ -201,6 +202,7 @@ fn note(what: u8) {
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_before_execution(_cpu: u32, _instruction: *const c_void) {
+    oracle::step();
     let running = RUNNING.get();
     CURRENT.armed.set(running);
     if running {

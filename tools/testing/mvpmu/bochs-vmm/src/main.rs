@@ -10,7 +10,7 @@
 //! | `boot`, `memory` | Linux in memory, and the CPU's way to it |
 //! | `ports`, `console`, `terminal`, `ioapic`, `mptable`, `timers` | the platform |
 //! | `cpuid`, `msr`, `vmx` | what the CPU says and does otherwise than the core |
-//! | `pmu`, `count` | the PMU |
+//! | `pmu`, `count`, `oracle` | the PMU, and whose values are in it |
 //! | `hooks`, `stop`, `stats` | the core's other callbacks, and the end |
 
 mod args;
@@ -26,6 +26,7 @@ mod log;
 mod memory;
 mod mptable;
 mod msr;
+mod oracle;
 mod params;
 mod pmu;
 mod ports;
@@ -95,7 +96,7 @@ fn run(args: &Args) -> Result<u8, String> {
     msr::set_vmx(args.vmx);
     params::set_vmx(args.vmx.present);
     cpuid::set_hybrid(args.hybrid);
-    pmu::create(args.pmu);
+    pmu::create(args.pmu, args.oracle);
     timers::begin();
     core::cpu_new(0);
     layout::verify()?;

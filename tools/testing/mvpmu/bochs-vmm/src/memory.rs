@@ -86,6 +86,12 @@ unsafe extern "C-unwind" fn read(_cpu: *mut c_void, address: u64, len: u32, data
     }
 }
 
+/// A byte of RAM.
+pub fn byte(address: u64) -> Option<u8> {
+    // SAFETY: `host` says that it is RAM.
+    host(address & ADDRESS_MASK, 1).map(|at| unsafe { at.read() })
+}
+
 /// Replaces `BX_MEM_C::writePhysicalPage(cpu, address, len, data)`.
 #[export_name = "_ZN8BX_MEM_C17writePhysicalPageEP8BX_CPU_CmjPv"]
 unsafe extern "C-unwind" fn write(_cpu: *mut c_void, address: u64, len: u32, data: *const u8) {

@@ -8,6 +8,7 @@
 
 use pmu_model::intel::Config;
 use pmu_model::intel::Intel;
+use pmu_model::oracle::Mode;
 use pmu_model::Access;
 use pmu_model::Fault;
 use pmu_model::Owner;
@@ -18,6 +19,7 @@ use crate::core;
 use crate::count;
 use crate::layout;
 use crate::layout::gpr;
+use crate::oracle;
 use crate::single::SingleCell;
 use crate::single::SingleThread;
 use crate::vmx;
@@ -38,15 +40,21 @@ static PMU: SingleThread<Option<Pmu<Intel>>> = SingleThread::new(None);
 static CONFIG: SingleCell<Option<Config>> = SingleCell::new(None);
 
 /// Gives the CPU a PMU.
-pub fn create(config: Option<Config>) {
+pub fn create(config: Option<Config>, mode: Mode) {
     CONFIG.set(config);
     PMU.with(|pmu| *pmu = config.map(|config| Pmu::new(Intel::new(config))));
+    oracle::create(mode);
     settings_changed();
 }
 
 /// What PMU there is.
 pub fn config() -> Option<Config> {
     CONFIG.get()
+}
+
+/// Lends the PMU to `f`, if there is one.
+pub fn with<R>(f: impl FnOnce(&mut Pmu<Intel>) -> R) -> Option<R> {
+    PMU.with(|pmu| pmu.as_mut().map(f))
 }
 
 fn access() -> Access {
@@ -100,7 +108,10 @@ pub fn rdmsr(index: u32) -> Option<Result<u64, Fault>> {
     let register = PMU.with(|pmu| pmu.as_ref()?.register(index))?;
     fold();
     let access = access();
-    PMU.with(|pmu| pmu.as_mut().map(|pmu| pmu.read(register, access)))
+    oracle::at(layout::PREV_RIP.get());
+    let result = with(|pmu| pmu.read(register, access));
+    oracle::follow();
+    result
 }
 
 /// WRMSR of a register of the PMU; `None` for others.
@@ -114,7 +125,9 @@ pub fn wrmsr(index: u32, value: u64) -> Option<Result<(), Fault>> {
     }
     count::retire_early();
     fold();
-    let result = PMU.with(|pmu| pmu.as_mut().map(|pmu| pmu.write(register, value, access)));
+    oracle::at(layout::PREV_RIP.get());
+    let result = with(|pmu| pmu.write(register, value, access));
+    oracle::follow();
     settings_changed();
     result
 }
@@ -167,7 +180,7 @@ pub fn vm_exit() -> Option<u64> {
 
 /// The operations so far.
 pub fn stats() -> Option<Stats> {
-    PMU.with(|pmu| pmu.as_ref().map(|pmu| *pmu.stats()))
+    with(|pmu| pmu.stats_with_oracle())
 }
 
 /// Replaces `BX_CPU_C::RDPMC(instruction)`: the core's knows no PMU.
@@ -186,7 +199,9 @@ unsafe extern "C-unwind" fn rdpmc(_instruction: *const std::ffi::c_void) {
     fold();
     let index = layout::GPR.element(gpr::RCX).get::<u64>() as u32;
     let access = access();
-    let value = PMU.with(|pmu| pmu.as_mut().map(|pmu| pmu.rdpmc(index, access)));
+    oracle::at(layout::PREV_RIP.get());
+    let value = with(|pmu| pmu.rdpmc(index, access));
+    oracle::follow();
     let Some(Ok(value)) = value else {
         core::exception(GENERAL_PROTECTION, 0);
         return;
@@ -206,11 +221,14 @@ unsafe extern "C-unwind" fn rdpmc(_instruction: *const std::ffi::c_void) {
 extern "C-unwind" fn set_lvt_entry(lapic: *mut std::ffi::c_void, register: u32, value: u32) {
     if register == lvtpc::REGISTER {
         let owner = access().owner;
-        PMU.with(|pmu| {
-            if let Some(pmu) = pmu {
-                pmu.stats_mut().operations_mut(owner).lvtpc += 1;
+        oracle::at(layout::PREV_RIP.get());
+        with(|pmu| {
+            pmu.stats_mut().operations_mut(owner).lvtpc += 1;
+            if let Some(oracle) = pmu.oracle_mut() {
+                oracle.lvtpc(value, owner);
             }
         });
+        oracle::follow();
     }
     core::lapic_set_lvt(lapic, register, value);
 }

@@ -2,6 +2,8 @@
 
 //! The end of a run: why, and the exit status that says so.
 
+use pmu_model::oracle::EXIT_STATUS;
+
 use crate::core;
 use crate::single::SingleThread;
 
@@ -22,6 +24,8 @@ pub enum Reason {
     InstructionLimit,
     /// The user at the console asked for it.
     ConsoleEscape,
+    /// The oracle reported a violation.
+    Violation,
 }
 
 impl Reason {
@@ -34,6 +38,7 @@ impl Reason {
             Reason::CorePanic => 4,
             Reason::InstructionLimit => 6,
             Reason::ConsoleEscape => 8,
+            Reason::Violation => EXIT_STATUS,
         }
     }
 
@@ -47,6 +52,7 @@ impl Reason {
             Reason::CorePanic => "core-panic",
             Reason::InstructionLimit => "instruction-limit",
             Reason::ConsoleEscape => "console-escape",
+            Reason::Violation => "violation",
         }
     }
 }
@@ -86,6 +92,7 @@ mod tests {
             Reason::CorePanic,
             Reason::InstructionLimit,
             Reason::ConsoleEscape,
+            Reason::Violation,
         ] {
             assert_ne!(reason.exit_status(), 1);
             assert_ne!(reason.exit_status(), 0);

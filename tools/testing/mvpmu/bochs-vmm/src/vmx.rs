@@ -13,6 +13,7 @@ use crate::args::Vmx;
 use crate::core;
 use crate::layout;
 use crate::msr;
+use crate::oracle;
 use crate::pmu;
 use crate::quirks;
 use crate::single::SingleCell;
@@ -84,6 +85,7 @@ extern "C-unwind" fn check_host() -> u32 {
 /// the exit reason of a failed entry, 0 for none.
 #[export_name = "_ZN8BX_CPU_C26VMenterLoadCheckGuestStateEPm"]
 unsafe extern "C-unwind" fn load_guest(qualification: *mut u64) -> u32 {
+    let entry = oracle::before_entry();
     let controls = core::vmread32(field::ENTRY_CONTROLS);
     let global_ctrl =
         (controls & ENTRY_LOAD_GLOBAL_CTRL != 0).then(|| core::vmread64(field::GUEST_GLOBAL_CTRL));
@@ -99,6 +101,7 @@ unsafe extern "C-unwind" fn load_guest(qualification: *mut u64) -> u32 {
         return reason;
     }
     pmu::vm_entry(global_ctrl);
+    oracle::enter(entry);
     if let Some(debugctl) = debugctl {
         // Checked above.
         let _ = msr::set_debugctl(debugctl);
@@ -131,6 +134,7 @@ extern "C-unwind" fn load_host() {
     // Cleared at every VM exit, which is why KVM restores it.
     let _ = msr::set_debugctl(0);
     core::core_vmexit_load_host();
+    oracle::exit();
 }
 
 /// Runs `walk`, with what it does to registers on the host's account: the lists

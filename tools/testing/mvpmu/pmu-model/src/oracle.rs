@@ -49,9 +49,11 @@
 
 mod cell;
 mod checks;
+mod code;
 mod counts;
 mod finding;
 mod journal;
+mod mode;
 mod vcpus;
 
 use std::sync::Arc;
@@ -67,11 +69,16 @@ use crate::MAX_COUNTERS;
 pub use cell::Cell;
 pub use cell::Mark;
 pub use cell::Watched;
+pub use code::stack_load;
+pub use code::StackLoad;
 pub use counts::Counts;
 pub use finding::Finding;
 pub use finding::Invariant;
 pub use finding::Place;
 pub use journal::Operation;
+pub use mode::Mode;
+pub use mode::Reported;
+pub use mode::EXIT_STATUS;
 pub use vcpus::Vcpus;
 
 use journal::Journal;
@@ -249,7 +256,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             (_, Owner::Host) => self.set_mark(cell, Mark::Unclaimed),
             (_, Owner::Guest(guest)) => self.set_mark(cell, Mark::Guest(guest)),
         }
-        if owner == Owner::Host {
+        if owner == Owner::Host && self.inside.is_none() {
             self.check_stray(map, counters);
         }
     }

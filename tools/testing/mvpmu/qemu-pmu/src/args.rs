@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use pmu_model::amd::Version;
 
-use crate::oracle::Mode;
+use pmu_model::oracle::Mode;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,9 +30,9 @@ pub fn parse<'a>(args: impl Iterator<Item = &'a str>) -> Result<Args, String> {
             Some(("pmu", "on")) => parsed.pmu = Some(Version::PerfMonV2),
             Some(("pmu", "old")) => parsed.pmu = Some(Version::Core),
             Some(("pmu", "off")) => parsed.pmu = None,
-            Some(("oracle", "on")) => parsed.oracle = Mode::On,
-            Some(("oracle", "off")) => parsed.oracle = Mode::Off,
-            Some(("oracle", "note")) => parsed.oracle = Mode::Note,
+            Some(("oracle", name)) if Mode::named(name).is_some() => {
+                parsed.oracle = Mode::named(name).unwrap_or(parsed.oracle);
+            }
             Some(("stats", file)) if !file.is_empty() => parsed.stats = Some(file.into()),
             _ => {
                 return Err(format!(

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! As much of x86 instruction decoding as counting needs.
 
+use pmu_model::oracle::stack_load;
+use pmu_model::oracle::StackLoad;
+
 /// What an instruction means for the PMU.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,15 +56,6 @@ pub enum ToUser {
     },
 }
 
-/// An address in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StackLoad {
-    /// The number of a register.
-    pub base: u8,
-    /// Added to it.
-    pub offset: i64,
-}
-
 /// What the oracle wants to see of the instruction `bytes`, in 64-bit mode.
 pub fn watched(bytes: &[u8]) -> Option<Watched> {
     let iret = |operand| Some(Watched::ToUser(ToUser::Iret { operand }));
@@ -69,18 +63,7 @@ pub fn watched(bytes: &[u8]) -> Option<Watched> {
         [0x48, 0xcf] => iret(8),
         [0xcf] => iret(4),
         [0x0f, 0x07 | 0x35] | [0x48, 0x0f, 0x07 | 0x35] => Some(Watched::ToUser(ToUser::Always)),
-        // Without a segment prefix, so not the stacks for entries and interrupts, which are in
-        // per-CPU memory; without SIB and REX.B.
-        [0x48, 0x8b, modrm, ref displacement @ ..] if modrm >> 3 & 7 == 4 && modrm & 7 != 4 => {
-            let offset = match (modrm >> 6, displacement) {
-                (1, [d]) => i64::from(d.cast_signed()),
-                (2, [a, b, c, d]) => i64::from(i32::from_le_bytes([*a, *b, *c, *d])),
-                _ => return None,
-            };
-            let base = modrm & 7;
-            Some(Watched::StackLoad(StackLoad { base, offset }))
-        }
-        _ => None,
+        _ => stack_load(bytes).map(Watched::StackLoad),
     }
 }
 
@@ -236,20 +219,14 @@ mod tests {
         }
     }
 
-    // Break: take any register for the stack pointer.
+    // Break: forget the prefix of SYSRETQ.
     #[test]
-    fn ways_to_user_mode_and_to_another_stack_are_found() {
+    fn ways_to_user_mode_are_found() {
         let iret = |operand| Some(Watched::ToUser(ToUser::Iret { operand }));
         assert_eq!(watched(&[0x48, 0xcf]), iret(8));
         assert_eq!(watched(&[0xcf]), iret(4));
         let sysret = Some(Watched::ToUser(ToUser::Always));
         assert_eq!(watched(&[0x48, 0x0f, 0x07]), sysret);
-        // mov 0x1218(%rsi),%rsp; mov 0x1218(%rsi),%rax; mov %rsp,0x1218(%rdi)
-        let load = watched(&[0x48, 0x8b, 0xa6, 0x18, 0x12, 0, 0]);
-        let (base, offset) = (6, 0x1218);
-        assert_eq!(load, Some(Watched::StackLoad(StackLoad { base, offset })));
-        assert_eq!(watched(&[0x48, 0x8b, 0x86, 0x18, 0x12, 0, 0]), None);
-        assert_eq!(watched(&[0x48, 0x89, 0xa7, 0x18, 0x12, 0, 0]), None);
     }
 
     // Break: count CMP as a load-store.

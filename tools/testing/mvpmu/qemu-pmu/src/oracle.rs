@@ -5,7 +5,6 @@
 //! only IRET, SYSRET and SYSEXIT lower the privilege, and Linux goes to another kernel stack by
 //! loading the stack pointer from memory.
 
-use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
@@ -13,32 +12,21 @@ use std::sync::PoisonError;
 use pmu_model::amd;
 use pmu_model::oracle::Entry;
 use pmu_model::oracle::Finding;
+use pmu_model::oracle::Mode;
 use pmu_model::oracle::Oracle;
+use pmu_model::oracle::Reported;
 use pmu_model::oracle::SharedVcpus;
+use pmu_model::oracle::StackLoad;
+use pmu_model::oracle::EXIT_STATUS;
 
 use crate::block::Site;
-use crate::decode;
 use crate::decode::ToUser;
 use crate::registers::handles;
 use crate::svm::Guest;
 use crate::vcpu::Vcpu;
 
-/// What a violation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Nothing is watched.
-    Off,
-    /// It is reported, and the machine stops at once.
-    On,
-    /// It is reported, once for each register and occasion, and the machine goes on.
-    Note,
-}
-
-/// Exit status of a machine that the oracle has stopped.
-const VIOLATION: i32 = 5;
-
 static VCPUS: OnceLock<SharedVcpus> = OnceLock::new();
-static NOTED: OnceLock<Mutex<HashSet<String>>> = OnceLock::new();
+static REPORTED: OnceLock<Mutex<Reported>> = OnceLock::new();
 
 impl Vcpu {
     /// Has the oracle watch from now on.
@@ -113,7 +101,7 @@ impl Vcpu {
     }
 
     /// The stack pointer is about to be loaded from memory.
-    pub fn oracle_switch(&mut self, site: &Site, from: decode::StackLoad) {
+    pub fn oracle_switch(&mut self, site: &Site, from: StackLoad) {
         let names = handles();
         let base = [
             names.rax, names.rcx, names.rdx, names.rbx, names.rsp, names.rbp, names.rsi, names.rdi,
@@ -143,15 +131,11 @@ impl Vcpu {
 
     #[cold]
     fn report(&mut self, finding: &Finding) {
-        let key = format!(
-            "{:?} {} {}",
-            finding.invariant, finding.when, finding.register
-        );
-        let noted = NOTED.get_or_init(Mutex::default);
-        let new = noted
+        let reported = REPORTED.get_or_init(Mutex::default);
+        let new = reported
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(key);
+            .is_new(finding);
         if new {
             let code: Vec<String> = (0..16)
                 .map_while(|n| {
@@ -166,7 +150,7 @@ impl Vcpu {
             self.publish();
             crate::write_stats();
             // SAFETY: Ends the process at once. exit() would wait for this thread.
-            unsafe { libc::_exit(VIOLATION) }
+            unsafe { libc::_exit(EXIT_STATUS) }
         }
     }
 }

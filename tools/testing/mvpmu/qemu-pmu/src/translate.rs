@@ -19,12 +19,12 @@ use crate::decode::Watched;
 use crate::demand;
 use crate::emit::Emit;
 use crate::emit::Instruction;
-use crate::oracle::Mode;
 use crate::registers::handles;
 use crate::reset;
 use crate::svm;
 use crate::vcpu;
 use crate::vcpu::Vcpu;
+use pmu_model::oracle::Mode;
 
 /// RFLAGS: virtual-8086 mode.
 const RFLAGS_VM: u64 = 1 << 17;

@@ -21,12 +21,12 @@ use crate::board;
 use crate::board::Board;
 use crate::count::Folded;
 use crate::cpuid::Leaf;
-use crate::oracle::Mode;
 use crate::registers::Bus;
 use crate::rep::Rep;
 use crate::svm::Guest;
 use crate::symbols;
 use crate::symbols::CpuState;
+use pmu_model::oracle::Mode;
 
 /// The most vCPUs there can be: physical APIC IDs that an interrupt message can name.
 pub const MAX_VCPUS: usize = 255;

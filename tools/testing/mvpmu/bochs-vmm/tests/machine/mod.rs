@@ -81,7 +81,16 @@ impl Guest {
         let (kernel, stream, stats) = (dir.join("kernel"), dir.join("stream"), dir.join("stats"));
         std::fs::write(&kernel, self.elf()).unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_bochs-vmm"))
-            .args(["--bochs", &core, "--mem", MEM, "--max-instructions", LIMIT])
+            .args([
+                "--bochs",
+                &core,
+                "--oracle",
+                "off",
+                "--mem",
+                MEM,
+                "--max-instructions",
+                LIMIT,
+            ])
             .arg("--kernel")
             .arg(&kernel)
             .arg("--stream")

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the oracle of the PMU model is told what happens, and what is done when it objects.
+//!
+//! Task switches are found by looking at the stack pointer before each instruction: one test. When
+//! it is on another stack the instruction before tells whether Linux has switched tasks. CPL 3 is
+//! looked at as long as something of a guest is in the PMU in host mode.
+
+use pmu_model::intel::msr;
+use pmu_model::intel::Config;
+use pmu_model::oracle::stack_load;
+use pmu_model::oracle::Entry;
+use pmu_model::oracle::Finding;
+use pmu_model::oracle::Mode;
+use pmu_model::oracle::Oracle;
+use pmu_model::oracle::Reported;
+use pmu_model::oracle::SharedVcpus;
+
+use crate::core;
+use crate::layout;
+use crate::layout::gpr;
+use crate::memory;
+use crate::pmu;
+use crate::single::SingleCell;
+use crate::single::SingleThread;
+use crate::stop;
+
+/// VMCS fields and bits.
+mod vmcs {
+    pub const PROC_CONTROLS: u32 = 0x4002;
+    pub const MSR_BITMAP: u32 = 0x2004;
+    pub const EXIT_REASON: u32 = 0x4402;
+    pub const EXIT_INTERRUPTION: u32 = 0x4404;
+    pub const RDPMC_EXITING: u32 = 1 << 11;
+    pub const USE_MSR_BITMAPS: u32 = 1 << 28;
+    /// In the bitmap: WRMSR of low MSRs.
+    pub const WRITE_LOW: u64 = 0x800;
+}
+
+/// As large as a kernel stack, or smaller.
+const STACK_MASK: u64 = (16 << 10) - 1;
+/// Kernel addresses.
+const KERNEL: u64 = 1 << 63;
+/// The longest instruction.
+const INSTRUCTION_MAX: u64 = 15;
+
+static MODE: SingleCell<Mode> = SingleCell::new(Mode::Off);
+/// Between VM entry and exit.
+static INSIDE: SingleCell<bool> = SingleCell::new(false);
+/// In host mode, and something of a guest is in the PMU.
+static LEFT: SingleCell<bool> = SingleCell::new(false);
+/// The stack pointer, when it was on another stack before.
+static STACK: SingleCell<u64> = SingleCell::new(0);
+/// The instruction before.
+static LAST_RIP: SingleCell<u64> = SingleCell::new(0);
+static REPORTED: SingleThread<Option<Reported>> = SingleThread::new(None);
+
+/// Has the oracle watch the PMU.
+pub fn create(mode: Mode) {
+    if mode == Mode::Off {
+        return;
+    }
+    pmu::with(|pmu| {
+        pmu.watch(Oracle::new(0, SharedVcpus::default()));
+        MODE.set(mode);
+    });
+}
+
+/// An instruction is about to be executed.
+#[inline(always)]
+pub fn step() {
+    if MODE.get() == Mode::Off {
+        return;
+    }
+    let stack = layout::GPR.element(gpr::RSP).get::<u64>();
+    if (stack ^ STACK.get()) & !STACK_MASK != 0 {
+        stack_moved(stack);
+    }
+    LAST_RIP.set(layout::PREV_RIP.get());
+    if LEFT.get() && layout::CPL.get::<u8>() == 3 {
+        user();
+    }
+}
+
+#[inline(never)]
+fn stack_moved(stack: u64) {
+    let from = STACK.get();
+    STACK.set(stack);
+    if INSIDE.get() || from & stack & KERNEL == 0 || layout::CPL.get::<u8>() != 0 {
+        return;
+    }
+    let rip = LAST_RIP.get();
+    if stack_load(&code(rip)).is_none() {
+        return;
+    }
+    pmu::with(|pmu| {
+        if let Some(oracle) = pmu.oracle_mut() {
+            oracle.at(rip, 0);
+        }
+        pmu.switch(from, stack);
+    });
+    follow();
+}
+
+#[cold]
+fn user() {
+    at(layout::PREV_RIP.get());
+    pmu::with(|pmu| pmu.user());
+    follow();
+}
+
+/// The code at `rip`, as far as it is mapped.
+fn code(rip: u64) -> Vec<u8> {
+    (rip..rip.saturating_add(INSTRUCTION_MAX))
+        .map_while(|linear| {
+            let (mut physical, mut mask) = (0, 0);
+            core::xlate(linear, &mut physical, &mut mask, false, false)
+                .then(|| memory::byte(physical))
+                .flatten()
+        })
+        .collect()
+}
+
+/// The next operation is that of the instruction at `rip`.
+pub fn at(rip: u64) {
+    let cpl = layout::CPL.get();
+    pmu::with(|pmu| {
+        if let Some(oracle) = pmu.oracle_mut() {
+            oracle.at(rip, cpl);
+        }
+    });
+}
+
+/// What the guest can read or write without a VM exit: counters, a bit for each, and the status.
+fn reach(config: &Config) -> (u64, bool) {
+    let controls = core::vmread32(vmcs::PROC_CONTROLS);
+    let all = (1 << (config.gp + config.fixed)) - 1;
+    let rdpmc = controls & vmcs::RDPMC_EXITING == 0;
+    if controls & vmcs::USE_MSR_BITMAPS == 0 {
+        return (if rdpmc { all } else { 0 }, false);
+    }
+    let map = core::vmread64(vmcs::MSR_BITMAP);
+    let exits = |msr: u32, part: u64| {
+        let byte = memory::byte(map + part + u64::from(msr) / 8);
+        byte.is_none_or(|byte| byte >> (msr % 8) & 1 != 0)
+    };
+    let within = |msr: u32| !exits(msr, 0) || !exits(msr, vmcs::WRITE_LOW);
+    let status = !exits(msr::GLOBAL_STATUS, 0);
+    if rdpmc {
+        return (all, status);
+    }
+    let mut counters = 0;
+    for n in 0..config.gp {
+        let n_msr = n as u32;
+        if within(msr::PMC0 + n_msr) || within(msr::A_PMC0 + n_msr) {
+            counters |= 1 << n;
+        }
+    }
+    for n in 0..config.fixed {
+        if within(msr::FIXED_CTR0 + n as u32) {
+            counters |= 1 << (config.gp + n);
+        }
+    }
+    (counters, status)
+}
+
+/// A VM entry begins: what is to be known of it as long as the host's registers are there.
+pub fn before_entry() -> Option<Entry> {
+    if MODE.get() == Mode::Off {
+        return None;
+    }
+    let (counters, status) = reach(&pmu::config()?);
+    at(layout::PREV_RIP.get());
+    let reason = core::vmread32(vmcs::EXIT_REASON) | core::vmread32(vmcs::EXIT_INTERRUPTION);
+    Some(Entry {
+        guest: layout::VMCS_POINTER.get(),
+        // KVM makes a VMCS of zeroes. Reason 0 is an exception, which is then described.
+        fresh: reason == 0,
+        stack: layout::GPR.element(gpr::RSP).get(),
+        counters,
+        status,
+    })
+}
+
+/// The VM entry has succeeded.
+pub fn enter(entry: Option<Entry>) {
+    if let Some(entry) = entry {
+        INSIDE.set(true);
+        pmu::with(|pmu| pmu.enter(entry));
+        STACK.set(layout::GPR.element(gpr::RSP).get());
+        follow();
+    }
+}
+
+/// VM exit: the host's registers are loaded.
+pub fn exit() {
+    if MODE.get() == Mode::Off {
+        return;
+    }
+    INSIDE.set(false);
+    at(layout::RIP.get());
+    pmu::with(|pmu| pmu.exit());
+    STACK.set(layout::GPR.element(gpr::RSP).get());
+    LAST_RIP.set(0);
+    follow();
+}
+
+/// Something was done to the PMU: acts on what the oracle says.
+pub fn follow() {
+    let finding = pmu::with(|pmu| {
+        let finding = pmu.oracle_mut()?.take_finding();
+        LEFT.set(!INSIDE.get() && pmu.has_left());
+        finding
+    });
+    if let Some(finding) = finding.flatten() {
+        report(&finding);
+    }
+}
+
+#[cold]
+fn report(finding: &Finding) {
+    let new = REPORTED.with(|reported| reported.get_or_insert_default().is_new(finding));
+    if new {
+        let code = code(finding.place.rip);
+        let code: Vec<_> = code.iter().map(|byte| format!("{byte:02x}")).collect();
+        eprint!("{finding}oracle:   code: {}\noracle: end\n", code.join(" "));
+    }
+    if MODE.get() == Mode::On {
+        stop::now(stop::Reason::Violation);
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The instructions that a machine has to watch.
+
+/// MOV RSP from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackLoad {
+    /// The number of the base register.
+    pub base: u8,
+    /// Added to it.
+    pub offset: i64,
+}
+
+/// Linux goes to the kernel stack of another task with MOV RSP, [register + displacement]. The
+/// stacks for entries and interrupts come from per-CPU memory, with a segment prefix.
+pub fn stack_load(bytes: &[u8]) -> Option<StackLoad> {
+    let &[0x48, 0x8b, modrm, ref displacement @ ..] = bytes else {
+        return None;
+    };
+    const RSP: u8 = 4;
+    const SIB: u8 = 4;
+    let base = modrm & 7;
+    if modrm >> 3 & 7 != RSP || base == SIB {
+        return None;
+    }
+    let offset = match (modrm >> 6, displacement) {
+        (1, [d, ..]) => i64::from(d.cast_signed()),
+        (2, [a, b, c, d, ..]) => i64::from(i32::from_le_bytes([*a, *b, *c, *d])),
+        _ => return None,
+    };
+    Some(StackLoad { base, offset })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Break: take any register for the stack pointer.
+    #[test]
+    fn the_way_to_another_stack_is_found() {
+        // mov 0x1218(%rsi),%rsp; mov 0x1218(%rsi),%rax; mov %rsp,0x1218(%rdi); mov (%rsp),%rsp
+        let (base, offset) = (6, 0x1218);
+        let load = stack_load(&[0x48, 0x8b, 0xa6, 0x18, 0x12, 0, 0]);
+        assert_eq!(load, Some(StackLoad { base, offset }));
+        assert_eq!(stack_load(&[0x48, 0x8b, 0x86, 0x18, 0x12, 0, 0]), None);
+        assert_eq!(stack_load(&[0x48, 0x89, 0xa7, 0x18, 0x12, 0, 0]), None);
+        assert_eq!(stack_load(&[0x48, 0x8b, 0x24, 0x24]), None);
+    }
+}
