@@ -28,7 +28,10 @@ use crate::image;
 use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Files;
+use crate::machine::Pmu;
 use crate::machine::CLEAN_END;
+use crate::oracle;
+use crate::oracle::Oracle;
 use crate::paths;
 
 /// How a run ended.
@@ -54,6 +57,10 @@ pub struct Outcome {
     pub out: PathBuf,
     /// How long it took.
     pub time: Duration,
+    /// Whether the oracle watched.
+    pub watched: bool,
+    /// What it has reported.
+    pub violations: Option<String>,
 }
 
 impl Outcome {
@@ -110,6 +117,8 @@ pub fn run(
         console: directory.join("console"),
         out,
         time: begin.elapsed(),
+        watched: boot.oracle != Oracle::Off && boot.pmu != Pmu::Off,
+        violations: oracle::report(directory, boot.kernel),
     })
 }
 
@@ -263,6 +272,9 @@ fn unpack(data: &Path, out: &Path) -> Result<()> {
 }
 
 fn end(status: ExitStatus, out: &Path, directory: &Path) -> End {
+    if status.code() == Some(oracle::VIOLATION) {
+        return End::Died("the oracle has stopped the machine".to_owned());
+    }
     if status.code() != Some(CLEAN_END) {
         let log = fs::read_to_string(directory.join("machine.log")).unwrap_or_default();
         let last = log.lines().last().unwrap_or_default();

@@ -13,6 +13,7 @@ use std::process::Command;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::oracle::Oracle;
 use crate::paths;
 use crate::paths::Kernel;
 
@@ -46,6 +47,8 @@ pub struct Boot {
     pub machine: Machine,
     /// With which PMU.
     pub pmu: Pmu,
+    /// What its oracle does.
+    pub oracle: Oracle,
     /// Whether the machine can run KVM.
     pub virtualisation: bool,
     /// How many CPUs it has.
@@ -64,6 +67,7 @@ impl Boot {
         Boot {
             machine,
             pmu: Pmu::On,
+            oracle: Oracle::On,
             virtualisation: true,
             cpus: machine.max_cpus().min(2),
             kernel: Kernel::Main,
@@ -163,7 +167,11 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         .args(["-device", "isa-debugcon,iobase=0xe9,chardev=data"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
         .arg("-plugin")
-        .arg(format!("{},pmu={pmu},stats={stats}", plugin.display()))
+        .arg(format!(
+            "{},pmu={pmu},oracle={},stats={stats}",
+            plugin.display(),
+            boot.oracle.name()
+        ))
         .arg("-kernel")
         .arg(&files.kernel);
     command.args(boot.options);
@@ -186,6 +194,7 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
     };
     command
         .args(["--bochs", paths::BOCHS, "--mem", "2048", "--pmu", pmu])
+        .args(["--oracle", boot.oracle.name()])
         .arg("--stream")
         .arg(&files.data)
         .arg("--stats")

@@ -10,6 +10,7 @@ mod demo;
 mod image;
 mod job;
 mod machine;
+mod oracle;
 mod paths;
 mod results;
 mod schedule;
@@ -32,6 +33,7 @@ use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Machine;
 use crate::machine::Pmu;
+use crate::oracle::Oracle;
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -72,6 +74,9 @@ enum Task {
         /// The test machines: one of them, or all
         #[arg(long, default_value = "all")]
         machine: String,
+        /// The oracle of the machines; other than on: for measuring
+        #[arg(long, value_enum, default_value_t)]
+        oracle: Oracle,
         /// Only the groups whose name contains this
         #[arg(default_value = "")]
         filter: String,
@@ -91,6 +96,9 @@ struct Options {
     /// The PMU of the machine
     #[arg(long, value_enum, default_value_t)]
     pmu: Pmu,
+    /// The oracle of the machine
+    #[arg(long, value_enum, default_value_t)]
+    oracle: Oracle,
     /// Number of CPUs
     #[arg(long)]
     smp: Option<u32>,
@@ -104,6 +112,7 @@ impl Options {
         let boot = Boot::new(self.machine);
         Boot {
             pmu: self.pmu,
+            oracle: self.oracle,
             cpus: self.smp.unwrap_or(boot.cpus),
             append: self.append,
             ..boot
@@ -142,12 +151,16 @@ fn run() -> Result<ExitCode> {
             demo::print(&report);
             Ok(ExitCode::from(u8::from(!demo::succeeded(&report))))
         }
-        Task::Test { machine, filter } => {
+        Task::Test {
+            machine,
+            oracle,
+            filter,
+        } => {
             let machines = match machine.as_str() {
                 "all" => Machine::value_variants().to_vec(),
                 name => vec![Machine::from_str(name, false).map_err(anyhow::Error::msg)?],
             };
-            let passed = suite::run(&machines, &filter)?;
+            let passed = suite::run(&machines, &filter, oracle)?;
             Ok(ExitCode::from(u8::from(!passed)))
         }
         Task::Shell { options } => {

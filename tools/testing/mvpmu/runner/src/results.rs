@@ -13,7 +13,7 @@ fn failed(case: &Case) -> bool {
 
 /// The results in the files that a job has left; what is missing has failed.
 pub fn of_job(outcome: &Outcome, tests: &[String]) -> Vec<Case> {
-    let mut cases = Vec::new();
+    let mut cases: Vec<_> = of_oracle(outcome).into_iter().collect();
     for test in tests {
         let text = outcome.read(&format!("{test}.tap"));
         let status = outcome.read(&format!("{test}.status")).ok();
@@ -43,6 +43,19 @@ pub fn of_job(outcome: &Outcome, tests: &[String]) -> Vec<Case> {
         }
     }
     cases
+}
+
+/// What the oracle has to say of the run, and that it was there: its counts are in the statistics.
+fn of_oracle(outcome: &Outcome) -> Option<Case> {
+    let name = "the oracle has seen no violation";
+    let stats = std::fs::read_to_string(outcome.directory().join("stats")).unwrap_or_default();
+    let why = match &outcome.violations {
+        Some(violations) => Some(violations.clone()),
+        None if stats.contains("\"violations\": 0") => None,
+        None => Some("it was not there".to_owned()),
+    };
+    let case = || Case::new(name, why.is_none(), || why.unwrap_or_default());
+    outcome.watched.then(case)
 }
 
 /// A test that knows nothing of TAP has one result.

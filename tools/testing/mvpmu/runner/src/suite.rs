@@ -20,6 +20,7 @@ use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Machine;
 use crate::machine::Pmu;
+use crate::oracle::Oracle;
 use crate::paths;
 use crate::paths::Kernel;
 use crate::results;
@@ -221,7 +222,12 @@ fn machine_tests(machine: Machine) -> Vec<Group> {
     let mut groups = Vec::new();
     if machine == Machine::Amd {
         // That of the Intel machine is tested by `cargo test`.
-        let bare = Work::Bare(Boot::new(machine), paths::tool("bare_test"));
+        // It is about the PMU, and leaves values of its guests there on purpose.
+        let boot = Boot {
+            oracle: Oracle::Off,
+            ..Boot::new(machine)
+        };
+        let bare = Work::Bare(boot, paths::tool("bare_test"));
         groups.push(group("without a kernel", bare));
     }
     for (pmu, name, tests) in [
@@ -309,6 +315,16 @@ impl Group {
         Path::new(LOGS).join(name)
     }
 
+    /// Has the oracle do this, unless it is off anyway.
+    fn set_oracle(&mut self, oracle: Oracle) {
+        match &mut self.work {
+            Work::Local(_) | Work::Bare(..) => {}
+            Work::Boot { boot, .. } | Work::Twice { boot, .. } | Work::Demo(boot) => {
+                boot.oracle = oracle;
+            }
+        }
+    }
+
     /// How many CPUs it keeps busy.
     fn cpus(&self) -> usize {
         match &self.work {
@@ -356,10 +372,13 @@ impl Group {
 }
 
 /// Runs all groups whose name contains `filter`. Whether all passed.
-pub fn run(machines: &[Machine], filter: &str) -> Result<bool> {
+pub fn run(machines: &[Machine], filter: &str, oracle: Oracle) -> Result<bool> {
     let mut total = Tally::default();
     let mut groups = groups(machines)?;
     groups.retain(|group| group.name.contains(filter));
+    for group in &mut groups {
+        group.set_oracle(oracle);
+    }
     ensure!(!groups.is_empty(), "no group of tests is named '{filter}'");
     fs::create_dir_all(LOGS)?;
     // No result of an earlier run may look like one of this.

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the vCPUs were left with, on whichever CPU they ran.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The vCPUs that were entered with some of the PMU within reach.
 #[derive(Debug, Default)]
 pub struct Vcpus {
     /// For a VMCB (VMCS), another of the same vCPU. Without an entry it stands for the vCPU.
-    same: HashMap<u64, u64>,
+    same: BTreeMap<u64, u64>,
     /// By the VMCB that stands for the vCPU: its counters at the last exit.
-    values: HashMap<u64, Vec<u64>>,
+    values: BTreeMap<u64, Vec<u64>>,
 }
 
 impl Vcpus {
