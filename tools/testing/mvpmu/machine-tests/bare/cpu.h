@@ -100,6 +100,8 @@ uint64_t guest_run(void (*function)(void));
 uint64_t guest_resume(int bytes);
 void guest_intercept_rdpmc(bool on);
 void guest_intercept_gp(bool on);
+/* The next entry injects an interrupt; 0: none. */
+void guest_inject(int vector);
 void guest_intercept_msr(uint32_t msr, bool on);
 uint64_t guest_rip(void);
 #define EXIT_INTR	0x60

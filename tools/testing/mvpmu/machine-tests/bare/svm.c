@@ -14,7 +14,9 @@ struct vmcb {
 	uint64_t iopm, msrpm, tsc_offset;
 	uint32_t asid, tlb_control;
 	uint64_t v_intr, interrupt_shadow, exit_code, exit_info1, exit_info2, exit_int_info;
-	uint8_t reserved2[0x400 - 0x90];
+	uint8_t reserved2[0xa8 - 0x90];
+	uint64_t event;
+	uint8_t reserved7[0x400 - 0xb0];
 	struct segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
 	uint8_t reserved3[0x4cb - 0x4a0];
 	uint8_t cpl;
@@ -24,11 +26,12 @@ struct vmcb {
 	uint64_t cr4, cr3, cr0, dr7, dr6, rflags, rip;
 	uint8_t reserved6[0x5d8 - 0x580];
 	uint64_t rsp;
-	uint8_t reserved7[0x5f8 - 0x5e0];
+	uint8_t reserved8[0x5f8 - 0x5e0];
 	uint64_t rax;
 } __attribute__((packed));
 
 _Static_assert(__builtin_offsetof(struct vmcb, exit_code) == 0x70, "exit code");
+_Static_assert(__builtin_offsetof(struct vmcb, event) == 0xa8, "event");
 _Static_assert(__builtin_offsetof(struct vmcb, efer) == 0x4d0, "EFER");
 _Static_assert(__builtin_offsetof(struct vmcb, rip) == 0x578, "RIP");
 _Static_assert(__builtin_offsetof(struct vmcb, rsp) == 0x5d8, "RSP");
@@ -112,6 +115,12 @@ void guest_intercept_rdpmc(bool on)
 {
 	guest.vmcb.intercepts3 &= ~INTERCEPT_RDPMC;
 	guest.vmcb.intercepts3 |= on ? INTERCEPT_RDPMC : 0;
+}
+
+void guest_inject(int vector)
+{
+	/* An external interrupt, valid. */
+	guest.vmcb.event = vector ? 1ULL << 31 | vector : 0;
 }
 
 void guest_intercept_gp(bool on)

@@ -172,6 +172,8 @@ extern "C-unwind" {
     pub fn qemu_plugin_register_flush_cb(id: PluginId, cb: Callback, data: *mut c_void);
     pub fn qemu_plugin_register_atexit_cb(id: PluginId, cb: Callback, data: *mut c_void);
 
+    pub fn qemu_plugin_set_pc(vaddr: u64);
+
     pub fn qemu_plugin_register_vcpu_tb_exec_cb(
         tb: *mut Tb,
         cb: VcpuCallback,

@@ -7,6 +7,8 @@ use pmu_model::amd::Version;
 
 use pmu_model::oracle::Mode;
 
+use crate::quirks::Quirk;
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Args {
@@ -16,6 +18,8 @@ pub struct Args {
     pub oracle: Mode,
     /// Where to write the operation counts at the end.
     pub stats: Option<PathBuf>,
+    /// A work-around to leave out.
+    pub without: Option<Quirk>,
 }
 
 /// Parses `name=value` arguments.
@@ -24,6 +28,7 @@ pub fn parse<'a>(args: impl Iterator<Item = &'a str>) -> Result<Args, String> {
         pmu: Some(Version::PerfMonV2),
         oracle: Mode::On,
         stats: None,
+        without: None,
     };
     for arg in args {
         match arg.split_once('=') {
@@ -34,9 +39,14 @@ pub fn parse<'a>(args: impl Iterator<Item = &'a str>) -> Result<Args, String> {
                 parsed.oracle = Mode::named(name).unwrap_or(parsed.oracle);
             }
             Some(("stats", file)) if !file.is_empty() => parsed.stats = Some(file.into()),
+            Some(("without", name)) => {
+                let quirk = Quirk::named(name);
+                parsed.without = Some(quirk.ok_or(format!("{arg}: there is no such work-around"))?);
+            }
             _ => {
                 return Err(format!(
-                    "unknown argument `{arg}` (there are pmu=on|old|off, oracle=on|off|note and stats=FILE)"
+                    "unknown argument `{arg}` (there are pmu=on|old|off, oracle=on|off|note, \
+                     stats=FILE and without=QUIRK)"
                 ))
             }
         }
@@ -63,5 +73,8 @@ mod tests {
         assert!(parse(["pmu=maybe"].into_iter()).is_err());
         assert!(parse(["speed=11"].into_iter()).is_err());
         assert!(parse(["stats="].into_iter()).is_err());
+        assert!(parse(["without=nothing"].into_iter()).is_err());
+        let without = parse(["without=set-pc"].into_iter()).unwrap().without;
+        assert_eq!(without, Some(Quirk::SetPc));
     }
 }

@@ -20,6 +20,8 @@ use crate::decode::Watched;
 use crate::leave;
 use crate::leave::Origin;
 use crate::msr;
+use crate::quirks;
+use crate::quirks::Quirk;
 use crate::reset;
 use crate::vcpu;
 use crate::vcpu::Vcpu;
@@ -58,7 +60,7 @@ pub unsafe extern "C-unwind" fn left_open(index: c_uint, data: *mut c_void) {
     cpuid::executed(vcpu);
     if vcpu.board().has_cpuid() {
         vcpu.board().leave();
-    } else {
+    } else if quirks::active(Quirk::SelfModifyingCode) {
         vcpu.broke_at(block.vaddr, false);
     }
 }

@@ -6,6 +6,8 @@
 //! the second used. An INTERRUPT alone is an interrupt, or an event that VMRUN injected.
 
 use crate::api;
+use crate::quirks;
+use crate::quirks::Quirk;
 use crate::registers::handles;
 use crate::vcpu::Vcpu;
 
@@ -15,10 +17,17 @@ const INSTRUCTION_MAX: u64 = 15;
 /// The flow of instructions broke before, or in, the instruction at `from`.
 pub fn happened(vcpu: &mut Vcpu, kind: api::Discontinuity, from: u64) {
     match kind {
-        api::DISCON_EXCEPTION => vcpu.exception = true,
+        api::DISCON_EXCEPTION => {
+            vcpu.exception = true;
+            if !quirks::active(Quirk::ExceptionAddress) {
+                exception(vcpu, from);
+            }
+        }
         api::DISCON_INTERRUPT if vcpu.exception => {
             vcpu.exception = false;
-            exception(vcpu, from);
+            if quirks::active(Quirk::ExceptionAddress) {
+                exception(vcpu, from);
+            }
         }
         api::DISCON_INTERRUPT => vcpu.broke_at(from, false),
         _ => {}

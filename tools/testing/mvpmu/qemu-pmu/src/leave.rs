@@ -9,6 +9,7 @@
 use std::ffi::c_int;
 use std::ffi::c_void;
 
+use crate::api;
 use crate::registers::handles;
 use crate::symbols::symbols;
 use crate::vcpu::Vcpu;
@@ -52,6 +53,18 @@ pub unsafe fn to_pc(vcpu: &Vcpu, pc: u64) -> ! {
     write_rip(vcpu, pc);
     // SAFETY: The caller's promise.
     unsafe { to_main_loop(vcpu) }
+}
+
+/// Goes on at `pc` as the API has it: only to see whether its bugs are gone.
+///
+/// # Safety
+///
+/// No frame up to the callback has anything to drop. The callback was registered with
+/// [`api::CB_RW_REGS_PC`].
+pub unsafe fn by_set_pc(pc: u64) -> ! {
+    // SAFETY: The caller's promise.
+    unsafe { api::qemu_plugin_set_pc(pc) };
+    unreachable!("qemu_plugin_set_pc() does not return")
 }
 
 /// Raises #GP(0) at the instruction that is executed at `origin`.

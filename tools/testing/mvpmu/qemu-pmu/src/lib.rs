@@ -33,6 +33,7 @@ pub mod leave;
 pub mod msr;
 pub mod oracle;
 pub mod pmi;
+pub mod quirks;
 pub mod registers;
 pub mod rep;
 pub mod reset;
@@ -82,6 +83,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     };
     match start() {
         Ok(args) => {
+            quirks::leave_out(args.without);
             ARGS.get_or_init(|| args);
         }
         Err(reason) => {

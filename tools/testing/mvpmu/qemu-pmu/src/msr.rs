@@ -14,6 +14,8 @@ use crate::block::Site;
 use crate::decode::Kind;
 use crate::leave;
 use crate::leave::Origin;
+use crate::quirks;
+use crate::quirks::Quirk;
 use crate::registers::handles;
 use crate::vcpu::Vcpu;
 
@@ -84,8 +86,13 @@ pub unsafe fn execute_rdpmc(vcpu: &mut Vcpu, site: &Site, origin: Origin) {
 /// No frame up to the callback has anything to drop.
 unsafe fn replace(vcpu: &mut Vcpu, site: &Site, origin: Origin, operation: Operation) -> ! {
     let block = site.block();
-    leave::restore(vcpu, origin);
-    let pc = vcpu.bus.register(handles().rip);
+    let set_pc = !quirks::active(Quirk::SetPc);
+    let pc = if set_pc {
+        site.vaddr
+    } else {
+        leave::restore(vcpu, origin);
+        vcpu.bus.register(handles().rip)
+    };
     // The rest of the block is left; what is not left is this instruction.
     vcpu.unretire(block, site.index);
     vcpu.board().leave();
@@ -95,6 +102,8 @@ unsafe fn replace(vcpu: &mut Vcpu, site: &Site, origin: Origin, operation: Opera
     vcpu.oracle_follow();
     vcpu.publish();
     match result {
+        // SAFETY: The caller's promise.
+        Ok(()) if set_pc => unsafe { leave::by_set_pc(pc.wrapping_add(site.insn().len.into())) },
         // SAFETY: The caller's promise; registers are up to date since the restore.
         Ok(()) => unsafe { leave::to_pc(vcpu, pc.wrapping_add(site.insn().len.into())) },
         // SAFETY: The caller's promise.

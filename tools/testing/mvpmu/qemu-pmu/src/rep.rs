@@ -7,6 +7,8 @@
 use crate::block::same_offset;
 use crate::block::Block;
 use crate::block::Site;
+use crate::quirks;
+use crate::quirks::Quirk;
 use crate::registers::handles;
 use crate::vcpu::Vcpu;
 
@@ -56,7 +58,8 @@ impl Vcpu {
     /// A string instruction is entered.
     pub fn enter_rep(&mut self, site: &Site) {
         let rep = self.rep_at(site.vaddr);
-        if self.rep.as_ref().is_some_and(|last| last.goes_on_as(&rep)) {
+        let goes_on = self.rep.as_ref().is_some_and(|last| last.goes_on_as(&rep));
+        if goes_on && quirks::active(Quirk::RepPortions) {
             self.unretire_one(site.block().class);
         }
         self.rep = Some(rep);

@@ -21,6 +21,8 @@ use crate::board;
 use crate::board::Board;
 use crate::count::Folded;
 use crate::cpuid::Leaf;
+use crate::quirks;
+use crate::quirks::Quirk;
 use crate::registers::Bus;
 use crate::rep::Rep;
 use crate::svm::Guest;
@@ -125,7 +127,7 @@ pub fn start(index: u32, version: Option<Version>) -> Result<(), String> {
     let Some(slot) = VCPUS.get(index as usize) else {
         return Err(format!("no more than {MAX_VCPUS} vCPUs"));
     };
-    if INDEX.get().is_some() {
+    if INDEX.get().is_some() && quirks::active(Quirk::OneThread) {
         return Err("several vCPUs in one thread: use -accel tcg,thread=multi".into());
     }
     INDEX.set(Some(index));

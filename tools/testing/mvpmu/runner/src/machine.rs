@@ -57,6 +57,8 @@ pub struct Boot {
     pub kernel: Kernel,
     /// Further options of the program that is the machine.
     pub options: &'static [&'static str],
+    /// A work-around for a bug of the emulator, which is left out.
+    pub without: Option<String>,
     /// Further words on the kernel command line.
     pub append: String,
 }
@@ -72,6 +74,7 @@ impl Boot {
             cpus: machine.max_cpus().min(2),
             kernel: Kernel::Main,
             options: &[],
+            without: None,
             append: String::new(),
         }
     }
@@ -142,6 +145,9 @@ impl Machine {
     }
 }
 
+/// The bug of QEMU that this command works round.
+pub const ONE_THREAD: &str = "one-thread";
+
 /// Stock QEMU, emulating everything, with our plugin as the PMU. One host
 /// thread for each CPU: with a single thread for all, QEMU gives the plugin
 /// the wrong CPU.
@@ -154,10 +160,18 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         Pmu::Off => "off",
     };
     let svm = if boot.virtualisation { "" } else { ",-svm" };
+    let without = match &boot.without {
+        Some(quirk) => format!(",without={quirk}"),
+        None => String::new(),
+    };
+    let threads = match boot.without.as_deref() {
+        Some(ONE_THREAD) => "single",
+        _ => "multi",
+    };
     let data = files.data.display();
     let stats = files.stats.display();
     command
-        .args(["-accel", "tcg,thread=multi"])
+        .args(["-accel", &format!("tcg,thread={threads}")])
         .args(["-machine", "q35", "-m", "2G", "-nodefaults"])
         .args(["-cpu", &format!("EPYC-Genoa,-avx512f,+x2apic{svm}")])
         .args(["-smp", &boot.cpus.to_string()])
@@ -168,7 +182,7 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
         .arg("-plugin")
         .arg(format!(
-            "{},pmu={pmu},oracle={},stats={stats}",
+            "{},pmu={pmu},oracle={},stats={stats}{without}",
             plugin.display(),
             boot.oracle.name()
         ))
@@ -203,6 +217,9 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
         .arg(&files.kernel);
     if !boot.virtualisation {
         command.args(["--vmx", "off"]);
+    }
+    if let Some(quirk) = &boot.without {
+        command.args(["--without-quirk", quirk]);
     }
     command.args(boot.options);
     if let Some(initrd) = &files.initrd {

@@ -17,6 +17,7 @@ use crate::boot;
 use crate::checks;
 use crate::demo;
 use crate::job::Job;
+use crate::machine;
 use crate::machine::Boot;
 use crate::machine::Machine;
 use crate::machine::Pmu;
@@ -54,6 +55,9 @@ enum Work {
     Twice { boot: Boot, job: Job },
     /// A program that runs in place of a kernel and writes TAP to the console.
     Bare(Boot, PathBuf),
+    /// The work-arounds for bugs of the emulator: all is well with them, and without one there is
+    /// the bug.
+    Quirks(Boot),
     /// The demo, with this machine.
     Demo(Boot),
 }
@@ -222,13 +226,14 @@ fn machine_tests(machine: Machine) -> Vec<Group> {
     let mut groups = Vec::new();
     if machine == Machine::Amd {
         // That of the Intel machine is tested by `cargo test`.
-        // It is about the PMU, and leaves values of its guests there on purpose.
+        // They are about the PMU, and leave values of their guests there on purpose.
         let boot = Boot {
             oracle: Oracle::Off,
             ..Boot::new(machine)
         };
-        let bare = Work::Bare(boot, paths::tool("bare_test"));
+        let bare = Work::Bare(boot.clone(), paths::tool("bare_test"));
         groups.push(group("without a kernel", bare));
+        groups.push(group("quirks", Work::Quirks(boot)));
     }
     for (pmu, name, tests) in [
         (Pmu::On, "on", &MACHINE_TESTS[..]),
@@ -305,6 +310,40 @@ fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
     Ok(groups)
 }
 
+fn bare(boot: &Boot, program: &Path, directory: &Path) -> Result<Vec<Case>> {
+    let limit = Duration::from_secs(120);
+    Ok(tap::parse(&boot::bare(boot, program, directory, limit)?))
+}
+
+/// Runs the tests of the work-arounds with all of them, then without each: its own tests, whose
+/// names begin with its name, must not pass then.
+fn quirks(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
+    let without = |quirk: &str, program: &str| {
+        let boot = Boot {
+            without: Some(quirk.to_owned()),
+            ..boot.clone()
+        };
+        bare(&boot, &paths::tool(program), &directory.join(quirk))
+    };
+    let is_there = |name: &str, passes: bool| {
+        Case::new(format!("without it: {name}"), !passes, || {
+            "the bug is gone, and so can be what works round it".to_owned()
+        })
+    };
+    let mut cases = bare(boot, &paths::tool("quirks_test"), &directory.join("with"))?;
+    let names: Vec<_> = cases.iter().map(|case| case.name.clone()).collect();
+    for name in names {
+        let quirk = name.split(':').next().unwrap_or_default();
+        let passes = without(quirk, "quirks_test")?.contains(&Case::passed(&*name));
+        cases.push(is_there(&name, passes));
+    }
+    // Not so much a wrong result as no result.
+    let found = without(machine::ONE_THREAD, "bare_test")?;
+    let passes = found.iter().all(|case| case.verdict == Verdict::Passed);
+    cases.push(is_there(machine::ONE_THREAD, passes));
+    Ok(cases)
+}
+
 impl Group {
     fn directory(&self) -> PathBuf {
         let name: String = self
@@ -332,6 +371,7 @@ impl Group {
             Work::Boot { boot, .. }
             | Work::Twice { boot, .. }
             | Work::Bare(boot, _)
+            | Work::Quirks(boot)
             | Work::Demo(boot) => boot.cpus as usize,
         }
     }
@@ -357,10 +397,8 @@ impl Group {
                 let run = |name| boot::run(boot, job, &directory.join(name), limit, false);
                 Ok(results::of_two_runs(&run("first")?, &run("second")?))
             }
-            Work::Bare(boot, program) => {
-                let limit = Duration::from_secs(120);
-                Ok(tap::parse(&boot::bare(boot, program, &directory, limit)?))
-            }
+            Work::Bare(boot, program) => bare(boot, program, &directory),
+            Work::Quirks(boot) => quirks(boot, &directory),
             Work::Demo(boot) => {
                 let report = demo::run(boot, &directory, false)?;
                 let problems = demo::problems(&report).join("\n");
