@@ -357,7 +357,7 @@ impl Group {
     /// Has the oracle do this, unless it is off anyway.
     fn set_oracle(&mut self, oracle: Oracle) {
         match &mut self.work {
-            Work::Local(_) | Work::Bare(..) => {}
+            Work::Local(_) | Work::Bare(..) | Work::Quirks(_) => {}
             Work::Boot { boot, .. } | Work::Twice { boot, .. } | Work::Demo(boot) => {
                 boot.oracle = oracle;
             }
