@@ -121,8 +121,10 @@ static void guest_no_such_counter(void)
 
 	guest_no_such_msr("selector", vendor->selector + pmc * vendor->stride);
 	guest_no_such_msr("counter", vendor->counter + pmc * vendor->stride);
-	if (vendor->fixed_control)
+	if (vendor->fixed_control) {
 		guest_no_such_msr("fixed counter", vendor->fixed_counter + shape.nr_fixed);
+		guest_no_such_msr("PERF_METRICS", MSR_PERF_METRICS);
+	}
 	GUEST_DONE();
 }
 

@@ -8,6 +8,7 @@ use std::ffi::c_void;
 
 use crate::core;
 use crate::layout;
+use crate::quirks;
 use crate::single::SingleThread;
 use crate::stop;
 
@@ -15,7 +16,6 @@ use crate::stop;
 pub const EXIT_REASONS: usize = 80;
 
 const EFLAGS_IF: u32 = 1 << 9;
-const HLT_LEN: u64 = 1;
 
 static EXITS: SingleThread<[u64; EXIT_REASONS]> = SingleThread::new([0; EXIT_REASONS]);
 
@@ -34,14 +34,14 @@ extern "C-unwind" fn bx_instr_vmexit(_cpu: u32, reason: u32, _qualification: u64
     });
 }
 
-/// HLT, and TPAUSE, which is longer.
+/// HLT, or TPAUSE.
 #[no_mangle]
 extern "C-unwind" fn bx_instr_hlt(_cpu: u32) {
     let len = layout::RIP
         .get::<u64>()
         .wrapping_sub(layout::PREV_RIP.get());
     let in_guest = layout::IN_VMX_GUEST.get::<u8>() != 0;
-    if len == HLT_LEN && !in_guest && core::cpu_get_eflags(0) & EFLAGS_IF == 0 {
+    if quirks::is_hlt(len) && !in_guest && core::cpu_get_eflags(0) & EFLAGS_IF == 0 {
         stop::now(stop::Reason::HaltedForGood);
     }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the core does wrong, and how this machine works round it.
+//! What the core does wrong, and how this machine works round it. (For QEMU see
+//! qemu-pmu/src/quirks.rs. What the core does not have at all, like a PMU, is no
+//! bug of it, and elsewhere.)
 //!
 //! Each has a name; `--without-quirk NAME` leaves the work-around out, and a
 //! test in tests/vmx.rs runs that way: it fails when the bug is gone.
@@ -38,16 +40,22 @@ pub enum Quirk {
     ///
     /// Work-around: a masked virtual interrupt is no longer pending then.
     VirtualBeforeExternal,
+    /// TPAUSE calls the hook that tells of HLT, which with interrupts off would be
+    /// a halt for good, while TPAUSE ends by itself.
+    ///
+    /// Work-around: the length of the instruction tells them apart.
+    TpauseIsHlt,
 }
 
 impl Quirk {
     /// All of them.
-    pub const ALL: [Quirk; 5] = [
+    pub const ALL: [Quirk; 6] = [
         Quirk::PidAlignment,
         Quirk::La57,
         Quirk::Apicv,
         Quirk::EventMaskAtEntry,
         Quirk::VirtualBeforeExternal,
+        Quirk::TpauseIsHlt,
     ];
 
     /// Its name on the command line.
@@ -58,6 +66,7 @@ impl Quirk {
             Quirk::Apicv => "apicv",
             Quirk::EventMaskAtEntry => "event-mask-at-entry",
             Quirk::VirtualBeforeExternal => "virtual-before-external",
+            Quirk::TpauseIsHlt => "tpause-is-hlt",
         }
     }
 
@@ -154,6 +163,12 @@ pub fn hidden_controls(index: u32) -> u32 {
         _ if PIN_CONTROLS.contains(&index) => POSTED_INTERRUPTS,
         _ => 0,
     }
+}
+
+/// Whether an instruction of this length that tells of a halt is HLT.
+pub fn is_hlt(len: u64) -> bool {
+    const HLT_LEN: u64 = 1;
+    len == HLT_LEN || !active(Quirk::TpauseIsHlt)
 }
 
 /// Called before VM entry injects events.

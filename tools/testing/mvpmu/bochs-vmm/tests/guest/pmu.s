@@ -280,5 +280,18 @@ guest_halt:
 	hlt
 	jmp guest_halt
 
+# TPAUSE with interrupts off ends at the TSC in EDX:EAX.
+guest_tpause:
+	call setup
+	cli
+	rdtsc
+	add $1000, %eax
+	adc $0, %edx
+	xor %ecx, %ecx
+	tpause %ecx
+	mov $1, %ecx
+	report %rcx
+	jmp finish
+
 guest_spin:
 	jmp guest_spin
