@@ -44,8 +44,9 @@
 //! exit: a provider need not write what is there already, and the guest learns nothing.
 //!
 //! "What another vCPU was left with" compares numbers, so it is only said when the vCPU had another
-//! one before, further away than emulated instructions would bring it. A vCPU that is entered for
-//! the first time may have been given the state of another on purpose: that is migration.
+//! one before, further away than emulated instructions would bring it, and the other one came to
+//! its number by itself. A vCPU that is entered for the first time may have been given the state
+//! of another on purpose: that is migration.
 
 mod cell;
 mod checks;
@@ -54,6 +55,7 @@ mod counts;
 mod finding;
 mod journal;
 mod mode;
+mod transitions;
 mod vcpus;
 
 use std::sync::Arc;
@@ -132,6 +134,8 @@ pub struct Oracle<R> {
     lvtpc: (Mark, u32),
     /// The guest that runs.
     inside: Option<Entry>,
+    /// Its counters at the entry.
+    before: [u64; MAX_COUNTERS],
     /// The last VM entry of a guest that has reach.
     last: Option<Entry>,
     journal: Journal<R>,
@@ -152,6 +156,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             status: Status::default(),
             lvtpc: (Mark::Unclaimed, LVT_MASKED),
             inside: None,
+            before: [0; MAX_COUNTERS],
             last: None,
             journal: Journal::default(),
             counts: Counts::default(),
@@ -320,90 +325,5 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             counts: self.counts,
             ..Oracle::new(self.cpu, self.vcpus.clone())
         };
-    }
-
-    /// VM entry. What is loaded by it is loaded.
-    pub fn enter<M: Watched<Register = R>>(&mut self, map: &M, counters: &Counters, entry: Entry) {
-        self.note(Owner::Host, Operation::Enter(entry.guest));
-        if entry.fresh {
-            self.vcpus().forget(entry.guest);
-        }
-        let left = self.left(map, counters);
-        if let (Some(_), Some(last)) = (left, self.last) {
-            if last.stack & !STACK_MASK == entry.stack & !STACK_MASK {
-                self.vcpus().join(last.guest, entry.guest);
-            } else {
-                self.check_left(map, counters, "another thread enters its guest");
-            }
-        }
-        self.inside = Some(entry);
-        if entry.counters == 0 && !entry.status {
-            return;
-        }
-        self.counts.mediated_entries += 1;
-        self.last = Some(entry);
-        self.check_entry(map, counters, entry);
-        self.claim(map, counters, entry);
-    }
-
-    /// All within reach is the guest's from now on.
-    fn claim<M: Watched<Register = R>>(&mut self, map: &M, counters: &Counters, entry: Entry) {
-        let guest = Mark::Guest(entry.guest);
-        for n in (0..counters.len()).filter(|n| entry.counters >> n & 1 != 0) {
-            self.counters[n] = guest;
-            let selector = map.selected_by(n);
-            if self.mark(selector) != Mark::Event {
-                self.set_mark(selector, guest);
-            }
-        }
-        if entry.status {
-            self.status.guest |= map.value(Cell::Status, counters);
-            self.status.event = 0;
-        }
-        if self.lvtpc.1 & LVT_MODE != LVT_NMI {
-            self.lvtpc.0 = guest;
-        }
-    }
-
-    /// VM exit. What is loaded by it is loaded.
-    pub fn exit<M: Watched<Register = R>>(&mut self, map: &M, counters: &Counters) {
-        let Some(entry) = self.inside.take() else {
-            return;
-        };
-        self.note(Owner::Host, Operation::Exit(entry.guest));
-        if entry.counters == 0 && !entry.status {
-            return;
-        }
-        let values = (0..counters.len())
-            .map(|n| match entry.counters >> n & 1 {
-                0 => 0,
-                _ => counters.get(n),
-            })
-            .collect();
-        self.vcpus().left_with(entry.guest, values);
-        self.check_stray(map, counters);
-    }
-
-    /// The CPU is about to execute at CPL > 0 in host mode.
-    pub fn user<M: Watched<Register = R>>(&mut self, map: &M, counters: &Counters) {
-        self.check_left(map, counters, "the host goes to user mode");
-    }
-
-    /// The kernel's stack pointer is loaded from memory: a task switch, if it is another stack.
-    pub fn switch<M: Watched<Register = R>>(
-        &mut self,
-        map: &M,
-        counters: &Counters,
-        from: u64,
-        to: u64,
-    ) {
-        if (from ^ to) & !STACK_MASK == 0 {
-            return;
-        }
-        self.counts.switches += 1;
-        if self.has_left(map, counters) {
-            self.note(Owner::Host, Operation::Switch(to));
-            self.check_left(map, counters, "the host switches to another task");
-        }
     }
 }

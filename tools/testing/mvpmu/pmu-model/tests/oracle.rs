@@ -468,6 +468,24 @@ fn the_state_of_another_vcpu_is_not_loaded() {
     cpu.is_clean();
 }
 
+// Break: left_with() takes every value for the vCPU's own.
+#[test]
+fn two_vcpus_may_be_given_the_same_value() {
+    let mut cpu = amd_cpu(&SharedVcpus::default());
+    let other = Entry {
+        guest: VMCB02,
+        stack: OTHER_STACK,
+        ..REACH
+    };
+    for (entry, counter) in [(REACH, 1000), (other, 5000), (REACH, 5000)] {
+        cpu.load(counter, GUEST_RUNS);
+        cpu.enter(entry);
+        cpu.exit();
+        cpu.put();
+    }
+    cpu.is_clean();
+}
+
 // Break: settle() takes a host event for unclaimed.
 #[test]
 fn no_event_of_the_host_counts_in_a_guest_that_can_read_it() {

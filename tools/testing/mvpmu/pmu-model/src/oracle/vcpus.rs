@@ -9,7 +9,15 @@ pub struct Vcpus {
     /// For a VMCB (VMCS), another of the same vCPU. Without an entry it stands for the vCPU.
     same: BTreeMap<u64, u64>,
     /// By the VMCB that stands for the vCPU: its counters at the last exit.
-    values: BTreeMap<u64, Vec<u64>>,
+    values: BTreeMap<u64, Vec<Left>>,
+}
+
+/// A counter as a vCPU was left with it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    value: u64,
+    /// It came about in the guest. (Any other value may have been given to several vCPUs.)
+    own: bool,
 }
 
 impl Vcpus {
@@ -38,23 +46,33 @@ impl Vcpus {
         self.same.retain(|from, to| *from != guest && *to != guest);
     }
 
-    /// The counters at a VM exit.
-    pub(super) fn left_with(&mut self, guest: u64, counters: Vec<u64>) {
+    /// The counters at a VM exit: what they were at the entry, and what they are.
+    pub(super) fn left_with(&mut self, guest: u64, counters: impl Iterator<Item = (u64, u64)>) {
         let root = self.root(guest);
-        self.values.insert(root, counters);
+        let values = self.values.entry(root).or_default();
+        for (n, (before, value)) in counters.enumerate() {
+            if values.len() <= n {
+                values.push(Left::default());
+            }
+            let own = value != before || (values[n].own && values[n].value == value);
+            values[n] = Left { value, own };
+        }
     }
 
     /// What counter `n` was at the last exit, if there was one.
     pub(super) fn had(&self, guest: u64, n: usize) -> Option<u64> {
-        self.values.get(&self.root(guest))?.get(n).copied()
+        Some(self.values.get(&self.root(guest))?.get(n)?.value)
     }
 
-    /// Another vCPU that was left with `value` in counter `n`.
+    /// Another vCPU that has come to `value` in counter `n`.
     pub(super) fn other_with(&self, guest: u64, n: usize, value: u64) -> Option<u64> {
         let root = self.root(guest);
         self.values
             .iter()
-            .find(|(other, values)| **other != root && values.get(n) == Some(&value))
+            .find(|(other, values)| {
+                let same = |left: &Left| left.own && left.value == value;
+                **other != root && values.get(n).is_some_and(same)
+            })
             .map(|(other, _)| *other)
     }
 }
