@@ -125,6 +125,8 @@ pub fn stored(vcpu: &mut Vcpu, physical: u64, access: Access) {
     if physical == BASE + LVTPC {
         vcpu.pmu.stats_mut().operations_mut(access.owner).lvtpc += 1;
         let value = register(&mut vcpu.bus, LVTPC);
+        // A callback of a store is not told which instruction it is.
+        vcpu.oracle_at(0, access.cpl);
         if let Some(oracle) = vcpu.pmu.oracle_mut() {
             oracle.lvtpc(value, access.owner);
         }

@@ -138,6 +138,9 @@ fn run() -> Result<ExitCode> {
             };
             let limit = Duration::from_secs(timeout);
             let outcome = boot::run(&options.boot(), &job, &out, limit, true)?;
+            if let Some(violations) = &outcome.violations {
+                eprintln!("{violations}");
+            }
             if let Some(problem) = outcome.problem() {
                 eprintln!("mvpmu: {problem}");
             }

@@ -3,11 +3,12 @@
 //! The oracle of the machines: whether it watches, and what it has reported.
 //!
 //! A machine whose oracle objects ends with a status of its own; the report is
-//! in its log, where code has addresses. The names come from System.map. What
-//! lies in modules stays a number: it is known only to L1, which has stopped.
+//! in its log, where code has addresses. The names come from System.map and from
+//! the modules, of which L1 says on the console where it has put them.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use clap::ValueEnum;
 
@@ -15,6 +16,9 @@ use crate::paths::Kernel;
 
 /// The exit status of a machine that the oracle has stopped.
 pub const VIOLATION: i32 = pmu_model::oracle::EXIT_STATUS;
+
+/// Has L1 say where the code of its modules is.
+pub const REPORT_MODULES: &str = "mvpmu.report_modules";
 
 /// What the oracle does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -51,38 +55,79 @@ pub fn report(directory: &Path, kernel: Kernel) -> Option<String> {
         return None;
     }
     let map = fs::read_to_string(kernel.product("System.map")).unwrap_or_default();
-    let symbols = Symbols::parse(&map);
+    let mut symbols = Symbols::parse(&map);
+    let console = fs::read(directory.join("console")).unwrap_or_default();
+    for line in String::from_utf8_lossy(&console).lines() {
+        symbols.add_module(line, |file| {
+            let path = kernel.product("modules").join(file);
+            let output = Command::new("objdump")
+                .args(["-t", "-C"])
+                .arg(path)
+                .output();
+            let table = output.map(|output| output.stdout).unwrap_or_default();
+            String::from_utf8_lossy(&table).into_owned()
+        });
+    }
+    symbols.0.sort_unstable();
     let named: Vec<_> = lines.iter().map(|line| symbols.name_all(line)).collect();
     Some(named.join("\n"))
 }
 
 /// The kernel's functions by their addresses.
-struct Symbols<'a>(Vec<(u64, &'a str)>);
+struct Symbols(Vec<(u64, String)>);
 
-impl<'a> Symbols<'a> {
-    fn parse(map: &'a str) -> Self {
-        let mut symbols: Vec<_> = map
+impl Symbols {
+    fn parse(map: &str) -> Self {
+        let symbols = map
             .lines()
             .filter_map(|line| {
                 let mut words = line.split_whitespace();
                 let address = u64::from_str_radix(words.next()?, 16).ok()?;
                 let kind = words.next()?;
                 let name = words.next()?;
-                matches!(kind, "t" | "T" | "w" | "W").then_some((address, name))
+                matches!(kind, "t" | "T" | "w" | "W").then(|| (address, name.to_owned()))
             })
             .collect();
-        symbols.sort_unstable();
         Symbols(symbols)
+    }
+
+    /// Adds the functions of a module. `line` is "module FILE SECTION ADDRESS", or something else;
+    /// `table` gives the symbol table of a file, as objdump writes it.
+    fn add_module(&mut self, line: &str, table: impl Fn(&str) -> String) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let ["module", file, section, address] = words[..] else {
+            return;
+        };
+        let digits = address.strip_prefix("0x").unwrap_or(address);
+        let Ok(base) = u64::from_str_radix(digits, 16) else {
+            return;
+        };
+        for line in table(file).lines() {
+            // ADDRESS FLAGS SECTION<tab>SIZE NAME
+            let Some((front, back)) = line.split_once('\t') else {
+                continue;
+            };
+            let (Some(offset), Some((_, name))) = (front.get(..16), back.split_once(' ')) else {
+                continue;
+            };
+            if let (true, Ok(offset)) = (
+                front.contains(" F ") && front.ends_with(&format!(" {section}")),
+                u64::from_str_radix(offset, 16),
+            ) {
+                let address = base.wrapping_add(offset);
+                self.0.push((address, format!("{} [{file}]", name.trim())));
+            }
+        }
     }
 
     /// The function at `address`, and how far into it.
     fn name(&self, address: u64) -> Option<String> {
-        // Linux maps its image to the last GiB but one, modules after it.
-        const IMAGE: std::ops::Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_a000_0000;
+        /// No function is as large. (What lies between two modules has no name.)
+        const FUNCTION_MAX: u64 = 0x1_0000;
         let next = self.0.partition_point(|(start, _)| *start <= address);
         let (start, name) = self.0.get(next.checked_sub(1)?)?;
-        let known = IMAGE.contains(&address) && *start >= IMAGE.start;
-        known.then(|| format!("{name}+{:#x}", address - start))
+        let offset = address - start;
+        (offset < FUNCTION_MAX).then(|| format!("{name}+{offset:#x}"))
     }
 
     /// The line, with a name behind each address of code: a number of 16 digits.
@@ -106,7 +151,7 @@ mod tests {
     // Break: take the symbol behind the address.
     #[test]
     fn addresses_in_the_kernel_get_names() {
-        let symbols = Symbols::parse(
+        let mut symbols = Symbols::parse(
             "0000000000001000 A early\n\
              ffffffff81000000 T _text\n\
              ffffffff81001000 t amd_pmu_v2_enable_all\n\
@@ -117,5 +162,13 @@ mod tests {
         assert_eq!(symbols.name_all(line), named);
         let module = "host  0xffffffffa0066acf  RDPMC 0x1 = 0x0";
         assert_eq!(symbols.name_all(module), module);
+        symbols.add_module("module mvpmu.ko .text 0xffffffffa0066000", |file| {
+            assert_eq!(file, "mvpmu.ko");
+            "0000000000000ac0 l     F .text\t0000000000000031 mvpmu::put\n\
+             0000000000000ac8 l     F .init.text\t0000000000000031 init\n"
+                .to_owned()
+        });
+        let named = "host  0xffffffffa0066acf mvpmu::put [mvpmu.ko]+0xf  RDPMC 0x1 = 0x0";
+        assert_eq!(symbols.name_all(module), named);
     }
 }

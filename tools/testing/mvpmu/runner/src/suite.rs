@@ -21,6 +21,7 @@ use crate::machine;
 use crate::machine::Boot;
 use crate::machine::Machine;
 use crate::machine::Pmu;
+use crate::oracle;
 use crate::oracle::Oracle;
 use crate::paths;
 use crate::paths::Kernel;
@@ -365,12 +366,14 @@ impl Group {
         Path::new(LOGS).join(name)
     }
 
-    /// Has the oracle do this, unless it is off anyway.
+    /// Has the oracle do this, unless it is off anyway. What it reports shall have names.
     fn set_oracle(&mut self, oracle: Oracle) {
         match &mut self.work {
             Work::Local(_) | Work::Bare(..) | Work::Quirks(_) => {}
-            Work::Boot { boot, .. } | Work::Twice { boot, .. } | Work::Demo(boot) => {
+            Work::Demo(boot) => boot.oracle = oracle,
+            Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
                 boot.oracle = oracle;
+                boot.append = format!("{} {}", boot.append, oracle::REPORT_MODULES);
             }
         }
     }
