@@ -31,11 +31,29 @@ static bool saved_enable_mediated_pmu;
 static u64 saved_supported_perf_cap;
 static bool saved_ds, saved_dtes64;
 
+/* Without a provider the guest accesses all its counters directly, always. */
+static u64 all_counters(struct kvm_vcpu *vcpu)
+{
+	return ~0ull;
+}
+
+/* Without a provider the state is in memory whenever KVM looks at it. */
+static enum kvm_mediated_pmu_increment in_memory(struct kvm_vcpu *vcpu, u32 idx)
+{
+	return KVM_MEDIATED_PMU_IN_MEMORY;
+}
+
+DEFINE_STATIC_CALL(kvm_mediated_pmu_update, all_counters);
 DEFINE_STATIC_CALL(kvm_mediated_pmu_load, __kvm_mediated_pmu_load);
 DEFINE_STATIC_CALL(kvm_mediated_pmu_put, __kvm_mediated_pmu_put);
+DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_release,
+			*((struct kvm_mediated_pmu_ops *)0)->release);
+DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_sync_global_ctrl,
+			*((struct kvm_mediated_pmu_ops *)0)->sync_global_ctrl);
+DEFINE_STATIC_CALL(kvm_mediated_pmu_increment, in_memory);
 DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_pmi,
 			*((struct kvm_mediated_pmu_ops *)0)->pmi);
-DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_msr_access,
+DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_msr_access,
 			*((struct kvm_mediated_pmu_ops *)0)->msr_access);
 
 /* Announces a feature, or not: kvm_cpu_cap_set() is for vendor init only. */
@@ -102,13 +120,22 @@ void kvm_mediated_pmu_vendor_exit(void)
 
 static void set_static_calls(const struct kvm_mediated_pmu_ops *ops)
 {
+	static_call_update(kvm_mediated_pmu_update,
+			   ops ? ops->update : all_counters);
 	static_call_update(kvm_mediated_pmu_load,
 			   ops ? ops->load : __kvm_mediated_pmu_load);
 	static_call_update(kvm_mediated_pmu_put,
 			   ops ? ops->put : __kvm_mediated_pmu_put);
+	static_call_update(kvm_mediated_pmu_release,
+			   ops ? ops->release : (void *)__static_call_return0);
+	static_call_update(kvm_mediated_pmu_sync_global_ctrl,
+			   ops ? ops->sync_global_ctrl : NULL);
+	static_call_update(kvm_mediated_pmu_increment,
+			   ops ? ops->increment : in_memory);
 	static_call_update(kvm_mediated_pmu_pmi, ops ? ops->pmi : NULL);
 	static_call_update(kvm_mediated_pmu_msr_access,
-			   ops ? ops->msr_access : NULL);
+			   ops ? ops->msr_access :
+				 (void *)__static_call_return0);
 }
 
 /**
@@ -128,7 +155,9 @@ int kvm_mediated_pmu_register(const struct kvm_mediated_pmu_ops *ops)
 
 	if (WARN_ON_ONCE(!ops->vm_create || !ops->vm_destroy ||
 			 !ops->vcpu_create || !ops->vcpu_destroy ||
-			 !ops->load || !ops->put))
+			 !ops->update || !ops->load || !ops->put ||
+			 !ops->release || !ops->sync_global_ctrl ||
+			 !ops->increment || !ops->msr_access))
 		return -EINVAL;
 
 	guard(mutex)(&vendor_module_lock);
@@ -226,4 +255,29 @@ void kvm_mediated_pmu_destroy_vcpu(struct kvm_vcpu *vcpu)
 {
 	if (provider && vcpu->kvm->arch.created_mediated_pmu)
 		provider->vcpu_destroy(vcpu);
+}
+
+/* Finds out which counters the guest is to access directly. */
+void kvm_mediated_pmu_update(struct kvm_vcpu *vcpu)
+{
+	struct kvm_pmu *pmu = vcpu_to_pmu(vcpu);
+	u64 passthrough = 0;
+
+	if (kvm_vcpu_has_mediated_pmu(vcpu))
+		passthrough = static_call(kvm_mediated_pmu_update)(vcpu);
+	if (pmu->passthrough == passthrough)
+		return;
+
+	/* The VMCS controls of L1 can only be changed while L1 runs. */
+	if (is_guest_mode(vcpu) && !pmu->passthrough != !passthrough) {
+		pmu->passthrough_pending = true;
+		return;
+	}
+
+	/* From now on KVM serves the guest from memory. */
+	if (!passthrough)
+		kvm_mediated_pmu_release(vcpu);
+
+	pmu->passthrough = passthrough;
+	kvm_make_request(KVM_REQ_RECALC_INTERCEPTS, vcpu);
 }

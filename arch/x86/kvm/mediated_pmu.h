@@ -2,6 +2,8 @@
 #ifndef __KVM_X86_MEDIATED_PMU_H
 #define __KVM_X86_MEDIATED_PMU_H
 
+#include <linux/cleanup.h>
+#include <linux/irqflags.h>
 #include <linux/static_call.h>
 
 #include <asm/kvm_mediated_pmu.h>
@@ -9,12 +11,18 @@
 #include "lapic.h"
 #include "pmu.h"
 
-DECLARE_STATIC_CALL(kvm_mediated_pmu_load, __kvm_mediated_pmu_load);
-DECLARE_STATIC_CALL(kvm_mediated_pmu_put, __kvm_mediated_pmu_put);
-DECLARE_STATIC_CALL(kvm_mediated_pmu_pmi,
-		    *((struct kvm_mediated_pmu_ops *)0)->pmi);
-DECLARE_STATIC_CALL(kvm_mediated_pmu_msr_access,
-		    *((struct kvm_mediated_pmu_ops *)0)->msr_access);
+#define DECLARE_PROVIDER_CALL(op)				\
+	DECLARE_STATIC_CALL(kvm_mediated_pmu_##op,		\
+			    *((struct kvm_mediated_pmu_ops *)0)->op)
+
+DECLARE_PROVIDER_CALL(update);
+DECLARE_PROVIDER_CALL(load);
+DECLARE_PROVIDER_CALL(put);
+DECLARE_PROVIDER_CALL(release);
+DECLARE_PROVIDER_CALL(sync_global_ctrl);
+DECLARE_PROVIDER_CALL(increment);
+DECLARE_PROVIDER_CALL(pmi);
+DECLARE_PROVIDER_CALL(msr_access);
 
 /* Serializes the loading and unloading of vendor modules, in x86.c. */
 extern struct mutex vendor_module_lock;
@@ -29,10 +37,11 @@ int kvm_mediated_pmu_create_vm(struct kvm *kvm);
 void kvm_mediated_pmu_destroy_vm(struct kvm *kvm);
 int kvm_mediated_pmu_create_vcpu(struct kvm_vcpu *vcpu);
 void kvm_mediated_pmu_destroy_vcpu(struct kvm_vcpu *vcpu);
+void kvm_mediated_pmu_update(struct kvm_vcpu *vcpu);
 
 static inline bool kvm_mediated_pmu_switch(struct kvm_vcpu *vcpu)
 {
-	if (!kvm_vcpu_has_mediated_pmu(vcpu) ||
+	if (!vcpu_to_pmu(vcpu)->passthrough ||
 	    KVM_BUG_ON(!lapic_in_kernel(vcpu), vcpu->kvm))
 		return false;
 
@@ -57,14 +66,44 @@ static inline void kvm_mediated_pmu_put(struct kvm_vcpu *vcpu)
 		static_call(kvm_mediated_pmu_put)(vcpu);
 }
 
+/* Brings the state to memory; true if the PMU needs to be looked at anew. */
+static inline bool kvm_mediated_pmu_release(struct kvm_vcpu *vcpu)
+{
+	if (!vcpu_to_pmu(vcpu)->passthrough)
+		return false;
+
+	guard(irqsave)();
+	return static_call(kvm_mediated_pmu_release)(vcpu);
+}
+
+static inline void kvm_mediated_pmu_sync_global_ctrl(struct kvm_vcpu *vcpu)
+{
+	if (!vcpu_to_pmu(vcpu)->passthrough)
+		return;
+
+	guard(irqsave)();
+	static_call_cond(kvm_mediated_pmu_sync_global_ctrl)(vcpu);
+}
+
+static inline enum kvm_mediated_pmu_increment
+kvm_mediated_pmu_increment(struct kvm_vcpu *vcpu, u32 idx)
+{
+	if (!vcpu_to_pmu(vcpu)->passthrough)
+		return KVM_MEDIATED_PMU_IN_MEMORY;
+
+	guard(irqsave)();
+	return static_call(kvm_mediated_pmu_increment)(vcpu, idx);
+}
+
 static inline void kvm_mediated_pmu_msr_access(struct kvm_vcpu *vcpu,
 					       struct msr_data *msr_info,
 					       bool write)
 {
 	u32 msr = msr_info->index;
 
-	if (kvm_vcpu_has_mediated_pmu(vcpu) && !msr_info->host_initiated)
-		static_call_cond(kvm_mediated_pmu_msr_access)(vcpu, msr, write);
+	if (kvm_vcpu_has_mediated_pmu(vcpu) && !msr_info->host_initiated &&
+	    static_call(kvm_mediated_pmu_msr_access)(vcpu, msr, write))
+		kvm_mediated_pmu_release(vcpu);
 }
 
 #endif /* __KVM_X86_MEDIATED_PMU_H */

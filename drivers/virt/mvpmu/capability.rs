@@ -2,10 +2,13 @@
 
 //! What the host's PMU can do, and what stands in the way.
 
-use crate::vendor::{
-    Amd,
-    Intel,
-    Vendor, //
+use crate::{
+    policy,
+    vendor::{
+        Amd,
+        Intel,
+        Vendor, //
+    },
 };
 use kernel::{
     debugfs::Writer,
@@ -148,6 +151,7 @@ impl Writer for Report {
         writeln!(f, "gp_counters: {}", pmu.gp_counters)?;
         writeln!(f, "fixed_counters: {}", pmu.fixed_counters)?;
         writeln!(f, "counter_width: {}", pmu.gp_width)?;
+        writeln!(f, "switch: {}", policy::mode().name())?;
         match (self.host.obstacle(), self.wanted) {
             (Some(obstacle), _) => f.write_fmt(fmt!("enabled: no\nreason: {obstacle}\n")),
             (None, false) => writeln!(f, "enabled: no\nreason: enable_passthrough_pmu=0"),

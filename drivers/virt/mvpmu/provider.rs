@@ -3,14 +3,24 @@
 //! The callbacks of KVM, and what belongs to a VM and a vCPU.
 
 use crate::{
-    registers::Hardware,
+    mutant::Mutant,
+    policy::{
+        self,
+        Demand,
+        Flag,
+        Mode, //
+    },
+    registers::{
+        Hardware,
+        RegisterFile, //
+    },
     stats::{
         CountedVcpu,
         CountedVm,
         Totals,
         VcpuStats, //
     },
-    switch,
+    switch::State,
     vendor::Vendor, //
 };
 use core::marker::PhantomData;
@@ -20,22 +30,26 @@ use kernel::{
         File, //
     },
     fmt,
-    interrupt::LocalInterruptDisabled,
     kvm::{
         mediated_pmu::{
-            GuestPmu,
-            MsrAccess, //
+            Increment,
+            MsrAccess,
+            Selectors,
+            Switching, //
         },
         Vcpu,
         Vm, //
     },
     perf::guest::{
         GuestLvtpc,
-        MediatedVm, //
+        MediatedVm,
+        RoutedContext, //
     },
     prelude::*,
     str::CString,
-    sync::Arc, //
+    sync::Arc,
+    types::ForeignOwnable,
+    x86::pmu::CounterSet, //
 };
 
 /// The provider of the mediated PMU on CPUs of vendor `V`.
@@ -60,7 +74,8 @@ impl<V> Provider<V> {
 pub(crate) struct VmData {
     debugfs: Dir,
     counted: CountedVm,
-    _accounting: MediatedVm,
+    /// Perf knows of the VM for all of its life, if its vCPUs always use the hardware.
+    _accounting: Option<MediatedVm>,
 }
 
 /// A vCPU. Its file in debugfs goes with it.
@@ -69,15 +84,23 @@ pub(crate) struct VcpuData {
     stats: CountedVcpu,
     #[pin]
     _file: File<Arc<VcpuStats>>,
+    #[pin]
+    demand: Demand,
+    /// A PMI has arrived, after which the CPU may have masked the LVTPC.
+    lvtpc_unknown: Flag,
 }
 
 #[vtable]
 impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
     type VmData = KBox<VmData>;
-    type VcpuData = Pin<KBox<VcpuData>>;
+    type VcpuData = VcpuData;
+    type State = State<V>;
 
     fn vm_create(&self, vm: &Vm) -> Result<Self::VmData> {
-        let accounting = MediatedVm::new()?;
+        let accounting = match policy::mode() {
+            Mode::Eager => Some(MediatedVm::new()?),
+            Mode::Auto => None,
+        };
         let name = CString::try_from_fmt(fmt!("{}-{}", vm.pid(), self.totals.next_vm()))?;
 
         Ok(KBox::new(
@@ -90,49 +113,118 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         )?)
     }
 
-    fn vcpu_create(vm: &VmData, vcpu: &Vcpu) -> Result<Self::VcpuData> {
+    fn vcpu_create(
+        vm: <Self::VmData as ForeignOwnable>::Borrowed<'_>,
+        vcpu: &Vcpu,
+    ) -> Result<impl PinInit<VcpuData, Error>> {
         let name = CString::try_from_fmt(fmt!("vcpu{}", vcpu.id()))?;
         let stats = vm.counted.vcpu()?;
+        let debugfs = vm.debugfs.clone();
 
-        KBox::try_pin_init(
-            try_pin_init!(VcpuData {
-                _file <- vm.debugfs.read_callback_file(
-                    &name,
-                    stats.stats(),
-                    &|stats: &Arc<VcpuStats>, f: &mut fmt::Formatter<'_>| stats.show(f),
-                ),
-                stats,
-            }),
-            GFP_KERNEL_ACCOUNT,
-        )
+        Ok(try_pin_init!(VcpuData {
+            _file <- debugfs.read_callback_file(
+                &name,
+                stats.stats(),
+                &|stats: &Arc<VcpuStats>, f: &mut fmt::Formatter<'_>| stats.show(f),
+            ),
+            demand <- Demand::new(),
+            lvtpc_unknown: Flag::default(),
+            stats,
+        }))
+    }
+
+    fn update(vcpu: Pin<&VcpuData>, selectors: &Selectors<'_>) -> CounterSet {
+        vcpu.demand.update(selectors, &vcpu.stats)
     }
 
     #[inline(always)]
-    fn load(
-        vcpu: Pin<&VcpuData>,
-        pmu: &mut GuestPmu<'_>,
-        lvtpc: GuestLvtpc,
-        irq: &LocalInterruptDisabled,
-    ) {
+    fn load(mut this: Switching<'_, Self>, lvtpc: GuestLvtpc) {
         let mut hardware = Hardware::default();
 
-        switch::load::<V, _>(&mut hardware, pmu, lvtpc, irq);
-        vcpu.stats.loaded(&hardware);
+        match this.state {
+            State::Memory => {
+                // Whatever it was, all of it is about to be loaded.
+                this.vcpu.demand.take_changed();
+                this.vcpu.lvtpc_unknown.take();
+                this.state
+                    .load(&mut hardware, &mut this.pmu, lvtpc, this.irq);
+                this.vcpu.stats.loaded(&hardware);
+            }
+            State::Hardware(resident) => {
+                if this.vcpu.demand.take_changed() && !Mutant::SelectionLost.on() {
+                    resident.select(&mut hardware, &mut this.pmu);
+                    this.vcpu.stats.accessed(&hardware);
+                }
+                resident.route_pmi(lvtpc, this.vcpu.lvtpc_unknown.take(), this.irq);
+            }
+        }
     }
 
     #[inline(always)]
-    fn put(vcpu: Pin<&VcpuData>, pmu: &mut GuestPmu<'_>, irq: &LocalInterruptDisabled) {
+    fn put(mut this: Switching<'_, Self>) {
+        if Mutant::HostCounts.on() && V::GUEST_ONLY == 0 {
+            Hardware::default().write(V::GLOBAL_CTRL, this.pmu.global_ctrl());
+        }
+        let contended = RoutedContext::is_contended(this.irq) && !Mutant::HostWaits.on();
+
+        if policy::mode() == Mode::Auto && !contended {
+            this.vcpu.stats.parked();
+        } else {
+            Self::put_now(&mut this);
+        }
+    }
+
+    #[inline(always)]
+    fn release(mut this: Switching<'_, Self>) -> bool {
+        if this.kvm.is_scheduled_out() {
+            if Mutant::PreemptionPutSkipped.on() {
+                return false;
+            }
+        } else if Mutant::UserspacePutSkipped.on() {
+            return false;
+        }
+        Self::put_now(&mut this) && this.vcpu.demand.is_idle()
+    }
+
+    #[inline(always)]
+    fn sync_global_ctrl(mut this: Switching<'_, Self>) {
         let mut hardware = Hardware::default();
 
-        switch::put::<V, _>(&mut hardware, pmu, irq);
-        vcpu.stats.put(&hardware);
+        this.state.sync_global_ctrl(&mut hardware, &mut this.pmu);
+        this.vcpu.stats.accessed(&hardware);
+    }
+
+    #[inline(always)]
+    fn increment(mut this: Switching<'_, Self>, index: u32) -> Increment {
+        let mut hardware = Hardware::default();
+        let result = this.state.increment(&mut hardware, &mut this.pmu, index);
+
+        this.vcpu.stats.accessed(&hardware);
+        result
     }
 
     fn pmi(vcpu: Pin<&VcpuData>) {
+        vcpu.lvtpc_unknown.set();
         vcpu.stats.pmi();
     }
 
-    fn msr_access(vcpu: Pin<&VcpuData>, _msr: u32, access: MsrAccess) {
+    fn msr_access(vcpu: Pin<&VcpuData>, msr: u32, access: MsrAccess) -> bool {
         vcpu.stats.intercepted(access);
+        !V::selects(msr)
+    }
+}
+
+impl<V: Vendor> Provider<V> {
+    /// Brings the state to memory; false if it was there.
+    #[inline(always)]
+    fn put_now(this: &mut Switching<'_, Self>) -> bool {
+        let mut hardware = Hardware::default();
+
+        if !this.state.put(&mut hardware, &mut this.pmu, this.irq) {
+            return false;
+        }
+        this.vcpu.stats.put(&hardware);
+        this.vcpu.demand.switched(&this.pmu.selectors());
+        true
     }
 }

@@ -67,15 +67,21 @@ macro_rules! counts {
 }
 
 counts! {
+    /// Times the vCPU began to use the hardware.
+    activations,
+    /// Times it could not, as events of the host count in guests.
+    refusals,
     /// Times the guest's state went into hardware.
     loads,
     /// Times it came back.
     puts,
+    /// VM exits after which it stayed in hardware.
+    switches_avoided,
     /// PMIs of the guest.
     pmis,
-    /// RDMSR and RDPMC of PMU registers by loads and puts.
+    /// RDMSR and RDPMC of PMU registers by the module.
     hw_reads,
-    /// WRMSR of PMU registers by loads and puts.
+    /// WRMSR of PMU registers by the module.
     hw_writes,
     /// Intercepted reads of PMU registers by the guest.
     guest_reads,
@@ -98,8 +104,27 @@ impl VcpuStats {
         self.accessed(hardware);
     }
 
+    /// A VM exit left the state in hardware.
     #[inline(always)]
-    fn accessed(&self, hardware: &Hardware) {
+    pub(crate) fn parked(&self) {
+        self.switches_avoided.add(1);
+    }
+
+    /// Events of the host are in the way of using the hardware.
+    pub(crate) fn refused(&self) {
+        self.refusals.add(1);
+    }
+
+    /// The vCPU begins to use the hardware, or ends it.
+    pub(crate) fn active(&self, active: bool) {
+        if active {
+            self.activations.add(1);
+        }
+    }
+
+    /// There were operations on `hardware`.
+    #[inline(always)]
+    pub(crate) fn accessed(&self, hardware: &Hardware) {
         self.hw_reads.add(hardware.reads.into());
         self.hw_writes.add(hardware.writes.into());
     }

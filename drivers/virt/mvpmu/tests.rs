@@ -4,11 +4,15 @@
 
 use crate::{
     registers::RegisterFile,
-    switch,
+    switch::Resident,
     vendor::Amd, //
 };
 use kernel::{
-    kvm::mediated_pmu::OwnedPmu,
+    kvm::mediated_pmu::{
+        Increment,
+        OwnedPmu, //
+    },
+    perf::guest::GuestLvtpc,
     prelude::*,
     x86::{
         msr::{
@@ -18,7 +22,9 @@ use kernel::{
         },
         pmu::{
             amd,
-            Counter, //
+            Counter,
+            CounterSet,
+            EVENTSEL_ENABLE, //
         },
     },
 };
@@ -112,25 +118,28 @@ fn sel(i: u32) -> u32 {
     amd::PERF_CTL.get(i).map_or(0, Msr::index)
 }
 
+/// Loads AMD registers of a guest, over what the host left in the counters of `dirty`.
+fn load(regs: &mut Fake, pmu: &mut OwnedPmu, dirty: CounterSet) -> Resident<Amd> {
+    Resident::load(regs, &mut pmu.as_guest(), GuestLvtpc::new(0), dirty)
+}
+
 #[kunit_tests(mvpmu_switch)]
 mod cases {
     use super::*;
 
-    /// Counters and selectors first, the status next; counting starts last.
+    /// Counters and selectors first, the status next; counting starts last. What the guest has at
+    /// zero is not written.
     #[test]
     fn load_starts_counting_last() -> Result {
         let mut regs = Fake::new(&[(STATUS, 0b10)])?;
         let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS), (0, 0)], 0b11, 0b01)?;
 
-        switch::load_registers::<Amd, _>(&mut regs, &mut pmu.as_guest());
+        load(&mut regs, &mut pmu, CounterSet::EMPTY);
         assert_eq!(
             regs.log[..],
             [
-                Rdpmc(0),
                 Wrmsr(ctr(0), 5),
                 Wrmsr(sel(0), INSTRUCTIONS),
-                Rdpmc(1),
-                Wrmsr(sel(1), 0),
                 Rdmsr(STATUS),
                 Wrmsr(CLR, 0b10),
                 Wrmsr(SET, 0b01),
@@ -142,27 +151,32 @@ mod cases {
 
     /// Nothing of the host's is left where the guest can read without an exit.
     #[test]
-    fn load_overwrites_what_the_host_left() -> Result {
-        let mut regs = Fake::new(&[(ctr(0), 7), (sel(0), 0xc2), (STATUS, 0b111)])?;
+    fn load_clears_what_the_host_left() -> Result {
+        let mut regs = Fake::new(&[(ctr(0), 7), (ctr(1), 8), (STATUS, 0b111)])?;
         let mut pmu = OwnedPmu::new(&[(0, 0)], 0, 0)?;
 
-        switch::load_registers::<Amd, _>(&mut regs, &mut pmu.as_guest());
+        load(&mut regs, &mut pmu, CounterSet::from_bits(0b11));
         assert_eq!(regs.get(ctr(0)), 0);
-        assert_eq!(regs.get(sel(0)), 0);
+        assert_eq!(regs.get(ctr(1)), 0);
         assert_eq!(regs.get(STATUS), 0);
         Ok(())
     }
 
-    /// The counters stop before anything is read.
+    /// The counters stop before anything is read but the control that stops them.
     #[test]
     fn put_stops_counting_first() -> Result {
-        let mut regs = Fake::new(&[(ctr(0), 9), (sel(0), INSTRUCTIONS), (CTL, 1), (STATUS, 1)])?;
+        let mut regs = Fake::new(&[])?;
         let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS)], 1, 0)?;
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
-        switch::put_registers::<Amd, _>(&mut regs, &mut pmu.as_guest());
+        regs.set(ctr(0), 9);
+        regs.set(STATUS, 1);
+        regs.log.clear();
+        resident.put(&mut regs, &mut pmu.as_guest());
         assert_eq!(
             regs.log[..],
             [
+                Rdmsr(CTL),
                 Wrmsr(CTL, 0),
                 Rdmsr(STATUS),
                 Wrmsr(CLR, 1),
@@ -174,54 +188,100 @@ mod cases {
         Ok(())
     }
 
-    /// Counter, selector and status of the guest are gone from hardware and kept in memory.
+    /// Counter, selector, control and status of the guest are gone from hardware and kept in
+    /// memory, what the guest wrote itself included.
     #[test]
     fn put_clears_what_it_saves() -> Result {
-        let mut regs = Fake::new(&[(ctr(1), 9), (sel(1), INSTRUCTIONS), (STATUS, 0b10)])?;
+        let mut regs = Fake::new(&[])?;
         let mut pmu = OwnedPmu::new(&[(0, 0), (5, INSTRUCTIONS)], 0b11, 0)?;
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
-        switch::put_registers::<Amd, _>(&mut regs, &mut pmu.as_guest());
+        regs.set(ctr(0), 4);
+        regs.set(ctr(1), 9);
+        regs.set(STATUS, 0b10);
+        regs.set(CTL, 0b01);
+        resident.put(&mut regs, &mut pmu.as_guest());
 
         let mut guest = pmu.as_guest();
 
         assert_eq!(guest.global_status(), 0b10);
+        assert_eq!(guest.global_ctrl(), 0b01);
+        assert_eq!(guest.gp_counters().next().map(|pmc| pmc.counter()), Some(4));
         assert_eq!(guest.gp_counters().nth(1).map(|pmc| pmc.counter()), Some(9));
-        assert!(regs.msrs.iter().all(|(_, value)| *value == 0));
+        assert!(regs.msrs.iter().all(|(i, value)| *value == 0 || *i == CLR));
         Ok(())
     }
 
-    /// What the guest did not use costs no write.
+    /// Operations of a put and a load grow with the counters in use, not with those there are.
     #[test]
-    fn put_writes_only_what_is_in_use() -> Result {
+    fn a_switch_is_proportional() -> Result {
+        for used in 0..=4 {
+            let mut regs = Fake::new(&[])?;
+            let state = core::array::from_fn::<_, 6, _>(|i| match i {
+                i if i < used => (5, INSTRUCTIONS),
+                _ => (0, 0),
+            });
+            let mut pmu = OwnedPmu::new(&state, 0x3f, 0)?.with_passthrough((1 << used) - 1);
+            let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+
+            resident.put(&mut regs, &mut pmu.as_guest());
+            // Load: counter, selector, and two for all; put: three for each, and three for all.
+            assert_eq!(regs.log.len(), 5 * used + 5);
+        }
+        Ok(())
+    }
+
+    /// Only what has changed is written to a PMU that holds the guest's state.
+    #[test]
+    fn select_writes_what_has_changed() -> Result {
         let mut regs = Fake::new(&[])?;
-        let mut pmu = OwnedPmu::new(&[(0, 0); 6], 0x3f, 0)?;
+        let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS), (6, INSTRUCTIONS)], 0b11, 0)?;
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
-        switch::put_registers::<Amd, _>(&mut regs, &mut pmu.as_guest());
+        regs.log.clear();
+        resident.select(&mut regs, &mut pmu.as_guest());
+        assert!(regs.log.is_empty());
+        pmu.select(1, INSTRUCTIONS & !EVENTSEL_ENABLE)?;
+        resident.select(&mut regs, &mut pmu.as_guest());
+        assert_eq!(regs.log[..], [Wrmsr(sel(1), 0)]);
+        Ok(())
+    }
 
-        let writes = regs.log.iter().filter(|access| matches!(access, Wrmsr(..)));
+    /// An emulated instruction is read and written back, once each; an overflow shows.
+    #[test]
+    fn increment_counts_in_hardware() -> Result {
+        let mut regs = Fake::new(&[])?;
+        let mut pmu = OwnedPmu::new(&[((1 << 48) - 2, INSTRUCTIONS)], 1, 0)?;
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
-        assert_eq!(writes.count(), 1);
+        regs.log.clear();
+        assert_eq!(
+            resident.increment(&mut regs, &mut pmu.as_guest(), 0),
+            Increment::Counted
+        );
+        assert_eq!(regs.log[..], [Rdpmc(0), Wrmsr(ctr(0), (1 << 48) - 1)]);
+        assert_eq!(
+            resident.increment(&mut regs, &mut pmu.as_guest(), 0),
+            Increment::Overflowed
+        );
+        assert_eq!(regs.get(ctr(0)), 0);
+        assert_eq!(regs.get(STATUS), 1);
         Ok(())
     }
 
     /// A put and the next load leave the guest's registers as they were.
     #[test]
     fn put_and_load_are_inverse() -> Result {
-        let before = [
-            (ctr(0), 3),
-            (sel(0), INSTRUCTIONS),
-            (ctr(1), 4),
-            (STATUS, 0b11),
-        ];
-        let mut regs = Fake::new(&before)?;
-        let mut pmu = OwnedPmu::new(&[(0, INSTRUCTIONS), (0, 0)], 0b1, 0)?;
+        let mut regs = Fake::new(&[])?;
+        let mut pmu = OwnedPmu::new(&[(3, INSTRUCTIONS), (4, 0)], 0b1, 0b11)?;
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+        let before = [ctr(0), ctr(1), sel(0), sel(1), STATUS, CTL].map(|i| (i, regs.get(i)));
 
-        switch::put_registers::<Amd, _>(&mut regs, &mut pmu.as_guest());
-        switch::load_registers::<Amd, _>(&mut regs, &mut pmu.as_guest());
+        resident.put(&mut regs, &mut pmu.as_guest());
+        load(&mut regs, &mut pmu, CounterSet::EMPTY);
         assert!(before
             .iter()
             .all(|(index, value)| regs.get(*index) == *value));
-        assert_eq!(regs.get(CTL), 0b1);
         Ok(())
     }
 }

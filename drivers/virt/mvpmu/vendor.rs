@@ -5,7 +5,13 @@
 use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
-    x86::msr::MsrArray, //
+    x86::{
+        msr::{
+            Msr,
+            MsrArray, //
+        },
+        pmu::CounterSet, //
+    },
 };
 
 mod amd;
@@ -21,23 +27,66 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// The oldest version of the PMU that can be switched exactly.
     const MIN_VERSION: u32;
 
+    /// The bit of a selector that keeps its counter from counting for the host, if there is one.
+    const GUEST_ONLY: u64;
+
     /// The event selectors of the general purpose counters.
     const SELECTORS: MsrArray;
 
     /// The general purpose counters, all of whose bits can be written.
     const COUNTERS: MsrArray;
 
+    /// The register that enables counters, all at once.
+    const GLOBAL_CTRL: Msr;
+
     /// The fixed counters, if there are any.
     const FIXED_COUNTERS: Option<MsrArray>;
 
     /// Stops every counter of the CPU.
-    fn stop<R: RegisterFile>(regs: &mut R);
+    #[inline(always)]
+    fn stop<R: RegisterFile>(regs: &mut R) {
+        regs.write(Self::GLOBAL_CTRL, 0);
+    }
 
     /// Loads the guest's control and status registers, after its counters and selectors. Where
     /// VM entry does not do it, this starts counting.
     fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
 
-    /// Makes sure that every counter is stopped, then saves and clears the guest's status and
-    /// clears its control registers; the first thing after VM exit.
+    /// Makes sure that every counter is stopped, then saves and clears the guest's global control
+    /// and status; the first thing of a put.
     fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
+
+    /// Makes the guest's global control in memory current while it is in hardware.
+    fn save_global_ctrl<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
+
+    /// Sets the control register of the fixed counters.
+    fn select_fixed<R: RegisterFile>(regs: &mut R, control: u64);
+
+    /// Sets the status bits of counters that have overflowed.
+    fn set_overflow<R: RegisterFile>(regs: &mut R, counters: CounterSet);
+
+    /// Whether `msr` selects what is counted. Such registers are always in memory.
+    fn selects(msr: u32) -> bool;
+
+    /// Clears counters, which stand still.
+    #[inline(always)]
+    fn clear_counters<R: RegisterFile>(regs: &mut R, counters: CounterSet) {
+        for i in 0..Self::COUNTERS.len() {
+            if let Some(ctr) = Self::COUNTERS.get(i) {
+                if counters.intersects(CounterSet::gp(i)) {
+                    regs.write(ctr, 0);
+                }
+            }
+        }
+        let Some(fixed) = Self::FIXED_COUNTERS else {
+            return;
+        };
+        for i in 0..fixed.len() {
+            if let Some(ctr) = fixed.get(i) {
+                if counters.intersects(CounterSet::fixed(i)) {
+                    regs.write(ctr, 0);
+                }
+            }
+        }
+    }
 }

@@ -15,19 +15,20 @@ use crate::{
         Result, //
     },
     interrupt::LocalInterruptDisabled,
+    x86::pmu::CounterSet,
 };
 use core::{
     marker::PhantomData,
     mem, //
 };
 
-/// Accounts one VM that uses the PMU directly.
+/// Accounts one VM or vCPU that uses the PMU directly.
 ///
 /// While an instance exists, events that count inside guests (`!exclude_guest`) cannot be created.
 pub struct MediatedVm(());
 
 impl MediatedVm {
-    /// Accounts a VM. May sleep.
+    /// Accounts it. May sleep.
     ///
     /// Fails with `EBUSY` while an event exists that counts inside guests, e.g. the NMI watchdog's.
     pub fn new() -> Result<Self> {
@@ -46,7 +47,7 @@ impl Drop for MediatedVm {
 }
 
 /// The guest's view of the local APIC's performance counter entry (LVTPC).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct GuestLvtpc(u32);
 
 impl GuestLvtpc {
@@ -117,6 +118,31 @@ pub struct RoutedContext<'irq> {
 }
 
 impl<'irq> RoutedContext<'irq> {
+    /// Masks this CPU's PMIs as the guest's LVTPC is now.
+    #[inline(always)]
+    pub fn route_pmi(&self, guest: GuestLvtpc) {
+        // SAFETY: Interrupts are disabled and perf's events are stopped, as `self` exists.
+        unsafe { bindings::perf_load_guest_lvtpc(guest.0) };
+    }
+
+    /// Takes over the counters that may hold what the host or the firmware has counted; all others
+    /// are zero.
+    ///
+    /// The caller overwrites or clears them, and clears all it has written before it puts the
+    /// context.
+    #[inline(always)]
+    pub fn take_dirty_counters(&self) -> CounterSet {
+        // SAFETY: Interrupts are disabled and perf's events are stopped, as `self` exists.
+        CounterSet::from_bits(unsafe { bindings::perf_take_dirty_counters() })
+    }
+
+    /// Whether events of the host wait for this CPU's PMU while a guest's context is loaded.
+    #[inline(always)]
+    pub fn is_contended(_irq: &LocalInterruptDisabled) -> bool {
+        // SAFETY: Interrupts are disabled, of which `_irq` is the proof.
+        unsafe { bindings::perf_guest_context_contended() }
+    }
+
     /// Leaves the context loaded when this scope ends; [`RoutedContext::resume`] takes it up.
     #[inline(always)]
     pub fn keep(self) {

@@ -149,6 +149,18 @@ impl<A> MsrArray<A> {
         }
     }
 
+    /// The number of registers.
+    #[inline(always)]
+    pub const fn len(self) -> u32 {
+        self.len
+    }
+
+    /// Whether there is none.
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
     /// The register of number `i`, if there is one.
     #[inline(always)]
     pub const fn get(self, i: u32) -> Option<Msr<A>> {

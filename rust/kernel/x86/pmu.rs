@@ -28,6 +28,13 @@ pub mod amd {
     pub const PERF_CTL: MsrArray =
         unsafe { MsrArray::new(bindings::MSR_F15H_PERF_CTL, 2, COUNTERS) };
 
+    /// Bit of a selector: count in guests only (APM volume 2, "`PERF_CTL`", `HostGuestOnly`).
+    pub const EVENTSEL_GUESTONLY: u64 = 1 << 40;
+
+    /// The other numbers of the first selectors (`PerfEvtSel0` to 3).
+    pub const LEGACY_PERF_CTL: core::ops::Range<u32> =
+        bindings::MSR_K7_EVNTSEL0..bindings::MSR_K7_EVNTSEL0 + bindings::AMD64_NUM_COUNTERS;
+
     // SAFETY: As above.
     /// `PERF_CTRn`, the counters, 48 bits.
     pub const PERF_CTR: MsrArray =
@@ -184,10 +191,88 @@ impl Counter {
         self.rdpmc_index & !Self::FIXED
     }
 
+    /// Whether it is a fixed counter.
+    #[inline(always)]
+    pub const fn is_fixed(self) -> bool {
+        self.rdpmc_index & Self::FIXED != 0
+    }
+
     /// The number as RDPMC takes it in ECX.
     #[inline(always)]
     pub const fn rdpmc_index(self) -> u32 {
         self.rdpmc_index
+    }
+}
+
+/// A set of counters: bit n for general purpose counter n, bit 32 + n for fixed counter n, as in
+/// `PERF_GLOBAL_CTRL` and in KVM's indices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CounterSet(u64);
+
+impl CounterSet {
+    /// No counter.
+    pub const EMPTY: Self = Self(0);
+    /// Every counter there may be.
+    pub const ALL: Self = Self(u64::MAX);
+
+    const FIXED: u32 = bindings::INTEL_PMC_IDX_FIXED;
+
+    /// From the bits that C uses.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// As the bits that C uses.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The set of general purpose counter `i`.
+    #[inline(always)]
+    pub const fn gp(i: u32) -> Self {
+        Self(1u64.wrapping_shl(i))
+    }
+
+    /// The set of fixed counter `i`.
+    #[inline(always)]
+    pub const fn fixed(i: u32) -> Self {
+        Self::gp(Self::FIXED.wrapping_add(i))
+    }
+
+    /// The set of one counter.
+    #[inline(always)]
+    pub const fn of(counter: Counter) -> Self {
+        if counter.is_fixed() {
+            Self::fixed(counter.index())
+        } else {
+            Self::gp(counter.index())
+        }
+    }
+
+    /// Whether there is no counter in it.
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether the two have a counter in common.
+    #[inline(always)]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The counters of either.
+    #[inline(always)]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The counters of this one that are not in `other`.
+    #[inline(always)]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 }
 

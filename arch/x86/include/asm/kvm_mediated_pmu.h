@@ -8,31 +8,55 @@ struct kvm;
 struct kvm_vcpu;
 struct module;
 
+/* What became of an emulated instruction that a counter counts. */
+enum kvm_mediated_pmu_increment {
+	/* Nothing: the counter is in memory, KVM counts. */
+	KVM_MEDIATED_PMU_IN_MEMORY,
+	/* The counter in hardware was incremented. */
+	KVM_MEDIATED_PMU_COUNTED,
+	/* The same, it overflowed, and its bit in GLOBAL_STATUS is set. */
+	KVM_MEDIATED_PMU_OVERFLOWED,
+};
+
 /**
  * struct kvm_mediated_pmu_ops - a provider of the mediated PMU
  * @owner: module that is pinned while any VM exists
- * @vm_create: a VM with a PMU is about to get its first vCPU.  Accounts the VM
- *	with perf.  May sleep.  0 or a negative errno, which fails vCPU creation.
- *	May keep data in kvm->arch.mediated_pmu_provider_data.
+ * @vm_create: a VM with a PMU is about to get its first vCPU.  May sleep.  0 or
+ *	a negative errno, which fails vCPU creation.  May keep data in
+ *	kvm->arch.mediated_pmu_provider_data.
  * @vm_destroy: undoes @vm_create after the last vCPU is gone.  May sleep.
  * @vcpu_create: a vCPU of such a VM is being created.  May sleep.  0 or a
- *	negative errno, which fails vCPU creation.  May keep data in
+ *	negative errno, which fails vCPU creation.  Keeps data, not NULL, in
  *	vcpu->arch.pmu.provider_data.
  * @vcpu_destroy: undoes @vcpu_create.  May sleep.
+ * @update: the guest's PMU was configured anew, or selectors, FIXED_CTR_CTRL
+ *	or the event filter have changed.  Returns the counters, by index, that
+ *	the guest is to access directly.  If there are none, KVM serves the
+ *	guest's accesses from memory, and calls neither @load nor @put.  Accounts
+ *	the guest with perf before it returns any.  May sleep.
  * @load: the vCPU enters the guest: put perf's host context out, the guest's
  *	PMU state of vcpu->arch.pmu and the guest's LVTPC (its mask bit) into
- *	hardware.  IRQs are off.  The last thing before VM entry.
- * @put: the vCPU left the guest: undo @load.  IRQs are off.  The first thing
- *	after VM exit.
+ *	hardware, unless they are there.  IRQs are off.  The last thing before
+ *	VM entry.
+ * @put: the vCPU left the guest: undo @load, or leave the state in hardware
+ *	with all counters stopped until the next @load or @release.  IRQs are
+ *	off.  The first thing after VM exit.
+ * @release: undo @load if @put did not.  The vCPU leaves the CPU or returns to
+ *	userspace, or KVM needs the state in memory.  IRQs are off, the
+ *	runqueue's lock may be held.  True asks for @update.
+ * @sync_global_ctrl: make vcpu->arch.pmu.global_ctrl current.  IRQs are off.
+ * @increment: an emulated instruction moves a counter of this index.  IRQs are
+ *	off.
  * @pmi: a PMI of the guest arrived on PERF_GUEST_MEDIATED_PMI_VECTOR; KVM
  *	injects it.  Hard IRQ context on the vCPU's CPU.  Optional.
- * @msr_access: KVM handles an intercepted RDMSR or WRMSR of a PMU MSR.
- *	Optional.
+ * @msr_access: KVM handles an intercepted RDMSR or WRMSR of a PMU MSR.  True if
+ *	the state has to be in memory (@release) for that.
  *
  * KVM keeps what the guest sees (CPUID, MSR semantics, event filter), what is
  * intercepted and the fields of the VMCB/VMCS; a provider moves PMU state
- * between memory and hardware.  @load, @put, @pmi and @msr_access are called
- * only for vCPUs whose @vcpu_create succeeded and that have a PMU.
+ * between memory and hardware.  Everything from @update on is called by the
+ * vCPU's thread (@pmi: in an interrupt of it), for vCPUs whose @vcpu_create
+ * succeeded and that have a PMU.
  */
 struct kvm_mediated_pmu_ops {
 	struct module *owner;
@@ -43,10 +67,15 @@ struct kvm_mediated_pmu_ops {
 	int (*vcpu_create)(struct kvm_vcpu *vcpu);
 	void (*vcpu_destroy)(struct kvm_vcpu *vcpu);
 
+	u64 (*update)(struct kvm_vcpu *vcpu);
 	void (*load)(struct kvm_vcpu *vcpu, u32 guest_lvtpc);
 	void (*put)(struct kvm_vcpu *vcpu);
+	bool (*release)(struct kvm_vcpu *vcpu);
+	void (*sync_global_ctrl)(struct kvm_vcpu *vcpu);
+	enum kvm_mediated_pmu_increment (*increment)(struct kvm_vcpu *vcpu,
+						     u32 idx);
 	void (*pmi)(struct kvm_vcpu *vcpu);
-	void (*msr_access)(struct kvm_vcpu *vcpu, u32 msr, bool write);
+	bool (*msr_access)(struct kvm_vcpu *vcpu, u32 msr, bool write);
 };
 
 int kvm_mediated_pmu_register(const struct kvm_mediated_pmu_ops *ops);

@@ -7,8 +7,14 @@ use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
     x86::{
-        msr::MsrArray,
-        pmu::amd, //
+        msr::{
+            Msr,
+            MsrArray, //
+        },
+        pmu::{
+            amd,
+            CounterSet, //
+        },
     },
 };
 
@@ -27,12 +33,9 @@ impl Vendor for Amd {
 
     const SELECTORS: MsrArray = amd::PERF_CTL;
     const COUNTERS: MsrArray = amd::PERF_CTR;
+    const GLOBAL_CTRL: Msr = amd::GLOBAL_CTL;
+    const GUEST_ONLY: u64 = amd::EVENTSEL_GUESTONLY;
     const FIXED_COUNTERS: Option<MsrArray> = None;
-
-    #[inline(always)]
-    fn stop<R: RegisterFile>(regs: &mut R) {
-        regs.write(amd::GLOBAL_CTL, 0);
-    }
 
     #[inline(always)]
     fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
@@ -52,7 +55,7 @@ impl Vendor for Amd {
 
     #[inline(always)]
     fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
-        // KVM read the guest's GLOBAL_CTL right after VM exit, if the guest can write it.
+        Self::save_global_ctrl(regs, pmu);
         Self::stop(regs);
 
         let status = regs.read(amd::GLOBAL_STATUS);
@@ -61,5 +64,27 @@ impl Vendor for Amd {
         if status != 0 {
             regs.write(amd::GLOBAL_STATUS_CLR, status);
         }
+    }
+
+    #[inline(always)]
+    fn save_global_ctrl<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
+        let control = regs.read(amd::GLOBAL_CTL);
+
+        pmu.set_global_ctrl(control);
+    }
+
+    #[inline(always)]
+    fn select_fixed<R: RegisterFile>(_regs: &mut R, _control: u64) {
+        // There are no fixed counters.
+    }
+
+    #[inline(always)]
+    fn set_overflow<R: RegisterFile>(regs: &mut R, counters: CounterSet) {
+        regs.write(amd::GLOBAL_STATUS_SET, counters.bits());
+    }
+
+    fn selects(msr: u32) -> bool {
+        (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Msr::index) == Some(msr))
+            || amd::LEGACY_PERF_CTL.contains(&msr)
     }
 }

@@ -7,8 +7,14 @@ use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
     x86::{
-        msr::MsrArray,
-        pmu::intel, //
+        msr::{
+            Msr,
+            MsrArray, //
+        },
+        pmu::{
+            intel,
+            CounterSet, //
+        },
     },
 };
 
@@ -28,12 +34,9 @@ impl Vendor for Intel {
 
     const SELECTORS: MsrArray = intel::PERFEVTSEL;
     const COUNTERS: MsrArray = intel::PMC;
+    const GLOBAL_CTRL: Msr = intel::GLOBAL_CTRL;
+    const GUEST_ONLY: u64 = 0;
     const FIXED_COUNTERS: Option<MsrArray> = Some(intel::FIXED_CTR);
-
-    #[inline(always)]
-    fn stop<R: RegisterFile>(regs: &mut R) {
-        regs.write(intel::GLOBAL_CTRL, 0);
-    }
 
     #[inline(always)]
     fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
@@ -48,7 +51,6 @@ impl Vendor for Intel {
         if guest & !host != 0 {
             regs.write(intel::GLOBAL_STATUS_SET, guest & !host);
         }
-        regs.write(intel::FIXED_CTR_CTRL, pmu.fixed_ctr_ctrl_hw());
     }
 
     #[inline(always)]
@@ -60,8 +62,25 @@ impl Vendor for Intel {
         if status != 0 {
             regs.write(intel::GLOBAL_STATUS_RESET, status);
         }
-        if pmu.fixed_ctr_ctrl_hw() != 0 {
-            regs.write(intel::FIXED_CTR_CTRL, 0);
-        }
+    }
+
+    #[inline(always)]
+    fn save_global_ctrl<R: RegisterFile>(_regs: &mut R, _pmu: &mut GuestPmu<'_>) {
+        // KVM took it from the VMCS after VM exit.
+    }
+
+    #[inline(always)]
+    fn select_fixed<R: RegisterFile>(regs: &mut R, control: u64) {
+        regs.write(intel::FIXED_CTR_CTRL, control);
+    }
+
+    #[inline(always)]
+    fn set_overflow<R: RegisterFile>(regs: &mut R, counters: CounterSet) {
+        regs.write(intel::GLOBAL_STATUS_SET, counters.bits());
+    }
+
+    fn selects(msr: u32) -> bool {
+        (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Msr::index) == Some(msr))
+            || msr == intel::FIXED_CTR_CTRL.index()
     }
 }

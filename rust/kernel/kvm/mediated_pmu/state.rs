@@ -4,7 +4,11 @@
 
 use crate::{
     types::NotThreadSafe,
-    x86::pmu::Counter, //
+    x86::pmu::{
+        Counter,
+        CounterSet,
+        EVENTSEL_ENABLE, //
+    },
 };
 use core::{
     marker::PhantomData,
@@ -29,6 +33,14 @@ pub struct GuestPmu<'a> {
     pmu: NonNull<bindings::kvm_pmu>,
     _life: PhantomData<&'a mut bindings::kvm_pmu>,
     _here: NotThreadSafe,
+}
+
+/// Fixed counters there can be in `FIXED_CTR_CTRL`, at four bits each.
+const FIXED_COUNTERS: u32 = u64::BITS / 4;
+
+/// The length of an array in `struct kvm_pmu`.
+const fn length<T, const N: usize>(_: fn(&bindings::kvm_pmu) -> &[T; N]) -> usize {
+    N
 }
 
 /// The first `n` counters of an array, but no more than it has.
@@ -75,6 +87,9 @@ macro_rules! write {
 }
 
 impl<'a> GuestPmu<'a> {
+    /// General purpose counters that a guest has at most.
+    pub const MAX_GP_COUNTERS: usize = length(|pmu| &pmu.gp_counters);
+
     /// Wraps a pointer of C.
     ///
     /// # Safety
@@ -116,6 +131,25 @@ impl<'a> GuestPmu<'a> {
         unsafe { pmcs(counters, n, Counter::fixed) }
     }
 
+    /// The counter of KVM's index `index`, and the mask of the bits it has.
+    #[inline(always)]
+    pub fn counter(&self, index: u32) -> Option<(Counter, u64)> {
+        let bitmask = read!(self.counter_bitmask);
+
+        if index < read!(self.nr_arch_gp_counters) {
+            // SAFETY: By the type invariant the CPU has a counter for each of the guest's.
+            return Some((unsafe { Counter::gp(index) }, bitmask[0]));
+        }
+
+        let index = index.wrapping_sub(bindings::INTEL_PMC_IDX_FIXED);
+
+        if index < read!(self.nr_arch_fixed_counters) {
+            // SAFETY: As above.
+            return Some((unsafe { Counter::fixed(index) }, bitmask[1]));
+        }
+        None
+    }
+
     /// The guest's `FIXED_CTR_CTRL` as hardware is to get it: what the guest wrote, less what the
     /// event filter denies.
     #[inline(always)]
@@ -129,6 +163,25 @@ impl<'a> GuestPmu<'a> {
         read!(self.global_ctrl)
     }
 
+    /// Sets the guest's `PERF_GLOBAL_CTRL`.
+    #[inline(always)]
+    pub fn set_global_ctrl(&mut self, value: u64) {
+        write!(self.global_ctrl, value);
+    }
+
+    /// The counters that the guest accesses directly.
+    #[inline(always)]
+    pub fn passthrough(&self) -> CounterSet {
+        CounterSet::from_bits(read!(self.passthrough))
+    }
+
+    /// What the guest selects.
+    #[inline(always)]
+    pub fn selectors(&self) -> Selectors<'_> {
+        // SAFETY: By the type invariant.
+        unsafe { Selectors::from_raw(self.pmu.as_ptr()) }
+    }
+
     /// The guest's `PERF_GLOBAL_STATUS`.
     #[inline(always)]
     pub fn global_status(&self) -> u64 {
@@ -139,6 +192,63 @@ impl<'a> GuestPmu<'a> {
     #[inline(always)]
     pub fn set_global_status(&mut self, status: u64) {
         write!(self.global_status, status);
+    }
+}
+
+/// The event selectors and `FIXED_CTR_CTRL` of a vCPU, as hardware is to get them.
+///
+/// # Invariants
+///
+/// `pmu` points to the PMU of a vCPU. For the life of `'a` nobody changes the selectors.
+pub struct Selectors<'a> {
+    pmu: NonNull<bindings::kvm_pmu>,
+    _life: PhantomData<&'a bindings::kvm_pmu>,
+    _here: NotThreadSafe,
+}
+
+impl Selectors<'_> {
+    /// Wraps a pointer of C.
+    ///
+    /// # Safety
+    ///
+    /// `pmu` must point to the PMU of a vCPU that exists for all of `'a`; in that time nobody may
+    /// change its selectors.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(pmu: *mut bindings::kvm_pmu) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self {
+            // SAFETY: A pointer to an object is not null.
+            pmu: unsafe { NonNull::new_unchecked(pmu) },
+            _life: PhantomData,
+            _here: NotThreadSafe,
+        }
+    }
+
+    /// The counters that are enabled one by one, whatever `PERF_GLOBAL_CTRL` says.
+    #[inline(always)]
+    pub fn enabled(&self) -> CounterSet {
+        // SAFETY: By the type invariant the object is valid.
+        let counters = unsafe { &raw const (*self.pmu.as_ptr()).gp_counters };
+        let gp = read!(self.nr_arch_gp_counters).min(GuestPmu::MAX_GP_COUNTERS as u32);
+        let control = read!(self.fixed_ctr_ctrl_hw);
+        let mut enabled = CounterSet::EMPTY;
+
+        for i in 0..gp {
+            let pmc = counters.cast::<bindings::kvm_pmc>();
+            // SAFETY: `i` is less than the length of the array; nobody changes the field.
+            let eventsel = unsafe { (&raw const (*pmc.add(i as usize)).eventsel_hw).read() };
+
+            if eventsel & EVENTSEL_ENABLE != 0 {
+                enabled = enabled.union(CounterSet::gp(i));
+            }
+        }
+        for i in 0..read!(self.nr_arch_fixed_counters).min(FIXED_COUNTERS) {
+            // Bits 0 and 1 of each four: count in the kernel, count in user mode.
+            if control >> (4 * i) & 3 != 0 {
+                enabled = enabled.union(CounterSet::fixed(i));
+            }
+        }
+        enabled
     }
 }
 
@@ -203,6 +313,8 @@ impl OwnedPmu {
         }
         pmu.global_ctrl = global_ctrl;
         pmu.global_status = global_status;
+        pmu.passthrough = u64::MAX;
+        pmu.counter_bitmask = [(1 << 48) - 1; 2];
         for (i, &(counter, eventsel)) in counters.iter().enumerate() {
             let pmc = pmu.gp_counters.get_mut(i).ok_or(EINVAL)?;
             pmc.counter = counter;
@@ -224,6 +336,18 @@ impl OwnedPmu {
             self.0.fixed_counters.get_mut(i).ok_or(EINVAL)?.counter = counter;
         }
         Ok(self)
+    }
+
+    /// Only these counters are accessed directly, by KVM's indices.
+    pub fn with_passthrough(mut self, counters: u64) -> Self {
+        self.0.passthrough = counters;
+        self
+    }
+
+    /// Sets the selector (`eventsel_hw`) of general purpose counter `i`.
+    pub fn select(&mut self, i: usize, eventsel: u64) -> Result {
+        self.0.gp_counters.get_mut(i).ok_or(EINVAL)?.eventsel_hw = eventsel;
+        Ok(())
     }
 
     /// The state, as a provider sees it.

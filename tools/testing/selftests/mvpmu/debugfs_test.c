@@ -21,7 +21,8 @@
 
 /* The keys that "stats" and the files of the vCPUs have in common. */
 static const char * const counts[] = {
-	"loads", "puts", "pmis", "hw_reads", "hw_writes", "guest_reads", "guest_writes",
+	"activations", "refusals", "loads", "puts", "switches_avoided", "pmis",
+	"hw_reads", "hw_writes", "guest_reads", "guest_writes",
 };
 
 static bool read_file(const char *path, char *text, size_t size)

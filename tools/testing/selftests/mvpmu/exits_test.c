@@ -88,6 +88,8 @@ static void guest_access(void)
 	u64 i;
 
 	pmu_reset();
+	/* A provider may pass through only what has counted. */
+	pmc_program(1, INSTRUCTIONS, PMC_COUNT, 0);
 	pmc_program(0, INSTRUCTIONS, PMC_COUNT, 0);
 	wrmsr(vendor->global_control, counter_bit(0));
 

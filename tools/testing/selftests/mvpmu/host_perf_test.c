@@ -108,7 +108,7 @@ FIXTURE_TEARDOWN(host_perf)
 	kvm_vm_free(self->vm);
 }
 
-static void open_events(struct host_events *events, unsigned int nr)
+static void open_events(struct host_events *events, unsigned int nr, bool kernel)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_HARDWARE,
@@ -117,7 +117,7 @@ static void open_events(struct host_events *events, unsigned int nr)
 		.disabled = 1,
 		.pinned = 1,
 		.exclude_guest = 1,
-		.exclude_kernel = 1,
+		.exclude_kernel = !kernel,
 		.exclude_hv = 1,
 	};
 	int fd;
@@ -194,15 +194,49 @@ static void check_host_counts(const struct host_events *events, struct kvm_vcpu 
  */
 TEST_F(host_perf, event_counts_the_host_and_not_the_guest)
 {
-	open_events(&self->events, 1);
+	open_events(&self->events, 1, false);
 	check_host_counts(&self->events, self->vcpu);
 }
 
 /* Seen to fail with the same breaks. */
 TEST_F(host_perf, host_and_guest_both_use_all_counters)
 {
-	open_events(&self->events, shape.nr_gp);
+	open_events(&self->events, shape.nr_gp, false);
 	check_host_counts(&self->events, self->vcpu);
+}
+
+static void guest_exit_often(void)
+{
+	u64 i;
+
+	pmc_program(0, INSTRUCTIONS, PMC_COUNT, 0);
+	wrmsr(vendor->global_control, counter_bit(0));
+	for (;;) {
+		GUEST_SYNC(0);
+		for (i = 0; i < guest_loops; i++)
+			rdmsr(selector_msr(0));
+	}
+}
+
+/*
+ * What the host's kernel executes to handle a VM exit is the host's, also if it
+ * does not return to userspace.  Seen to fail when the guest's state stays in
+ * hardware though an event of the host waits.
+ */
+TEST_F(host_perf, event_counts_the_handling_of_exits)
+{
+	const u64 nr_exits = 1000;
+	u64 few, many;
+
+	open_events(&self->events, 1, true);
+	vcpu_arch_set_entry_point(self->vcpu, guest_exit_often);
+
+	count_in_host(&self->events, self->vcpu, 1, 1);
+	few = count_in_host(&self->events, self->vcpu, 1, 1);
+	many = count_in_host(&self->events, self->vcpu, 1, 1 + nr_exits);
+
+	/* KVM takes hundreds of instructions to emulate an RDMSR. */
+	EXPECT_LT(few + 200 * nr_exits, many);
 }
 
 /* Seen to fail when a load writes only counters that are not 0. */
@@ -210,7 +244,7 @@ TEST_F(host_perf, guest_reads_nothing_of_host_events)
 {
 	unsigned int i;
 
-	open_events(&self->events, shape.nr_gp);
+	open_events(&self->events, shape.nr_gp, false);
 	vcpu_arch_set_entry_point(self->vcpu, guest_read_all);
 	control_events(&self->events, PERF_EVENT_IOC_ENABLE);
 
@@ -229,7 +263,7 @@ TEST_F(host_perf, host_task_reads_nothing_of_the_guest_by_rdpmc)
 	struct perf_event_mmap_page *page;
 	unsigned int pmc, i;
 
-	open_events(&self->events, 1);
+	open_events(&self->events, 1, false);
 	page = mmap(NULL, getpagesize(), PROT_READ, MAP_SHARED, self->events.fds[0], 0);
 	ASSERT_NE(MAP_FAILED, page);
 	if (!page->cap_user_rdpmc)
