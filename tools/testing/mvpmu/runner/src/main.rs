@@ -10,6 +10,7 @@ mod demo;
 mod image;
 mod job;
 mod machine;
+mod mutants;
 mod oracle;
 mod paths;
 mod results;

@@ -21,6 +21,7 @@ use crate::machine;
 use crate::machine::Boot;
 use crate::machine::Machine;
 use crate::machine::Pmu;
+use crate::mutants;
 use crate::oracle;
 use crate::oracle::Oracle;
 use crate::paths;
@@ -61,12 +62,16 @@ enum Work {
     Quirks(Boot),
     /// The demo, with this machine.
     Demo(Boot),
+    /// The deliberate bugs of the module.
+    Mutants(Boot),
 }
 
 /// Who moves the PMU state of guests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Provider {
     Mvpmu,
+    /// The same, switching at each VM entry and exit.
+    Eager,
     C,
 }
 
@@ -74,6 +79,7 @@ impl Provider {
     fn name(self) -> &'static str {
         match self {
             Provider::Mvpmu => "mvpmu",
+            Provider::Eager => "mvpmu,switch=eager",
             Provider::C => "c",
         }
     }
@@ -301,9 +307,12 @@ fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
         groups.push(refusal("no PMU", without_pmu, "the host has no PMU"));
         groups.push(refusal("old PMU", old_pmu, "is too old"));
         groups.push(refusal("no KVM", without_kvm, "the CPU cannot run KVM"));
-        for provider in [Provider::Mvpmu, Provider::C] {
+        for provider in [Provider::Mvpmu, Provider::Eager, Provider::C] {
             let own = own_selftests(provider)?;
             groups.push(selftests(boot.clone(), "selftests", provider, own));
+            if provider == Provider::Eager {
+                continue;
+            }
             for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
                 let kvm = kvm_selftests(machine, alone);
                 if !kvm.is_empty() {
@@ -314,6 +323,10 @@ fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
         if machine == Machine::Intel {
             groups.extend(intel_groups());
         }
+        groups.push(Group {
+            name: format!("{} mutants", machine.name()),
+            work: Work::Mutants(boot.clone()),
+        });
         groups.push(Group {
             name: format!("{} demo", machine.name()),
             work: Work::Demo(boot),
@@ -370,7 +383,7 @@ impl Group {
     fn set_oracle(&mut self, oracle: Oracle) {
         match &mut self.work {
             Work::Local(_) | Work::Bare(..) | Work::Quirks(_) => {}
-            Work::Demo(boot) => boot.oracle = oracle,
+            Work::Demo(boot) | Work::Mutants(boot) => boot.oracle = oracle,
             Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
                 boot.oracle = oracle;
                 boot.append = format!("{} {}", boot.append, oracle::REPORT_MODULES);
@@ -409,6 +422,7 @@ impl Group {
             }
             Work::Bare(boot, program) => bare(boot, program, &directory),
             Work::Quirks(boot) => quirks(boot, &directory),
+            Work::Mutants(boot) => mutants::run(boot, &directory),
             Work::Demo(boot) => {
                 let report = demo::run(boot, &directory, false)?;
                 let problems = demo::problems(&report).join("\n");
@@ -431,6 +445,7 @@ pub fn run(machines: &[Machine], filter: &str, oracle: Oracle) -> Result<bool> {
     fs::create_dir_all(LOGS)?;
     // No result of an earlier run may look like one of this.
     let _ = fs::remove_file(Path::new(LOGS).join("summary"));
+    let _ = fs::remove_file(mutants::TABLE);
     println!("{:36} passed failed skipped  time", "");
     let mut written = Ok(());
     schedule::run(
@@ -464,6 +479,7 @@ pub fn run(machines: &[Machine], filter: &str, oracle: Oracle) -> Result<bool> {
         },
     );
     written?;
+    mutants::show()?;
     let summary = format!(
         "{} passed, {} failed, {} skipped",
         total.passed, total.failed, total.skipped
