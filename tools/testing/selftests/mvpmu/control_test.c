@@ -90,41 +90,6 @@ asm(".pushsection .text\n\t"
 /* What is complete at OUT: mov, the loop, mov. */
 #define USER_INSTRUCTIONS	(1 + 4 * NR_LOOPS + 1)
 
-/* Sets the user bit in a page table and in all below it. */
-static void allow_user(struct kvm_vm *vm, u64 table, unsigned int level)
-{
-	u64 *entries = addr_gpa2hva(vm, table);
-	unsigned int i;
-
-	for (i = 0; i < 512; i++) {
-		if (!(entries[i] & PTE_PRESENT_MASK(&vm->mmu)))
-			continue;
-		entries[i] |= PTE_USER_MASK(&vm->mmu);
-		if (level > 1)
-			allow_user(vm, entries[i] & PHYSICAL_PAGE_MASK, level - 1);
-	}
-}
-
-static void enter_user_mode(struct kvm_vcpu *vcpu)
-{
-	struct kvm_sregs sregs;
-	struct kvm_regs regs;
-
-	vcpu_sregs_get(vcpu, &sregs);
-	sregs.cs.dpl = 3;
-	sregs.cs.selector |= 3;
-	sregs.ss = sregs.ds;
-	sregs.ss.dpl = 3;
-	sregs.ss.selector |= 3;
-	vcpu_sregs_set(vcpu, &sregs);
-	allow_user(vcpu->vm, vcpu->vm->mmu.pgd, vcpu->vm->mmu.pgtable_levels);
-
-	/* IOPL 3: port I/O is allowed. */
-	vcpu_regs_get(vcpu, &regs);
-	regs.rflags |= 3 * X86_EFLAGS_IOPL;
-	vcpu_regs_set(vcpu, &regs);
-}
-
 /* Nothing is enabled at all: what the guest reads are its own values still. */
 static void guest_values_at_rest(void)
 {

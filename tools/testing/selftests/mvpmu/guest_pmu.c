@@ -160,6 +160,60 @@ void map_mmio(struct kvm_vm *vm)
 	virt_pg_map(vm, APIC_DEFAULT_GPA, APIC_DEFAULT_GPA);
 }
 
+/* Selectors that libkvm leaves free, and what they select. */
+#define USER_CS		(0x28 | 3)
+#define USER_DS		(0x30 | 3)
+#define USER_CODE_64	0x00affb000000ffffull
+#define USER_DATA	0x00cff3000000ffffull
+#define TSS_RSP0	4
+
+/* Sets the user bit in a page table and in all below it. */
+static void allow_user(struct kvm_vm *vm, u64 table, unsigned int level)
+{
+	u64 *entries = addr_gpa2hva(vm, table);
+	unsigned int i;
+
+	for (i = 0; i < 512; i++) {
+		if (!(entries[i] & PTE_PRESENT_MASK(&vm->mmu)))
+			continue;
+		entries[i] |= PTE_USER_MASK(&vm->mmu);
+		if (level > 1)
+			allow_user(vm, entries[i] & PHYSICAL_PAGE_MASK, level - 1);
+	}
+}
+
+void enter_user_mode(struct kvm_vcpu *vcpu)
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	gva_t stack;
+	u64 *gdt;
+	u8 *tss;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	sregs.cs.dpl = 3;
+	sregs.cs.selector = USER_CS;
+	sregs.ss = sregs.ds;
+	sregs.ss.dpl = 3;
+	sregs.ss.selector = USER_DS;
+	vcpu_sregs_set(vcpu, &sregs);
+
+	/* An exception comes to CPL 0, and goes back. */
+	gdt = addr_gva2hva(vcpu->vm, sregs.gdt.base);
+	gdt[USER_CS / 8] = USER_CODE_64;
+	gdt[USER_DS / 8] = USER_DATA;
+	tss = addr_gva2hva(vcpu->vm, sregs.tr.base);
+	stack = vm_alloc_page(vcpu->vm) + getpagesize();
+	memcpy(tss + TSS_RSP0, &stack, sizeof(stack));
+
+	allow_user(vcpu->vm, vcpu->vm->mmu.pgd, vcpu->vm->mmu.pgtable_levels);
+
+	/* IOPL 3: port I/O is allowed. */
+	vcpu_regs_get(vcpu, &regs);
+	regs.rflags |= 3 * X86_EFLAGS_IOPL;
+	vcpu_regs_set(vcpu, &regs);
+}
+
 static bool is_test_io(const struct kvm_run *run)
 {
 	return (run->exit_reason == KVM_EXIT_IO && run->io.port == TEST_PORT) ||

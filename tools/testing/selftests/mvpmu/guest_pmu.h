@@ -164,6 +164,9 @@ static inline bool run_guest(struct kvm_vcpu *vcpu, u64 *arg)
 	return run_guest_io(&vcpu, arg, NULL, NULL);
 }
 
+/* Host: a vCPU that has not run yet is in CPL 3 from its first instruction on. */
+void enter_user_mode(struct kvm_vcpu *vcpu);
+
 /* Host: map TEST_MMIO, and the xAPIC page, into the guest. */
 void map_mmio(struct kvm_vm *vm);
 
