@@ -12,15 +12,19 @@ KERNEL ?= 7.2
 MACHINE ?=
 # on, off, old: the PMU of the test machine
 PMU ?= on
+# For make fuzz.
+SEED ?= 1
+PROGRAMS ?= 100000
 export KERNEL
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test kernel module shell clean rootfs tools debug-kernel bochs
+.PHONY: help demo test fuzz kernel module shell clean rootfs tools debug-kernel bochs
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
 	@echo 'make test     all tests; ends with the number of passed, failed and skipped ones'
+	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
 	@echo 'make kernel   kernel, modules and selftests, in build/main and build/selftests'
 	@echo 'make module   mvpmu.ko, in build'
 	@echo 'make shell    a root shell on the test machine, with the module at hand'
@@ -30,6 +34,7 @@ help:
 	@echo 'MACHINE=amd|intel    test machine (default: amd; make test: both)'
 	@echo 'PMU=on|off|old       PMU of the test machine'
 	@echo 'GROUP=TEXT           make test: only groups of tests with TEXT in their name'
+	@echo 'SEED=N PROGRAMS=N    make fuzz: which programs, and how many (now: $(SEED), $(PROGRAMS))'
 	@echo 'MVPMU_CACHE=DIR      where downloads and builds are kept (now: $(or $(MVPMU_CACHE),~/.cache/mvpmu))'
 	@echo 'MVPMU_MIRROR=URL     Debian mirror (default: as the host)'
 
@@ -59,6 +64,9 @@ demo: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 test: kernel debug-kernel tools bochs
 	@$(scripts)/series.sh 7.3 $(KERNEL)
 	@$(run) test $(MACHINE:%=--machine %) '$(GROUP)'
+
+fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
+	@$(run) fuzz $(MACHINE:%=--machine %) --seed $(SEED) --programs $(PROGRAMS)
 
 shell: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 	@$(run) shell $(MACHINE:%=--machine %) --pmu $(PMU)

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::ensure;
 use anyhow::Context;
@@ -25,6 +26,8 @@ pub struct Job {
     /// The name under which it needs mvpmu a second time: KVM's symbols are for modules of
     /// certain names only, and this one must not be loaded.
     pub second_provider: Option<&'static str>,
+    /// A program that it runs as a guest, in place of a kernel.
+    pub image: Option<PathBuf>,
 }
 
 impl Job {
@@ -47,6 +50,11 @@ impl Job {
             let path = kernel.product("modules/mvpmu.ko");
             let module = fs::read(&path).with_context(|| path.display().to_string())?;
             archive.file("/job/second.ko", 0o644, renamed_module(&module, name)?);
+        }
+
+        if let Some(path) = &self.image {
+            let image = fs::read(path).with_context(|| path.display().to_string())?;
+            archive.file("/job/image", 0o644, image);
         }
 
         let mut run = String::from("#!/bin/sh\nexec /job/script");

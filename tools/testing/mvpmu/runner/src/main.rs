@@ -3,10 +3,12 @@
 //! Boots the host kernel (L1) on a test machine, runs jobs in it and writes
 //! reports.
 
+mod attackers;
 mod boot;
 mod checks;
 mod cpio;
 mod demo;
+mod differential;
 mod image;
 mod job;
 mod machine;
@@ -28,8 +30,10 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use diff_test::Known;
 
 use crate::boot::End;
+use crate::differential::Fuzz;
 use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Machine;
@@ -81,6 +85,27 @@ enum Task {
         /// Only the groups whose name contains this
         #[arg(default_value = "")]
         filter: String,
+    },
+    /// Random programs, to the first that reads other values in a guest than on the machine
+    Fuzz {
+        /// The test machine
+        #[arg(long, value_enum, default_value_t = Machine::Amd)]
+        machine: Machine,
+        /// Who moves the PMU state of guests: mvpmu or c
+        #[arg(long, default_value = "mvpmu")]
+        provider: String,
+        /// Which programs
+        #[arg(long, default_value_t = differential::SEED)]
+        seed: u64,
+        /// How many of them
+        #[arg(long, default_value_t = differential::PROGRAMS)]
+        programs: u64,
+        /// Also what is known to differ
+        #[arg(long)]
+        known: bool,
+        /// Only the program in this file
+        #[arg(long)]
+        replay: Option<PathBuf>,
     },
     /// A root shell in L1, on this terminal
     Shell {
@@ -166,6 +191,28 @@ fn run() -> Result<ExitCode> {
             };
             let passed = suite::run(&machines, &filter, oracle)?;
             Ok(ExitCode::from(u8::from(!passed)))
+        }
+        Task::Fuzz {
+            machine,
+            provider,
+            seed,
+            programs,
+            known,
+            replay,
+        } => {
+            let fuzz = Fuzz {
+                machine,
+                provider: &provider,
+                seed,
+                programs,
+                known: if known { Known::Allow } else { Known::Avoid },
+                directory: Path::new("build/fuzz"),
+            };
+            let same = match replay {
+                Some(file) => differential::replay(&fuzz, &file)?,
+                None => differential::fuzz(&fuzz)?,
+            };
+            Ok(ExitCode::from(u8::from(!same)))
         }
         Task::Shell { options } => {
             boot::interactive(&options.boot(), Path::new("build/shell"))?;

@@ -13,9 +13,12 @@ use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 
+use crate::attackers;
+use crate::attackers::Attacker;
 use crate::boot;
 use crate::checks;
 use crate::demo;
+use crate::differential;
 use crate::job::Job;
 use crate::machine;
 use crate::machine::Boot;
@@ -60,6 +63,8 @@ enum Work {
     /// The work-arounds for bugs of the emulator: all is well with them, and without one there is
     /// the bug.
     Quirks(Boot),
+    /// The differential test, against this provider.
+    Differential(Machine, Provider),
     /// The demo, with this machine.
     Demo(Boot),
     /// The deliberate bugs of the module.
@@ -88,14 +93,21 @@ impl Provider {
 /// Our selftests that are about mvpmu itself: not for KVM's C code.
 const ABOUT_MVPMU: [&str; 1] = ["debugfs_test"];
 
-/// Our own selftests: what `make kernel` has built with a name that says so.
-fn own_selftests(provider: Provider) -> Result<Vec<String>> {
+/// How the names of the attackers among our selftests begin.
+const ATTACK: &str = "attack_";
+
+/// Our own selftests, what `make kernel` has built with a name that says so: the attackers, or
+/// the others.
+fn own_selftests(provider: Provider, attackers: bool) -> Result<Vec<String>> {
     let directory = Path::new(paths::SELFTESTS).join("mvpmu");
     let mut names = Vec::new();
     for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let about_mvpmu = ABOUT_MVPMU.contains(&name.as_str());
-        if name.ends_with("_test") && !(about_mvpmu && provider == Provider::C) {
+        if name.ends_with("_test")
+            && name.starts_with(ATTACK) == attackers
+            && !(about_mvpmu && provider == Provider::C)
+        {
             names.push(format!("mvpmu/{name}"));
         }
     }
@@ -308,11 +320,17 @@ fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
         groups.push(refusal("old PMU", old_pmu, "is too old"));
         groups.push(refusal("no KVM", without_kvm, "the CPU cannot run KVM"));
         for provider in [Provider::Mvpmu, Provider::Eager, Provider::C] {
-            let own = own_selftests(provider)?;
+            let own = own_selftests(provider, false)?;
             groups.push(selftests(boot.clone(), "selftests", provider, own));
             if provider == Provider::Eager {
                 continue;
             }
+            let attackers = own_selftests(provider, true)?;
+            groups.push(selftests(boot.clone(), "attackers", provider, attackers));
+            groups.push(Group {
+                name: format!("{} differential {}", machine.name(), provider.name()),
+                work: Work::Differential(machine, provider),
+            });
             for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
                 let kvm = kvm_selftests(machine, alone);
                 if !kvm.is_empty() {
@@ -382,12 +400,25 @@ impl Group {
     /// Has the oracle do this, unless it is off anyway. What it reports shall have names.
     fn set_oracle(&mut self, oracle: Oracle) {
         match &mut self.work {
-            Work::Local(_) | Work::Bare(..) | Work::Quirks(_) => {}
+            Work::Local(_) | Work::Bare(..) | Work::Quirks(_) | Work::Differential(..) => {}
             Work::Demo(boot) | Work::Mutants(boot) => boot.oracle = oracle,
             Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
                 boot.oracle = oracle;
                 boot.append = format!("{} {}", boot.append, oracle::REPORT_MODULES);
             }
+        }
+    }
+
+    /// The attackers that it has run.
+    fn attackers(&self) -> Vec<Attacker> {
+        match &self.work {
+            Work::Boot { boot, job, .. } => match &job.arguments[..] {
+                [provider, ..] => {
+                    attackers::of_run(&self.directory().join("out"), boot.machine, provider)
+                }
+                [] => Vec::new(),
+            },
+            _ => Vec::new(),
         }
     }
 
@@ -423,6 +454,9 @@ impl Group {
             Work::Bare(boot, program) => bare(boot, program, &directory),
             Work::Quirks(boot) => quirks(boot, &directory),
             Work::Mutants(boot) => mutants::run(boot, &directory),
+            Work::Differential(machine, provider) => {
+                differential::test(*machine, provider.name(), &directory)
+            }
             Work::Demo(boot) => {
                 let report = demo::run(boot, &directory, false)?;
                 let problems = demo::problems(&report).join("\n");
@@ -480,6 +514,8 @@ pub fn run(machines: &[Machine], filter: &str, oracle: Oracle) -> Result<bool> {
     );
     written?;
     mutants::show()?;
+    let attackers: Vec<_> = groups.iter().flat_map(Group::attackers).collect();
+    attackers::write(&attackers, &Path::new(LOGS).join("attackers.json"))?;
     let summary = format!(
         "{} passed, {} failed, {} skipped",
         total.passed, total.failed, total.skipped

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The differential test: the same programs in place of a kernel and in a guest.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::anyhow;
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+use diff_test::Difference;
+use diff_test::Known;
+use diff_test::Pair;
+use diff_test::Pmu;
+use diff_test::Program;
+use diff_test::Run;
+
+use crate::boot;
+use crate::job::Job;
+use crate::machine::Boot;
+use crate::machine::Machine;
+use crate::paths;
+use crate::tap::Case;
+
+/// The seed of `make test`.
+pub const SEED: u64 = 1;
+/// Its number of programs.
+pub const PROGRAMS: u64 = 2000;
+/// So many are run in one boot.
+const BATCH: u64 = 1000;
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Which programs are run, and where.
+pub struct Fuzz<'a> {
+    /// The machine, and that whose guest it is.
+    pub machine: Machine,
+    /// mvpmu or c.
+    pub provider: &'a str,
+    /// The programs are those of this seed ...
+    pub seed: u64,
+    /// ... from 0 on.
+    pub programs: u64,
+    /// Whether they do what is known to differ.
+    pub known: Known,
+    /// Where the files go.
+    pub directory: &'a Path,
+}
+
+/// A program that read other values in the guest.
+struct Found {
+    seed: u64,
+    index: u64,
+    program: Program,
+    difference: Difference,
+}
+
+struct Machines<'a> {
+    machine: Machine,
+    provider: &'a str,
+    directory: &'a Path,
+}
+
+impl Run for Machines<'_> {
+    type Error = anyhow::Error;
+
+    fn run(&mut self, programs: &[Program]) -> Result<Vec<Pair>> {
+        let interpreter = paths::tool("diff_interpreter");
+        let interpreter =
+            fs::read(&interpreter).with_context(|| interpreter.display().to_string())?;
+        let reset = pmu(self.machine).reset();
+        let bytes = diff_test::image(&interpreter, &reset, programs).map_err(anyhow::Error::msg)?;
+        let image = self.directory.join("image");
+        fs::create_dir_all(self.directory)?;
+        fs::write(&image, bytes)?;
+
+        let read = |who: &str, bytes: &[u8]| {
+            diff_test::outcomes(bytes, &reset, programs).map_err(|error| anyhow!("{who}: {error}"))
+        };
+        let machine = read("the machine", &self.on_machine(&image)?)?;
+        let guest = read("the guest", &self.in_guest(&image)?)?;
+        let pair = |(machine, guest)| Pair { machine, guest };
+        Ok(machine.into_iter().zip(guest).map(pair).collect())
+    }
+}
+
+impl Machines<'_> {
+    fn on_machine(&self, image: &Path) -> Result<Vec<u8>> {
+        let boot = Boot {
+            cpus: 1,
+            ..Boot::new(self.machine)
+        };
+        let directory = self.directory.join("machine");
+        boot::bare(&boot, image, &directory, LIMIT)?;
+        Ok(fs::read(directory.join("data"))?)
+    }
+
+    fn in_guest(&self, image: &Path) -> Result<Vec<u8>> {
+        let job = Job {
+            arguments: vec![self.provider.to_owned()],
+            image: Some(image.to_owned()),
+            ..Job::new("differential")
+        };
+        let boot = Boot::new(self.machine);
+        let outcome = boot::run(&boot, &job, &self.directory.join("guest"), LIMIT, false)?;
+        if let Some(problem) = outcome.problem() {
+            return Err(anyhow!(problem));
+        }
+        Ok(fs::read(outcome.out.join("results"))?)
+    }
+}
+
+fn pmu(machine: Machine) -> &'static Pmu {
+    match machine {
+        Machine::Amd => &Pmu::AMD,
+        Machine::Intel => &Pmu::INTEL,
+    }
+}
+
+impl Fuzz<'_> {
+    fn machines(&self) -> Machines<'_> {
+        Machines {
+            machine: self.machine,
+            provider: self.provider,
+            directory: self.directory,
+        }
+    }
+
+    /// Runs the programs to the first that differs, which is shrunk.
+    fn find(&self, progress: impl Fn(u64)) -> Result<Option<Found>> {
+        let mut machines = self.machines();
+        let mut begin = 0;
+        while begin < self.programs {
+            let end = self.programs.min(begin + BATCH);
+            let programs: Vec<_> = (begin..end)
+                .map(|index| diff_test::generate(pmu(self.machine), self.seed, index, self.known))
+                .collect();
+            let pairs = machines.run(&programs)?;
+            let differs = |pair: &Pair| pair.difference().is_some();
+            if let Some(at) = pairs.iter().position(differs) {
+                return self.shrink(begin + at as u64, &programs[at]).map(Some);
+            }
+            progress(end);
+            begin = end;
+        }
+        Ok(None)
+    }
+
+    fn shrink(&self, index: u64, program: &Program) -> Result<Found> {
+        let mut machines = self.machines();
+        let program = diff_test::shrink(&mut machines, program.clone())?;
+        let pairs = machines.run(std::slice::from_ref(&program))?;
+        let difference = pairs[0].difference().context("it does not differ again")?;
+        Ok(Found {
+            seed: self.seed,
+            index,
+            program,
+            difference,
+        })
+    }
+}
+
+impl Found {
+    /// What `--replay` takes.
+    fn text(&self) -> String {
+        let mut text = format!("# seed {} program {}\n", self.seed, self.index);
+        for op in &self.program {
+            text.push_str(&format!("{op}\n"));
+        }
+        text.push_str(&format!("# {}\n", self.difference));
+        text
+    }
+}
+
+/// The group of `make test`.
+pub fn test(machine: Machine, provider: &str, directory: &Path) -> Result<Vec<Case>> {
+    let fuzz = Fuzz {
+        machine,
+        provider,
+        seed: SEED,
+        programs: PROGRAMS,
+        known: Known::Avoid,
+        directory,
+    };
+    let name = format!("{PROGRAMS} random programs read the same on the machine and in a guest");
+    let found = fuzz.find(|_| {})?;
+    let why = || found.as_ref().map(Found::text).unwrap_or_default();
+    Ok(vec![Case::new(&name, found.is_none(), why)])
+}
+
+/// `make fuzz`: whether no program differed.
+pub fn fuzz(fuzz: &Fuzz) -> Result<bool> {
+    let begin = Instant::now();
+    let found = fuzz.find(|done| {
+        println!(
+            "{done} of {} programs, {} s",
+            fuzz.programs,
+            begin.elapsed().as_secs()
+        );
+    })?;
+    let Some(found) = found else { return Ok(true) };
+    let case: PathBuf = fuzz.directory.join("case");
+    fs::write(&case, found.text())?;
+    print!("{}", found.text());
+    println!("It is in {}, for --replay.", case.display());
+    Ok(false)
+}
+
+/// Runs a program from a file. Whether it read the same.
+pub fn replay(fuzz: &Fuzz, file: &Path) -> Result<bool> {
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let program: Program = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+        .map(|line| line.parse().map_err(anyhow::Error::msg))
+        .collect::<Result<_>>()?;
+    let pairs = fuzz.machines().run(std::slice::from_ref(&program))?;
+    ensure!(pairs.len() == 1, "one program has one outcome");
+    let pair = &pairs[0];
+    for (at, op) in program.iter().enumerate() {
+        let (machine, guest) = (pair.machine[at], pair.guest[at]);
+        let mark = if machine == guest { "" } else { "  differs" };
+        println!("{at:4} {:40} {machine:#x} {guest:#x}{mark}", op.to_string());
+    }
+    Ok(pair.difference().is_none())
+}
