@@ -61,7 +61,7 @@ const MUTANTS: [Mutant; 16] = [
     mutant("counter-left", BOTH, "I2", "count_test"),
     mutant("fixed-counter-left", INTEL, "I2", "count_test"),
     mutant("fixed-control-left", INTEL, "I2", "count_test"),
-    mutant("status-left", BOTH, "I2", "control_test"),
+    mutant("status-left", BOTH, "I2", "pmi_test"),
     mutant("one-too-few", BOTH, "I2", "count_test"),
     mutant("cleared-before-read", BOTH, "I4", "count_test"),
     mutant("host-counts", BOTH, "I1", "count_test"),
