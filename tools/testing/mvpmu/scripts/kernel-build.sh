@@ -58,7 +58,19 @@ kernel() {
 	cp "$obj/arch/x86/boot/bzImage" "$obj/vmlinux" "$obj/System.map" "$1/"
 	cp "$obj/.config" "$1/config"
 	cp "$obj/include/config/kernel.release" "$1/release"
-	find "$obj" -name '*.ko' -exec cp {} "$1/modules/" \;
+	find "$obj" -name '*.ko' ! -path "$obj/mutants/*" -exec cp {} "$1/modules/" \;
+	mutants "$1"
+}
+
+# The module once more, with CONFIG_MVPMU_MUTANTS and nothing else changed.
+mutants() {
+	grep -qx CONFIG_MVPMU=m "$obj/.config" || return 0
+	mkdir -p "$obj/mutants"
+	rsync -rpc --delete --exclude='*.o' --exclude='*.ko' --exclude='*.mod*' --exclude='.*' \
+		"$src/drivers/virt/mvpmu/" "$obj/mutants/"
+	make -C "$src" O="$obj" M="$obj/mutants" modules \
+		RUSTFLAGS_MODULE='--cfg MODULE --cfg CONFIG_MVPMU_MUTANTS'
+	cp "$obj/mutants/mvpmu.ko" "$1/modules/mvpmu-mutants.ko"
 }
 
 selftests() {
