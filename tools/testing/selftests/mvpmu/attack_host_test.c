@@ -4,8 +4,9 @@
  * run: in the vCPU's own thread, in turn with it on the same CPU, in the middle
  * of it, or beside it on another CPU.
  *
- * Seen to fail, all but those beside the vCPU, when a put does not clear the
- * last counter.
+ * Seen to fail when a put leaves a counter, or is skipped at an exit to
+ * userspace or at preemption: all but the attacker on a sibling CPU, which has
+ * counters of its own.
  */
 #include <signal.h>
 #include <stdlib.h>

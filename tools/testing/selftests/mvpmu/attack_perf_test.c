@@ -179,6 +179,7 @@ static u64 sample_run(struct sampler *sampler, struct kvm_vcpu *vcpu,
 	return sampler_count(sampler) - before;
 }
 
+/* Seen to fail when a load leaves in the counters what perf left there. */
 TEST(exclude_guest_samples_are_exact_and_guest_reads_nothing_of_them)
 {
 	const char *missing = pmu_missing();

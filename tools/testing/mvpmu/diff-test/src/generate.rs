@@ -11,10 +11,16 @@
 //!   LVTPC is masked, so that an overflow shows in GLOBAL_STATUS only.
 //! * What KVM does not offer its guests: GLOBAL_STATUS_SET on Intel, HostOnly and
 //!   GuestOnly on AMD.
+//! * AMD's legacy names of the first four counters, which KVM emulates: a counter
+//!   that is written while it counts would count this write in a guest only.
 //! * A write that KVM has to emulate, of a selector or of FIXED_CTR_CTRL, and
 //!   that changes whether a counter counts this write itself: see [`Known`].
 
 use crate::pmu::Pmu;
+use crate::pmu::EN;
+use crate::pmu::INT;
+use crate::pmu::OS;
+use crate::pmu::USR;
 use crate::prng::Prng;
 use crate::Op;
 use crate::Program;
@@ -28,11 +34,7 @@ pub enum Known {
     Allow,
 }
 
-/// Bits of an event selector.
-const USR: u64 = 1 << 16;
-const OS: u64 = 1 << 17;
-const INT: u64 = 1 << 20;
-const EN: u64 = 1 << 22;
+/// The event in an event selector.
 const EVENT: u64 = 0xffff;
 
 /// Bits of a fixed counter in FIXED_CTR_CTRL.

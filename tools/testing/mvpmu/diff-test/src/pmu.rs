@@ -5,6 +5,12 @@
 use crate::Op;
 use crate::Program;
 
+/// Bits of an event selector.
+pub const USR: u64 = 1 << 16;
+pub const OS: u64 = 1 << 17;
+pub const INT: u64 = 1 << 20;
+pub const EN: u64 = 1 << 22;
+
 /// The registers of a PMU, and what a program may do to them.
 #[derive(Debug)]
 pub struct Pmu {
@@ -141,6 +147,11 @@ impl Pmu {
         missing: &[8, 1 << 30 | 3, u32::MAX],
         emulated: &[0x1b, 0xfe],
     };
+
+    /// A selector that counts instructions in CPL 0.
+    pub fn counts_instructions(&self) -> u64 {
+        self.instructions | OS | EN
+    }
 
     /// What has to come before a program: everything off and 0.
     pub fn reset(&self) -> Program {

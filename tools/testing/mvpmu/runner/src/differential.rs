@@ -14,6 +14,7 @@ use anyhow::Context;
 use anyhow::Result;
 use diff_test::Difference;
 use diff_test::Known;
+use diff_test::Op;
 use diff_test::Pair;
 use diff_test::Pmu;
 use diff_test::Program;
@@ -175,6 +176,35 @@ impl Found {
     }
 }
 
+/// What is known to differ, with KVM's C code and with mvpmu: a selector is written through KVM,
+/// which counts the WRMSR when it is done with it. So the WRMSR that lets a counter run counts
+/// itself in a guest, and the one that stops it does not; on the machine it is the other way
+/// round. This has to be here still, or the generator need not avoid it any more.
+fn known(machine: Machine, machines: &mut Machines) -> Result<Case> {
+    let pmu = pmu(machine);
+    let (selector, counter) = (pmu.selectors[0], &pmu.counters[0]);
+    let enable = Op::Wrmsr(pmu.global_control, 1 << counter.bit);
+    let on = Op::Wrmsr(selector, pmu.counts_instructions());
+    let off = Op::Wrmsr(selector, 0);
+    let read = Op::Rdpmc(counter.index);
+    let programs = [
+        // The counter is started, but not stopped, through its selector: 1 more in the guest.
+        vec![enable, on, read],
+        // It is stopped so too: 1 more and 1 less.
+        vec![enable, on, off, read],
+    ];
+    let pairs = machines.run(&programs)?;
+    let last = |values: &[u64]| values.last().copied().unwrap_or_default();
+    let more: Vec<_> = pairs
+        .iter()
+        .map(|pair| last(&pair.guest).wrapping_sub(last(&pair.machine)))
+        .collect();
+    let name = "a WRMSR of a selector is counted under the new selector in a guest";
+    Ok(Case::new(name, more == [1, 0], || {
+        format!("the guest counts {more:?} more, not [1, 0]")
+    }))
+}
+
 /// The group of `make test`.
 pub fn test(machine: Machine, provider: &str, directory: &Path) -> Result<Vec<Case>> {
     let fuzz = Fuzz {
@@ -188,7 +218,8 @@ pub fn test(machine: Machine, provider: &str, directory: &Path) -> Result<Vec<Ca
     let name = format!("{PROGRAMS} random programs read the same on the machine and in a guest");
     let found = fuzz.find(|_| {})?;
     let why = || found.as_ref().map(Found::text).unwrap_or_default();
-    Ok(vec![Case::new(&name, found.is_none(), why)])
+    let random = Case::new(&name, found.is_none(), why);
+    Ok(vec![random, known(machine, &mut fuzz.machines())?])
 }
 
 /// `make fuzz`: whether no program differed.

@@ -91,7 +91,7 @@ enum Task {
         /// The test machine
         #[arg(long, value_enum, default_value_t = Machine::Amd)]
         machine: Machine,
-        /// Who moves the PMU state of guests: mvpmu or c
+        /// Who moves the PMU state of guests: mvpmu, also with a parameter (mvpmu,NAME=VALUE), or c
         #[arg(long, default_value = "mvpmu")]
         provider: String,
         /// Which programs
