@@ -3,7 +3,10 @@
 //! AMD PerfMonV2 (APM volume 2, "Performance Monitoring Counters").
 
 use super::Vendor;
-use crate::registers::RegisterFile;
+use crate::{
+    mutant::Mutant,
+    registers::RegisterFile, //
+};
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
     x86::{
@@ -61,7 +64,7 @@ impl Vendor for Amd {
         let status = regs.read(amd::GLOBAL_STATUS);
 
         pmu.set_global_status(status);
-        if status != 0 {
+        if status != 0 && !Mutant::StatusLeft.on() {
             regs.write(amd::GLOBAL_STATUS_CLR, status);
         }
     }

@@ -3,7 +3,10 @@
 //! Intel's architectural PMU (SDM volume 3, "Architectural Performance Monitoring").
 
 use super::Vendor;
-use crate::registers::RegisterFile;
+use crate::{
+    mutant::Mutant,
+    registers::RegisterFile, //
+};
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
     x86::{
@@ -59,7 +62,7 @@ impl Vendor for Intel {
         let status = regs.read(intel::GLOBAL_STATUS);
 
         pmu.set_global_status(status);
-        if status != 0 {
+        if status != 0 && !Mutant::StatusLeft.on() {
             regs.write(intel::GLOBAL_STATUS_RESET, status);
         }
     }
