@@ -122,12 +122,12 @@ static void attacker_start(struct attacker *attacker)
 /* The victim's side */
 
 static struct kvm_vcpu *victim;
-static volatile bool attacker_ended;
+static bool attacker_ended;
 
 /* The victim may be about to enter the guest, or to wait for its turn. */
 static void on_attacker_end(int signal)
 {
-	attacker_ended = true;
+	WRITE_ONCE(attacker_ended, true);
 	signal_event(kick);
 	if (victim)
 		victim->run->immediate_exit = 1;
@@ -154,11 +154,11 @@ static int attacker_end(struct attacker *attacker)
 /* KVM_RUN to its next return; false when the attacker has ended. */
 static bool run_victim(void)
 {
-	if (attacker_ended)
+	if (READ_ONCE(attacker_ended))
 		return false;
 	if (__vcpu_run(victim) < 0) {
 		TEST_ASSERT(errno == EINTR, __KVM_IOCTL_ERROR(KVM_RUN, -1));
-		return !attacker_ended;
+		return !READ_ONCE(attacker_ended);
 	}
 	if (victim->run->exit_reason != KVM_EXIT_IO ||
 	    victim->run->io.port != TEST_PORT) {
@@ -219,13 +219,14 @@ FIXTURE_TEARDOWN(attack_host)
 		kvm_vm_free(self->vm);
 }
 
-static void create_victim(FIXTURE_DATA(attack_host) *self, enum victim_mode mode)
+static struct kvm_vm *create_victim(enum victim_mode mode)
 {
 	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm = victim_create(&vcpu, mode);
 
-	self->vm = victim_create(&vcpu, mode);
 	victim = vcpu;
 	TEST_ASSERT(run_victim(), "No victim");
+	return vm;
 }
 
 TEST_F(attack_host, vcpu_thread_reads_nothing_after_a_run)
@@ -233,7 +234,7 @@ TEST_F(attack_host, vcpu_thread_reads_nothing_after_a_run)
 	struct rdpmc_reader reader;
 	struct attack attack = {};
 
-	create_victim(self, VICTIM_EXITS);
+	self->vm = create_victim(VICTIM_EXITS);
 	reader_open(&reader, &attack, variant->right);
 	while (attack.switches < SWITCHES) {
 		run_victim();
@@ -252,7 +253,7 @@ TEST_F(attack_host, process_reads_nothing_after_an_exit_to_userspace)
 	attacker->name = variant->names[AFTER_EXIT];
 	attacker->attack = attack_in_turns;
 	attacker_start(attacker);
-	create_victim(self, VICTIM_EXITS);
+	self->vm = create_victim(VICTIM_EXITS);
 	while (wait_for_event(attacker->kick) && run_victim())
 		signal_event(attacker->turn_over);
 
@@ -268,7 +269,7 @@ TEST_F(attack_host, process_reads_nothing_while_the_vcpu_halts)
 	attacker->name = variant->names[AT_HALT];
 	attacker->attack = attack_in_turns;
 	attacker_start(attacker);
-	create_victim(self, VICTIM_HALTS);
+	self->vm = create_victim(VICTIM_HALTS);
 	connect_turns(self->vm, attacker->turn_over, attacker->kick);
 	EXPECT_FALSE(run_victim());
 
@@ -284,7 +285,7 @@ TEST_F(attack_host, process_reads_nothing_when_it_preempts_the_vcpu)
 	attacker->name = variant->names[PREEMPTING];
 	attacker->attack = attack_by_preemption;
 	attacker_start(attacker);
-	create_victim(self, VICTIM_SPINS);
+	self->vm = create_victim(VICTIM_SPINS);
 	signal_event(attacker->turn_over);
 	EXPECT_FALSE(run_victim());
 
@@ -308,7 +309,7 @@ TEST_F(attack_host, process_reads_nothing_on_a_sibling_cpu)
 	attacker->attack = attack_all_the_time;
 	attacker->cpu = 1;
 	attacker_start(attacker);
-	create_victim(self, VICTIM_EXITS);
+	self->vm = create_victim(VICTIM_EXITS);
 	while (run_victim())
 		WRITE_ONCE(attacker->result->switches, attacker->result->switches + 1);
 
@@ -328,7 +329,7 @@ TEST_F(attack_host, process_reads_nothing_when_the_vcpu_leaves_its_cpu)
 	attacker->attack = attack_all_the_time;
 	attacker->cpu = 1;
 	attacker_start(attacker);
-	create_victim(self, VICTIM_EXITS);
+	self->vm = create_victim(VICTIM_EXITS);
 	while (run_victim()) {
 		WRITE_ONCE(attacker->result->switches, attacker->result->switches + 1);
 		pin_self_to_cpu(attacker->result->switches % 2);
