@@ -3,8 +3,8 @@
  * A guest reads nothing of another guest that runs in turn with it on the same
  * CPU, neither when it boots nor later, neither in CPL 0 nor in CPL 3.
  *
- * Seen to fail, but for the user mode that may not read, when a load takes what
- * was saved last on this CPU, whoever's it is.  What a put leaves behind no guest
+ * Seen to fail, but for the user mode that may not read and the victim that
+ * counts nothing, when a load takes what was saved last, whoever's it is.  What a put leaves behind no guest
  * sees, as a load writes over it: the attackers in the host do.
  */
 #include <pthread.h>

@@ -264,7 +264,7 @@ impl Generator<'_> {
 mod tests {
     use super::*;
 
-    // Seen to fail when the index is not used.
+    // Has to fail when the index is not used.
     #[test]
     fn a_program_is_a_matter_of_seed_and_index() {
         let one = |seed, index| generate(&Pmu::AMD, seed, index, Known::Avoid);

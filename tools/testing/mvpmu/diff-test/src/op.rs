@@ -176,7 +176,7 @@ mod tests {
         Op::Touch(0x1b),
     ];
 
-    // Seen to fail with two names exchanged.
+    // Has to fail with two names exchanged.
     #[test]
     fn what_is_written_can_be_read() {
         for op in ALL {
@@ -186,7 +186,7 @@ mod tests {
         assert!("rdpmc 0x100000000".parse::<Op>().is_err());
     }
 
-    // Seen to fail when the number of programs is not written.
+    // Has to fail when the number of programs is not written.
     #[test]
     fn programs_are_put_behind_the_magic_words() {
         let mut interpreter = vec![0xcc; 10];
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(image[..begin], interpreter[..begin]);
     }
 
-    // Seen to fail when a number is among its own simpler ones: shrinking never ends.
+    // Has to fail when a number is among its own simpler ones: shrinking never ends.
     #[test]
     fn simpler_operations_are_others() {
         for op in ALL {

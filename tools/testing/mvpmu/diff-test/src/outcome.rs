@@ -100,7 +100,7 @@ mod tests {
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
-    // Seen to fail when the number of operations is taken for a value.
+    // Has to fail when the number of operations is taken for a value.
     #[test]
     fn values_belong_to_their_programs() {
         let programs = [vec![Op::Rdpmc(0)], vec![Op::Rdpmc(0), Op::Rdpmc(1)]];
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(read, Ok(vec![vec![7], vec![8, 9]]));
     }
 
-    // Seen to fail when the end is not looked at.
+    // Has to fail when the end is not looked at.
     #[test]
     fn missing_and_superfluous_values_are_errors() {
         let programs = [vec![Op::Rdpmc(0)]];
@@ -121,7 +121,7 @@ mod tests {
         }
     }
 
-    // Seen to fail when the last difference is taken.
+    // Has to fail when the last difference is taken.
     #[test]
     fn the_first_difference_counts() {
         let pair = Pair {

@@ -93,7 +93,7 @@ mod tests {
         }
     }
 
-    // Seen to fail when operations are only left out and never made simpler, and the other way
+    // Has to fail when operations are only left out and never made simpler, and the other way
     // round.
     #[test]
     fn a_difference_is_shrunk_to_what_it_needs() {

@@ -80,7 +80,7 @@ pub fn write(attackers: &[Attacker], to: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    // Seen to fail when the numbers are taken in another order.
+    // Has to fail when the numbers are taken in another order.
     #[test]
     fn the_line_of_an_attacker_is_read() {
         let line = "# attacker process/a reads 30 switches 2 leaks 1";
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(numbers, (30, 2, 1));
     }
 
-    // Seen to fail when a number that is none is taken for 0.
+    // Has to fail when a number that is none is taken for 0.
     #[test]
     fn other_lines_are_not_taken_for_one() {
         for line in [
