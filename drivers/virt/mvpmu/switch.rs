@@ -62,13 +62,9 @@ impl<V: Vendor> State<V> {
         lvtpc: GuestLvtpc,
         irq: &LocalInterruptDisabled,
     ) {
-        let context = GuestContext::load(irq);
-
-        // Perf stopped each of its counters, and mostly the PMU as a whole. Selectors and
-        // counters must not change while it counts, else they would overflow on the way.
-        V::stop(regs);
-
-        let context = context.route_pmi(lvtpc);
+        // Perf stops the PMU as a whole. Selectors and counters must not change while it counts,
+        // else they would overflow on the way.
+        let context = GuestContext::load(irq).route_pmi(lvtpc);
         let dirty = context.take_dirty_counters();
 
         *self = Self::Hardware(Resident::load(regs, pmu, lvtpc, dirty));
@@ -140,22 +136,25 @@ impl<V: Vendor> Resident<V> {
             _vendor: PhantomData,
         };
 
-        if !dirty.is_empty() && !Mutant::DirtyCountersLeft.on() {
-            V::clear_counters(regs, dirty);
-        }
+        let mut written = CounterSet::EMPTY;
+
         for pmc in pmu.gp_counters().filter(|pmc| pmc.counter() != 0) {
             if let Some(ctr) = V::COUNTERS.get(pmc.hw_counter().index()) {
                 regs.write(ctr, mutant::loaded(&pmc));
-                this.counters = this.counters.union(CounterSet::of(pmc.hw_counter()));
+                written = written.union(CounterSet::of(pmc.hw_counter()));
             }
         }
         if let Some(fixed) = V::FIXED_COUNTERS {
             for pmc in pmu.fixed_counters().filter(|pmc| pmc.counter() != 0) {
                 if let Some(ctr) = fixed.get(pmc.hw_counter().index()) {
                     regs.write(ctr, pmc.counter());
-                    this.counters = this.counters.union(CounterSet::of(pmc.hw_counter()));
+                    written = written.union(CounterSet::of(pmc.hw_counter()));
                 }
             }
+        }
+        this.counters = this.counters.union(written);
+        if !dirty.is_empty() && !Mutant::DirtyCountersLeft.on() {
+            V::clear_counters(regs, dirty.without(written));
         }
         this.select(regs, pmu);
         if this.fixed_ctr_ctrl == 0 {

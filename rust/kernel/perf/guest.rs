@@ -92,6 +92,7 @@ impl<'irq> GuestContext<'irq> {
 
     /// Routes this CPU's PMIs to the vector of mediated guests, masked as the guest's LVTPC is.
     ///
+    /// The PMU is disabled as a whole afterwards, by its global control, and perf leaves it so.
     /// From here on perf ignores NMIs as far as PMIs are concerned.
     #[inline(always)]
     pub fn route_pmi(self, guest: GuestLvtpc) -> RoutedContext<'irq> {
