@@ -19,11 +19,12 @@ export KERNEL
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test fuzz kernel module shell clean rootfs tools debug-kernel bochs
+.PHONY: help demo test bench fuzz kernel module shell clean rootfs tools debug-kernel bochs
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
 	@echo 'make test     all tests; ends with the number of passed, failed and skipped ones'
+	@echo 'make bench    what a VM exit costs with each provider; results in build/bench'
 	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
 	@echo 'make kernel   kernel, modules and selftests, in build/main and build/selftests'
 	@echo 'make module   mvpmu.ko, in build'
@@ -64,6 +65,9 @@ demo: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 test: kernel debug-kernel tools bochs
 	@$(scripts)/series.sh 7.3 $(KERNEL)
 	@$(run) test $(MACHINE:%=--machine %) '$(GROUP)'
+
+bench: kernel tools bochs
+	@$(run) bench $(MACHINE:%=--machine %)
 
 fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 	@$(run) fuzz $(MACHINE:%=--machine %) --seed $(SEED) --programs $(PROGRAMS)

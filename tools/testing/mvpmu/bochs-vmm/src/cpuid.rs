@@ -5,8 +5,11 @@
 
 use std::ffi::c_void;
 
+use pmu_model::stats;
+
 use crate::core;
 use crate::core::CpuidLeaf;
+use crate::layout;
 use crate::pmu;
 use crate::single::SingleCell;
 
@@ -87,6 +90,11 @@ fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
                 ecx: mhz,
                 edx: 0,
             }
+        }
+        stats::LEAF => {
+            let stats = pmu::stats().unwrap_or_default();
+            let [eax, ebx, ecx, edx] = stats.leaf(subleaf, Some(layout::ICOUNT.get()));
+            *out = CpuidLeaf { eax, ebx, ecx, edx };
         }
         _ => {}
     }

@@ -51,7 +51,7 @@ mod event;
 pub mod intel;
 pub mod oracle;
 mod pmu;
-mod stats;
+pub mod stats;
 
 pub use access::Access;
 pub use access::Fault;

@@ -51,6 +51,35 @@ impl Stats {
     }
 }
 
+/// A CPUID leaf by which the host reads what its CPU has counted, while it runs.
+///
+/// ECX selects: 0 RDMSR, 1 WRMSR, 2 RDPMC of PMU registers and 3 writes of the LVTPC, all in host
+/// mode; 4 VM exits; 5 instructions, where the machine counts them. The count is in EDX:EAX;
+/// [`LEAF_SIGNATURE`] in EBX says that there is one, and 1 in ECX.
+pub const LEAF: u32 = 0x4d76_7075;
+
+/// What the leaf has in EBX.
+pub const LEAF_SIGNATURE: u32 = 0x746e_756f;
+
+impl Stats {
+    /// The leaf for this selection: EAX, EBX, ECX, EDX.
+    pub fn leaf(&self, ecx: u32, instructions: Option<u64>) -> [u32; 4] {
+        let value = match ecx {
+            0 => Some(self.host.rdmsr),
+            1 => Some(self.host.wrmsr),
+            2 => Some(self.host.rdpmc),
+            3 => Some(self.host.lvtpc),
+            4 => Some(self.vm_exits),
+            5 => instructions,
+            _ => None,
+        };
+        match value {
+            Some(value) => [value as u32, LEAF_SIGNATURE, 1, (value >> 32) as u32],
+            None => [0, LEAF_SIGNATURE, 0, 0],
+        }
+    }
+}
+
 /// As a JSON object.
 impl fmt::Display for Operations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,5 +109,41 @@ impl fmt::Display for Stats {
             Some(counts) => write!(f, "{counts}}}"),
             None => write!(f, "null}}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Has to fail when two counts are exchanged, or the halves of one.
+    #[test]
+    fn the_leaf_has_the_counts() {
+        let stats = Stats {
+            host: Operations {
+                rdmsr: 1,
+                wrmsr: 2 << 32,
+                rdpmc: 3,
+                lvtpc: 4,
+            },
+            vm_exits: 5,
+            ..Stats::default()
+        };
+        let leaves = [0, 1, 2, 3, 4, 5, 6].map(|ecx| stats.leaf(ecx, Some(6)));
+        let value = |[eax, _, is_there, edx]: [u32; 4]| (is_there, eax, edx);
+        assert_eq!(
+            leaves.map(value),
+            [
+                (1, 1, 0),
+                (1, 0, 2),
+                (1, 3, 0),
+                (1, 4, 0),
+                (1, 5, 0),
+                (1, 6, 0),
+                (0, 0, 0)
+            ]
+        );
+        assert!(leaves.iter().all(|leaf| leaf[1] == LEAF_SIGNATURE));
+        assert_eq!(stats.leaf(5, None)[2], 0);
     }
 }

@@ -5,6 +5,7 @@
 
 use pmu_model::amd::Version;
 use pmu_model::amd::COUNTERS;
+use pmu_model::stats;
 
 use crate::block::Site;
 use crate::registers::handles;
@@ -18,6 +19,8 @@ pub enum Leaf {
     Features,
     /// Fn8000_0022: extended performance monitoring.
     PerfMon,
+    /// The machine's own: what it has counted.
+    Counted([u32; 4]),
 }
 
 /// Fn8000_0001 ECX: PERFCTR_CORE.
@@ -35,6 +38,10 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
     let leaf = match vcpu.bus.register(handles().rax) as u32 {
         0x8000_0001 => Leaf::Features,
         0x8000_0022 if vcpu.version == Some(Version::PerfMonV2) => Leaf::PerfMon,
+        stats::LEAF => {
+            let ecx = vcpu.bus.register(handles().rcx) as u32;
+            Leaf::Counted(vcpu.pmu.stats().leaf(ecx, None))
+        }
         _ => return,
     };
     vcpu.cpuid = Some(leaf);
@@ -66,6 +73,12 @@ pub fn announce(bus: &mut Bus, leaf: Leaf, rax: u64) -> Option<u64> {
             let rbx = rbx & !NUM_PERF_CTR_CORE | COUNTERS as u64;
             bus.set_register(handles().rbx, rbx);
             Some(rax | PERF_MON_V2)
+        }
+        Leaf::Counted([eax, ebx, ecx, edx]) => {
+            bus.set_register(handles().rbx, ebx.into());
+            bus.set_register(handles().rcx, ecx.into());
+            bus.set_register(handles().rdx, edx.into());
+            Some(eax.into())
         }
     }
 }

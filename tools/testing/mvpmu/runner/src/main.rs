@@ -4,6 +4,7 @@
 //! reports.
 
 mod attackers;
+mod bench;
 mod boot;
 mod checks;
 mod cpio;
@@ -86,6 +87,12 @@ enum Task {
         #[arg(default_value = "")]
         filter: String,
     },
+    /// What a VM exit costs with each provider; writes build/bench/switch.json
+    Bench {
+        /// The test machines: one of them, or all
+        #[arg(long, default_value = "all")]
+        machine: String,
+    },
     /// Random programs, to the first that reads other values in a guest than on the machine
     Fuzz {
         /// The test machine
@@ -146,6 +153,14 @@ impl Options {
     }
 }
 
+/// The machines of this name, or all.
+fn machines(name: &str) -> Result<Vec<Machine>> {
+    Ok(match name {
+        "all" => Machine::value_variants().to_vec(),
+        name => vec![Machine::from_str(name, false).map_err(anyhow::Error::msg)?],
+    })
+}
+
 fn run() -> Result<ExitCode> {
     match Cli::parse().command {
         Task::Boot {
@@ -185,12 +200,12 @@ fn run() -> Result<ExitCode> {
             oracle,
             filter,
         } => {
-            let machines = match machine.as_str() {
-                "all" => Machine::value_variants().to_vec(),
-                name => vec![Machine::from_str(name, false).map_err(anyhow::Error::msg)?],
-            };
-            let passed = suite::run(&machines, &filter, oracle)?;
+            let passed = suite::run(&machines(&machine)?, &filter, oracle)?;
             Ok(ExitCode::from(u8::from(!passed)))
+        }
+        Task::Bench { machine } => {
+            bench::run(&machines(&machine)?)?;
+            Ok(ExitCode::SUCCESS)
         }
         Task::Fuzz {
             machine,
