@@ -176,10 +176,10 @@ static void run_shared(void)
 	for (i = 0; i < 2; i++)
 		TEST_ASSERT(!pthread_create(&threads[i], NULL, share, (void *)i), "pthread_create");
 	TEST_ASSERT_EQ(write(turn[0], &value, sizeof(value)), sizeof(value));
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
+	for (i = 0; i < 2; i++)
 		close(turn[i]);
-	}
 }
 
 static void measure(const char *name, u64 n)
