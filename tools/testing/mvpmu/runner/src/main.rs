@@ -14,6 +14,7 @@ mod image;
 mod job;
 mod machine;
 mod mutants;
+mod object_code;
 mod oracle;
 mod paths;
 mod results;

@@ -25,6 +25,7 @@ use crate::machine::Boot;
 use crate::machine::Machine;
 use crate::machine::Pmu;
 use crate::mutants;
+use crate::object_code;
 use crate::oracle;
 use crate::oracle::Oracle;
 use crate::paths;
@@ -296,6 +297,7 @@ fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
     let mut groups = vec![
         local("sources", checks::sources),
         local("series", checks::series),
+        local("object code", object_code::test),
         local("cargo test", checks::cargo_test),
     ];
     for &machine in machines {

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What runs on VM entry and exit, by its object code: no indirect branch, no lock, no allocation,
+//! no panic.
+//!
+//! From the callbacks that the module registers with KVM everything is followed that they branch to,
+//! through the module and into the kernel, to the last function. So there need be no list of what
+//! they may call: what is new is looked into. The list is of where that ends, each with its reason.
+//!
+//! An indirect branch is also one through a thunk, which has one in it. No lock is taken without a
+//! locked access; none of these may be there, nor a function with a name like that of a lock, an
+//! allocation or a panic, for which the compiler has left a check in the code.
+
+mod image;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+
+use self::image::Image;
+use self::walk::Walk;
+use crate::paths::Kernel;
+use crate::tap::Case;
+
+/// The callbacks, as `struct kvm_mediated_pmu_ops` has them.
+const HEADER: &str = "arch/x86/include/asm/kvm_mediated_pmu.h";
+
+/// Those around the life of a VM, and `update`, for which the guest has written to a selector: KVM
+/// calls them where it may sleep. All others are on the way into a guest or out of it.
+const MAY_SLEEP: [&str; 5] = [
+    "vm_create",
+    "vm_destroy",
+    "vcpu_create",
+    "vcpu_destroy",
+    "update",
+];
+
+/// The providers that the module has, by vendor.
+const PROVIDERS: [(&str, &str); 2] = [
+    ("amd", "mvpmu::provider::Provider<mvpmu::vendor::amd::Amd>"),
+    (
+        "intel",
+        "mvpmu::provider::Provider<mvpmu::vendor::intel::Intel>",
+    ),
+];
+
+/// The names of the callbacks on the way.
+fn callbacks(header: &str) -> Vec<&str> {
+    // "void (*name)(...".
+    header
+        .lines()
+        .filter_map(|line| Some(line.split_once("(*")?.1.split_once(')')?.0))
+        .filter(|name| !MAY_SLEEP.contains(name))
+        .collect()
+}
+
+fn read(product: &str) -> Result<Image> {
+    let path = Kernel::Main.product(product);
+    let data = fs::read(&path).with_context(|| path.display().to_string())?;
+    Image::new(product, &data)
+}
+
+/// That KVM reaches the callback by direct branches, which only lead to its trampoline.
+fn called(kvm: &Image, callback: &str) -> Result<Case> {
+    let name = format!("KVM calls {callback} by a direct branch");
+    let trampoline = kvm.find(&format!("__SCT__kvm_mediated_pmu_{callback}"));
+    let calls = match trampoline {
+        Some(trampoline) => kvm.branches_to(trampoline)?,
+        None => 0,
+    };
+    Ok(Case::new(&name, calls > 0, || "there is none".to_owned()))
+}
+
+/// The group of `make test`. Leaves a list of the functions that were looked into.
+pub fn test(directory: &Path) -> Result<Vec<Case>> {
+    let module_and_kernel = [read("modules/mvpmu.ko")?, read("vmlinux")?];
+    let kvm = read("modules/kvm.ko")?;
+    let header = fs::read_to_string(HEADER).context(HEADER)?;
+    let callbacks = callbacks(&header);
+    ensure!(!callbacks.is_empty(), "no callbacks in {HEADER}");
+    let mut cases = Vec::new();
+    let mut reached = BTreeSet::new();
+    for callback in callbacks {
+        cases.push(called(&kvm, callback)?);
+        for (vendor, provider) in PROVIDERS {
+            let function = format!(
+                "<kernel::kvm::mediated_pmu::registration::Registration<{provider}>>\
+                 ::{callback}_callback"
+            );
+            let begin = module_and_kernel[0]
+                .find(&function)
+                .with_context(|| format!("the module has no {function}"))?;
+            let walk = Walk::new(&module_and_kernel, begin)?;
+            let problems = walk.problems();
+            let name =
+                format!("{callback} ({vendor}): no indirect branch, lock, allocation or panic");
+            cases.push(Case::new(&name, problems.is_empty(), || {
+                problems.join("\n")
+            }));
+            reached.extend(walk.reached());
+        }
+    }
+    let mut text: String = reached.iter().map(|name| format!("{name}\n")).collect();
+    for (border, why) in walk::BORDERS {
+        text.push_str(&format!("not looked into: {border}: {why}\n"));
+    }
+    fs::write(directory.join("reached"), text)?;
+    Ok(cases)
+}

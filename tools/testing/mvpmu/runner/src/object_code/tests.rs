@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Small modules and kernels, from the assembler.
+
+use std::io::Write;
+use std::process::Command;
+use std::process::Stdio;
+
+use super::image::Image;
+use super::walk::Walk;
+use crate::tap::Verdict;
+
+/// An image with these functions, each of a name and its instructions.
+fn image(name: &str, functions: &[(&str, &str)]) -> Image {
+    let mut source = String::new();
+    for (function, code) in functions {
+        source.push_str(&format!(
+            ".globl {function}\n.type {function}, @function\n{function}: {code}\n\
+             .size {function}, . - {function}\n"
+        ));
+    }
+    let object = std::env::temp_dir().join(format!("{}-{name}.o", std::process::id()));
+    let mut assembler = Command::new("as")
+        .arg("-o")
+        .arg(&object)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = assembler.stdin.take().unwrap();
+    input.write_all(source.as_bytes()).unwrap();
+    drop(input);
+    assert!(assembler.wait().unwrap().success());
+    let image = Image::new(name, &std::fs::read(&object).unwrap()).unwrap();
+    std::fs::remove_file(&object).unwrap();
+    image
+}
+
+/// What is wrong with `begin`, in a module with these functions and a kernel with those.
+fn problems(test: &str, module: &[(&str, &str)], kernel: &[(&str, &str)]) -> Vec<String> {
+    let images = [
+        image(&format!("{test}-module"), module),
+        image(&format!("{test}-kernel"), kernel),
+    ];
+    let begin = images[0].find("begin").unwrap();
+    Walk::new(&images, begin).unwrap().problems().to_vec()
+}
+
+// Has to fail when a branch within a function, or what is behind a border, counts as a problem.
+#[test]
+fn direct_branches_are_fine() {
+    let module = [
+        ("begin", "1: jz 1b; call near; jmp helper"),
+        (
+            "near",
+            "call perf_load_guest_context; call __SCT__tp_func_event; ret",
+        ),
+        ("not_reached", "call *%rax; ret"),
+    ];
+    let kernel = [
+        ("helper", "mov %rax, (%rdi); ret"),
+        ("perf_load_guest_context", "call *%rax; ret"),
+        ("__SCT__tp_func_event", "jmp *%rax"),
+    ];
+    assert_eq!(problems("direct", &module, &kernel), Vec::<String>::new());
+}
+
+// Has to fail when a function of the kernel is not looked into, or a jump is not followed.
+#[test]
+fn an_indirect_branch_is_found_with_the_way_to_it() {
+    let module = [("begin", "jz near; ret"), ("near", "nop; jmp helper")];
+    for branch in ["call *%rax", "jmp *(%rax)", "notrack jmp *%rdx"] {
+        let found = problems("indirect", &module, &[("helper", branch)]);
+        assert_eq!(
+            found,
+            ["an indirect branch at 0x0, in helper\n  from near\n  from begin"]
+        );
+    }
+}
+
+// Has to fail when a thunk is taken for a direct branch.
+#[test]
+fn a_thunk_is_an_indirect_branch() {
+    let module = [("begin", "jmp __x86_indirect_thunk_rax")];
+    let kernel = [("__x86_indirect_thunk_rax", "jmp *%rax")];
+    let found = problems("thunk", &module, &kernel);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("an indirect branch"), "{found:?}");
+}
+
+// Has to fail when an instruction that can take a lock passes for one that cannot.
+#[test]
+fn locked_accesses_are_found() {
+    for access in ["lock cmpxchg %rcx, (%rdi)", "xchg %eax, (%rdi)"] {
+        let found = problems("locked", &[("begin", access)], &[]);
+        assert_eq!(found, ["a locked access at 0x0, in begin"]);
+    }
+    let found = problems("not-locked", &[("begin", "xchg %rax, %rcx; ret")], &[]);
+    assert_eq!(found, Vec::<String>::new());
+}
+
+// Has to fail when a name is not looked at, a part of a word counts, or it is told twice.
+#[test]
+fn names_are_found() {
+    let module = [("begin", "call clock; call spin_lock; call kmalloc; ret")];
+    let kernel = [("clock", "ret"), ("spin_lock", "ret"), ("kmalloc", "ret")];
+    assert_eq!(
+        problems("names", &module, &kernel),
+        [
+            "a lock, in spin_lock\n  from begin",
+            "an allocation, in kmalloc\n  from begin"
+        ]
+    );
+}
+
+// Has to fail when what cannot be found, or may be patched to anything, is passed over.
+#[test]
+fn what_is_not_known_is_found() {
+    let module = [("begin", "call nowhere; jmp __SCT__something")];
+    let found = problems("unknown", &module, &[("__SCT__something", "ret")]);
+    assert_eq!(
+        found,
+        [
+            "nowhere is in no image, in begin",
+            "a static call that may lead anywhere, in __SCT__something\n  from begin"
+        ]
+    );
+}
+
+// Has to fail when the trampoline alone passes for a call, or a call through a pointer does.
+#[test]
+fn kvm_calls_directly() {
+    let trampoline = ("__SCT__kvm_mediated_pmu_load", "ret");
+    let passes = |name, enter| {
+        let kvm = image(name, &[("enter", enter), trampoline]);
+        super::called(&kvm, "load").unwrap().verdict == Verdict::Passed
+    };
+    assert!(passes("kvm", "call __SCT__kvm_mediated_pmu_load; ret"));
+    assert!(!passes("kvm-pointer", "call *%rax; ret"));
+}
+
+// Has to fail when a callback is not on the way by default.
+#[test]
+fn callbacks_are_those_of_the_header() {
+    let header = "\tint (*vm_create)(struct kvm *kvm);\n\tvoid (*new_one)(struct kvm_vcpu *vcpu);";
+    assert_eq!(super::callbacks(header), ["new_one"]);
+}
