@@ -88,11 +88,14 @@ enum Task {
         #[arg(default_value = "")]
         filter: String,
     },
-    /// What a VM exit costs with each provider; writes build/bench/switch.json
+    /// What a VM exit costs with each provider; writes build/bench/switch.json, .md and .svg
     Bench {
         /// The test machines: one of them, or all
         #[arg(long, default_value = "all")]
         machine: String,
+        /// Only make tables and picture once more, of the numbers that are there
+        #[arg(long)]
+        draw: bool,
     },
     /// Random programs, to the first that reads other values in a guest than on the machine
     Fuzz {
@@ -204,8 +207,12 @@ fn run() -> Result<ExitCode> {
             let passed = suite::run(&machines(&machine)?, &filter, oracle)?;
             Ok(ExitCode::from(u8::from(!passed)))
         }
-        Task::Bench { machine } => {
-            bench::run(&machines(&machine)?)?;
+        Task::Bench { machine, draw } => {
+            if draw {
+                bench::draw()?;
+            } else {
+                bench::run(&machines(&machine)?)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Task::Fuzz {

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a VM exit costs: the rows of switch.json, and how they come from what the job has left.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use anyhow::Result;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::machine::Machine;
+
+/// What a VM exit costs.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Row {
+    pub machine: String,
+    pub provider: String,
+    pub scenario: String,
+    pub host_event: bool,
+    /// Counters that the guest has enabled.
+    pub counters: u64,
+    pub rdmsr: f64,
+    pub wrmsr: f64,
+    pub rdpmc: f64,
+    pub lvtpc: f64,
+    /// `null` where the machine does not count them.
+    pub instructions: Option<f64>,
+}
+
+impl Row {
+    /// Operations on PMU registers.
+    pub fn operations(&self) -> f64 {
+        self.rdmsr + self.wrmsr + self.rdpmc
+    }
+}
+
+/// What to look for in the rows: all scenarios of a machine, or one.
+#[derive(Clone, Copy)]
+pub struct Rows<'a>(pub &'a [Row]);
+
+impl<'a> Rows<'a> {
+    /// The row of a provider.
+    pub fn of(
+        self,
+        machine: Machine,
+        provider: &str,
+        (scenario, host_event): (&str, bool),
+        counters: u64,
+    ) -> Option<&'a Row> {
+        self.0.iter().find(|row| {
+            row.machine == machine.name()
+                && row.provider == provider
+                && row.scenario == scenario
+                && row.host_event == host_event
+                && row.counters == counters
+        })
+    }
+
+    /// How many counters guests have enabled on the machine, the fewest first.
+    pub fn counters(self, machine: Machine) -> Vec<u64> {
+        let of_machine = self.0.iter().filter(|row| row.machine == machine.name());
+        let mut counters: Vec<_> = of_machine.map(|row| row.counters).collect();
+        counters.sort();
+        counters.dedup();
+        counters
+    }
+}
+
+/// "key value" lines, from one "scenario" to the next.
+pub fn blocks(text: &str) -> Vec<BTreeMap<String, String>> {
+    let mut blocks: Vec<BTreeMap<String, String>> = Vec::new();
+    for line in text.lines() {
+        let Some((key, value)) = line.rsplit_once(' ') else {
+            continue;
+        };
+        if key == "scenario" {
+            blocks.push(BTreeMap::new());
+        }
+        if let Some(block) = blocks.last_mut() {
+            block.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    blocks
+}
+
+/// The row of a block.
+pub fn row(machine: Machine, provider: &str, block: &BTreeMap<String, String>) -> Result<Row> {
+    let text = |key: &str| block.get(key).with_context(|| format!("no {key}"));
+    let number = |key: &str| -> Result<f64> { Ok(text(key)?.parse()?) };
+    let exits = number("difference")?;
+    let each = |key: &str| -> Result<f64> {
+        let difference = number(&format!("many {key}"))? - number(&format!("few {key}"))?;
+        // No "-0" for less than nothing, which is the noise of few.
+        Ok((difference / exits * 1000.0).round() / 1000.0 + 0.0)
+    };
+    let counters: i64 = text("counters")?.parse()?;
+    Ok(Row {
+        machine: machine.name().to_owned(),
+        provider: provider.to_owned(),
+        scenario: text("scenario")?.clone(),
+        host_event: text("host_event")? == "1",
+        counters: match counters {
+            100 => number("used")? as u64,
+            k => k.max(0) as u64,
+        },
+        rdmsr: each("rdmsr")?,
+        wrmsr: each("wrmsr")?,
+        rdpmc: each("rdpmc")?,
+        lvtpc: each("lvtpc")?,
+        instructions: match machine {
+            Machine::Intel => Some(each("instructions")?),
+            Machine::Amd => None,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Has to fail when the difference is not divided by the exits, or is that of other keys.
+    #[test]
+    fn a_row_is_the_cost_of_one_exit() {
+        let mut text = String::from("scenario cpuid\nhost_event 1\ncounters 100\ndifference 10\n");
+        text.push_str("used 6\n");
+        for (n, key) in ["rdmsr", "wrmsr", "rdpmc", "lvtpc", "instructions"]
+            .iter()
+            .enumerate()
+        {
+            text.push_str(&format!("few {key} {n}\nmany {key} {}\n", 100 * n + n));
+        }
+        let blocks = blocks(&text);
+        assert_eq!(blocks.len(), 1);
+        let row = row(Machine::Intel, "c", &blocks[0]).unwrap();
+        assert_eq!(
+            (row.rdmsr, row.wrmsr, row.rdpmc, row.lvtpc),
+            (0.0, 10.0, 20.0, 30.0)
+        );
+        assert_eq!(row.instructions, Some(40.0));
+        assert_eq!((row.counters, row.host_event), (6, true));
+        assert_eq!(row.operations(), 30.0);
+    }
+
+    // Has to fail when a scenario that ended early takes the numbers of the next one.
+    #[test]
+    fn what_is_missing_is_an_error() {
+        let text = "scenario io\nhost_event 0\ncounters 1\ndifference 10\nscenario io\nfew rdmsr 1";
+        let blocks = blocks(text);
+        assert_eq!(blocks.len(), 2);
+        assert!(row(Machine::Amd, "c", &blocks[0]).is_err());
+    }
+}
