@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A group of tests, and how it is run.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::LOGS;
+use crate::attackers;
+use crate::attackers::Attacker;
+use crate::boot;
+use crate::demo;
+use crate::differential;
+use crate::job::Job;
+use crate::machine;
+use crate::machine::Boot;
+use crate::machine::Machine;
+use crate::mutants;
+use crate::oracle;
+use crate::oracle::Oracle;
+use crate::paths;
+use crate::results;
+use crate::tap;
+use crate::tap::Case;
+use crate::tap::Verdict;
+
+/// A group of tests that are run together.
+pub struct Group {
+    pub name: String,
+    pub work: Work,
+}
+
+/// What a group does.
+pub enum Work {
+    /// Something without a machine.
+    Local(fn(&Path) -> Result<Vec<Case>>),
+    /// A job in L1 that leaves TAP files, each named after its test.
+    Boot {
+        boot: Boot,
+        job: Job,
+        /// The names of the TAP files there must be.
+        tests: Vec<String>,
+        limit: Duration,
+    },
+    /// A job in L1, twice: everything must be the same.
+    Twice { boot: Boot, job: Job },
+    /// A program that runs in place of a kernel and writes TAP to the console.
+    Bare(Boot, PathBuf),
+    /// The work-arounds for bugs of the emulator: all is well with them, and without one there is
+    /// the bug.
+    Quirks(Boot),
+    /// The differential test, against this provider.
+    Differential(Machine, Provider),
+    /// The demo, with this machine.
+    Demo(Boot),
+    /// The deliberate bugs of the module.
+    Mutants(Boot),
+}
+
+/// Who moves the PMU state of guests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    Mvpmu,
+    /// The same, switching at each VM entry and exit.
+    Eager,
+    C,
+}
+
+impl Provider {
+    pub fn name(self) -> &'static str {
+        match self {
+            Provider::Mvpmu => "mvpmu",
+            Provider::Eager => "mvpmu,switch=eager",
+            Provider::C => "c",
+        }
+    }
+}
+
+fn bare(boot: &Boot, program: &Path, directory: &Path) -> Result<Vec<Case>> {
+    let limit = Duration::from_secs(120);
+    Ok(tap::parse(&boot::bare(boot, program, directory, limit)?))
+}
+
+/// Runs the tests of the work-arounds with all of them, then without each: its own tests, whose
+/// names begin with its name, must not pass then.
+fn quirks(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
+    let without = |quirk: &str, program: &str| {
+        let boot = Boot {
+            without: Some(quirk.to_owned()),
+            ..boot.clone()
+        };
+        bare(&boot, &paths::tool(program), &directory.join(quirk))
+    };
+    let is_there = |name: &str, passes: bool| {
+        Case::new(format!("without it: {name}"), !passes, || {
+            "the bug is gone, and so can be what works round it".to_owned()
+        })
+    };
+    let mut cases = bare(boot, &paths::tool("quirks_test"), &directory.join("with"))?;
+    let names: Vec<_> = cases.iter().map(|case| case.name.clone()).collect();
+    for name in names {
+        let quirk = name.split(':').next().unwrap_or_default();
+        let passes = without(quirk, "quirks_test")?.contains(&Case::passed(&*name));
+        cases.push(is_there(&name, passes));
+    }
+    // Not so much a wrong result as no result.
+    let found = without(machine::ONE_THREAD, "bare_test")?;
+    let passes = found.iter().all(|case| case.verdict == Verdict::Passed);
+    cases.push(is_there(machine::ONE_THREAD, passes));
+    Ok(cases)
+}
+
+impl Group {
+    pub fn directory(&self) -> PathBuf {
+        let name: String = self
+            .name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        Path::new(LOGS).join(name)
+    }
+
+    /// Has the oracle do this, unless it is off anyway. What it reports shall have names.
+    pub fn set_oracle(&mut self, oracle: Oracle) {
+        match &mut self.work {
+            Work::Local(_) | Work::Bare(..) | Work::Quirks(_) | Work::Differential(..) => {}
+            Work::Demo(boot) | Work::Mutants(boot) => boot.oracle = oracle,
+            Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
+                boot.oracle = oracle;
+                boot.append = format!("{} {}", boot.append, oracle::REPORT_MODULES);
+            }
+        }
+    }
+
+    /// The attackers that it has run.
+    pub fn attackers(&self) -> Vec<Attacker> {
+        match &self.work {
+            Work::Boot { boot, job, .. } => match &job.arguments[..] {
+                [provider, ..] => {
+                    attackers::of_run(&self.directory().join("out"), boot.machine, provider)
+                }
+                [] => Vec::new(),
+            },
+            _ => Vec::new(),
+        }
+    }
+
+    /// How many CPUs it keeps busy. Those of a machine take turns, but for moments.
+    pub fn cpus(&self) -> usize {
+        match &self.work {
+            Work::Local(_) => usize::MAX,
+            _ => 1,
+        }
+    }
+
+    pub fn run(&self) -> Result<Vec<Case>> {
+        let directory = self.directory();
+        match &self.work {
+            Work::Local(work) => {
+                fs::create_dir_all(&directory)?;
+                work(&directory)
+            }
+            Work::Boot {
+                boot,
+                job,
+                tests,
+                limit,
+            } => {
+                let outcome = boot::run(boot, job, &directory, *limit, false)?;
+                Ok(results::of_job(&outcome, tests))
+            }
+            Work::Twice { boot, job } => {
+                let limit = Duration::from_secs(120);
+                let run = |name| boot::run(boot, job, &directory.join(name), limit, false);
+                Ok(results::of_two_runs(&run("first")?, &run("second")?))
+            }
+            Work::Bare(boot, program) => bare(boot, program, &directory),
+            Work::Quirks(boot) => quirks(boot, &directory),
+            Work::Mutants(boot) => mutants::run(boot, &directory),
+            Work::Differential(machine, provider) => {
+                differential::test(*machine, provider.name(), &directory)
+            }
+            Work::Demo(boot) => {
+                let report = demo::run(boot, &directory, false)?;
+                let problems = demo::problems(&report).join("\n");
+                let name = "the numbers of the report are as expected";
+                Ok(vec![Case::new(name, problems.is_empty(), || problems)])
+            }
+        }
+    }
+}

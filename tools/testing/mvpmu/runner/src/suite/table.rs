@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table of all test groups.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyhow::Result;
+
+use super::group::Group;
+use super::group::Provider;
+use super::group::Work;
+use crate::checks;
+use crate::job::Job;
+use crate::machine::Boot;
+use crate::machine::Machine;
+use crate::machine::Pmu;
+use crate::object_code;
+use crate::oracle::Oracle;
+use crate::paths;
+use crate::paths::Kernel;
+
+/// Our selftests that are about mvpmu itself: not for KVM's C code.
+const ABOUT_MVPMU: [&str; 1] = ["debugfs_test"];
+
+/// How the names of the attackers among our selftests begin.
+const ATTACK: &str = "attack_";
+
+/// Our own selftests, what `make kernel` has built with a name that says so: the attackers, or
+/// the others.
+fn own_selftests(provider: Provider, attackers: bool) -> Result<Vec<String>> {
+    let directory = Path::new(paths::SELFTESTS).join("mvpmu");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let about_mvpmu = ABOUT_MVPMU.contains(&name.as_str());
+        if name.ends_with("_test")
+            && name.starts_with(ATTACK) == attackers
+            && !(about_mvpmu && provider == Provider::C)
+        {
+            names.push(format!("mvpmu/{name}"));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// KVM's selftests of the list for `machine`: those that share a boot, or those that do not.
+fn kvm_selftests(machine: Machine, alone: bool) -> Vec<String> {
+    include_str!("../../../kernel/kvm-selftests")
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split('#').next()?.split_whitespace();
+            let name = words.next()?.rsplit('/').next()?;
+            let words: Vec<_> = words.collect();
+            let here = words.contains(&machine.name()) && words.contains(&"alone") == alone;
+            here.then(|| format!("kvm/{name}"))
+        })
+        .collect()
+}
+
+/// The first one looks at the registers, the others count.
+const MACHINE_TESTS: [&str; 3] = ["register_test", "exact_test", "sampling_test"];
+
+fn selftests(boot: Boot, suite: &str, provider: Provider, tests: Vec<String>) -> Group {
+    let mut arguments = vec![provider.name().to_owned()];
+    arguments.extend(tests.iter().cloned());
+    let base = |test: &String| test.rsplit('/').next().unwrap_or(test).to_owned();
+    Group {
+        name: format!("{} {suite} {}", boot.machine.name(), provider.name()),
+        work: Work::Boot {
+            boot,
+            job: Job {
+                arguments,
+                ..Job::new("selftests")
+            },
+            tests: tests.iter().map(base).collect(),
+            limit: Duration::from_secs(1200),
+        },
+    }
+}
+
+/// The module must refuse to work on `boot`, and say `reason`.
+fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
+    Group {
+        name: format!("{} refusal: {name}", boot.machine.name()),
+        work: Work::Boot {
+            boot,
+            job: Job {
+                arguments: vec![reason.to_owned()],
+                ..Job::new("refusal")
+            },
+            tests: vec!["refusal".to_owned()],
+            limit: Duration::from_secs(60),
+        },
+    }
+}
+
+/// The selftests of what differs between Intel CPUs: which state is switched how, and what of it
+/// guests can reach.
+const BY_CPU: [&str; 6] = [
+    "mvpmu/control_test",
+    "mvpmu/count_test",
+    "mvpmu/exits_test",
+    "mvpmu/host_perf_test",
+    "mvpmu/msr_test",
+    "mvpmu/pmi_test",
+];
+
+/// What the Intel machine is tested for beyond what both are.
+fn intel_groups() -> Vec<Group> {
+    let with = |options| Boot {
+        options,
+        ..Boot::new(Machine::Intel)
+    };
+    let narrow = with(&["--pmu", "v5,no-full-width"]);
+    let no_load = with(&["--vmx", "no-load-global-ctrl"]);
+    let mut groups = vec![
+        refusal("narrow writes", narrow, "cannot be written at full width"),
+        refusal("no load", no_load, "cannot load PERF_GLOBAL_CTRL"),
+        refusal("hybrid", with(&["--hybrid"]), "mixes core types"),
+        Group {
+            name: "intel two runs".to_owned(),
+            work: Work::Twice {
+                boot: Boot::new(Machine::Intel),
+                job: Job::new("guest-report"),
+            },
+        },
+    ];
+    for (suite, options) in [
+        // Skylake and Ice Lake.
+        ("selftests, no save", &["--vmx", "no-save-global-ctrl"]),
+        ("selftests, PMU v4", &["--pmu", "v4"]),
+        // One more than guests get: KVM intercepts what would show it to them.
+        ("selftests, 4 fixed", &["--pmu", "v5,fixed=4"]),
+    ] {
+        let own = BY_CPU.map(str::to_owned).to_vec();
+        groups.push(selftests(with(options), suite, Provider::Mvpmu, own));
+    }
+    groups
+}
+
+fn lifecycle(machine: Machine, kernel: Kernel) -> Group {
+    let variant = match kernel {
+        Kernel::Main => "",
+        Kernel::Debug => " (debug kernel)",
+    };
+    Group {
+        name: format!("{} life cycle{variant}", machine.name()),
+        work: Work::Boot {
+            boot: Boot {
+                kernel,
+                ..Boot::new(machine)
+            },
+            job: Job {
+                second_provider: Some(machine.foreign_module()),
+                ..Job::new("lifecycle")
+            },
+            tests: vec!["lifecycle".to_owned()],
+            limit: Duration::from_secs(300),
+        },
+    }
+}
+
+fn kunit(machine: Machine) -> Group {
+    Group {
+        name: format!("{} KUnit", machine.name()),
+        work: Work::Boot {
+            boot: Boot {
+                kernel: Kernel::Debug,
+                ..Boot::new(machine)
+            },
+            job: Job::new("kunit"),
+            tests: vec!["kunit".to_owned()],
+            limit: Duration::from_secs(120),
+        },
+    }
+}
+
+/// The tests of the machine itself, by itself and from L1 without KVM.
+fn machine_tests(machine: Machine) -> Vec<Group> {
+    let group = |what: &str, work| Group {
+        name: format!("{} machine {what}", machine.name()),
+        work,
+    };
+    let mut groups = Vec::new();
+    if machine == Machine::Amd {
+        // That of the Intel machine is tested by `cargo test`.
+        // They are about the PMU, and leave values of their guests there on purpose.
+        let boot = Boot {
+            oracle: Oracle::Off,
+            ..Boot::new(machine)
+        };
+        let bare = Work::Bare(boot.clone(), paths::tool("bare_test"));
+        groups.push(group("without a kernel", bare));
+        groups.push(group("quirks", Work::Quirks(boot)));
+    }
+    for (pmu, name, tests) in [
+        (Pmu::On, "on", &MACHINE_TESTS[..]),
+        (Pmu::Old, "old", &MACHINE_TESTS[..1]),
+        (Pmu::Off, "off", &MACHINE_TESTS[..1]),
+    ] {
+        let work = Work::Boot {
+            boot: Boot {
+                pmu,
+                ..Boot::new(machine)
+            },
+            job: Job {
+                arguments: vec![name.to_owned()],
+                ..Job::new("machine")
+            },
+            tests: tests.iter().map(|&test| test.to_owned()).collect(),
+            limit: Duration::from_secs(200),
+        };
+        groups.push(group(&format!("with PMU {name}"), work));
+    }
+    groups
+}
+
+/// Everything there is, in the order in which it is run.
+pub fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
+    let local = |name: &str, work| Group {
+        name: name.to_owned(),
+        work: Work::Local(work),
+    };
+    let mut groups = vec![
+        local("sources", checks::sources),
+        local("series", checks::series),
+        local("object code", object_code::test),
+        local("cargo test", checks::cargo_test),
+    ];
+    for &machine in machines {
+        let boot = Boot::new(machine);
+        groups.extend(machine_tests(machine));
+        groups.push(kunit(machine));
+        groups.push(lifecycle(machine, Kernel::Main));
+        groups.push(lifecycle(machine, Kernel::Debug));
+        let without_pmu = Boot {
+            pmu: Pmu::Off,
+            ..boot.clone()
+        };
+        let old_pmu = Boot {
+            pmu: Pmu::Old,
+            ..boot.clone()
+        };
+        let without_kvm = Boot {
+            virtualisation: false,
+            ..boot.clone()
+        };
+        groups.push(refusal("no PMU", without_pmu, "the host has no PMU"));
+        groups.push(refusal("old PMU", old_pmu, "is too old"));
+        groups.push(refusal("no KVM", without_kvm, "the CPU cannot run KVM"));
+        for provider in [Provider::Mvpmu, Provider::Eager, Provider::C] {
+            let own = own_selftests(provider, false)?;
+            groups.push(selftests(boot.clone(), "selftests", provider, own));
+            if provider == Provider::Eager {
+                continue;
+            }
+            let attackers = own_selftests(provider, true)?;
+            groups.push(selftests(boot.clone(), "attackers", provider, attackers));
+            groups.push(Group {
+                name: format!("{} differential {}", machine.name(), provider.name()),
+                work: Work::Differential(machine, provider),
+            });
+            for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
+                let kvm = kvm_selftests(machine, alone);
+                if !kvm.is_empty() {
+                    groups.push(selftests(boot.clone(), suite, provider, kvm));
+                }
+            }
+        }
+        if machine == Machine::Intel {
+            groups.extend(intel_groups());
+        }
+        groups.push(Group {
+            name: format!("{} mutants", machine.name()),
+            work: Work::Mutants(boot.clone()),
+        });
+        groups.push(Group {
+            name: format!("{} demo", machine.name()),
+            work: Work::Demo(boot),
+        });
+    }
+    Ok(groups)
+}
