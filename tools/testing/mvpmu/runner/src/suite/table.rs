@@ -82,6 +82,20 @@ fn selftests(boot: Boot, suite: &str, provider: Provider, tests: Vec<String>) ->
     }
 }
 
+/// Selftests of what could disturb the host's NMI watchdog, and it them: PMIs, and counts.
+const WITH_WATCHDOG: [&str; 2] = ["mvpmu/pmi_test", "mvpmu/watchdog_test"];
+
+/// Some of our selftests on a host as distributions have it: its NMI watchdog owns a counter.
+fn with_watchdog(machine: Machine) -> Group {
+    let tests = WITH_WATCHDOG.map(str::to_owned).to_vec();
+    let boot = Boot::new(machine);
+    let mut group = selftests(boot, "selftests with the watchdog", Provider::Mvpmu, tests);
+    if let Work::Boot { job, .. } = &mut group.work {
+        job.arguments.insert(0, "watchdog".to_owned());
+    }
+    group
+}
+
 /// The module must refuse to work on `boot`, and say `reason`.
 fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
     Group {
@@ -271,6 +285,7 @@ pub fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
                 }
             }
         }
+        groups.push(with_watchdog(machine));
         if machine == Machine::Intel {
             groups.extend(intel_groups());
         }
