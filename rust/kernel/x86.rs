@@ -5,4 +5,5 @@
 pub mod cpu;
 pub mod msr;
 pub mod pmu;
+pub mod tsc;
 pub mod vmx;

@@ -48,7 +48,7 @@ DEFINE_STATIC_CALL(kvm_mediated_pmu_load, __kvm_mediated_pmu_load);
 DEFINE_STATIC_CALL(kvm_mediated_pmu_put, __kvm_mediated_pmu_put);
 DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_release,
 			*((struct kvm_mediated_pmu_ops *)0)->release);
-DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_sync_global_ctrl,
+DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_sync_global_ctrl,
 			*((struct kvm_mediated_pmu_ops *)0)->sync_global_ctrl);
 DEFINE_STATIC_CALL(kvm_mediated_pmu_increment, in_memory);
 DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_pmi,
@@ -129,7 +129,8 @@ static void set_static_calls(const struct kvm_mediated_pmu_ops *ops)
 	static_call_update(kvm_mediated_pmu_release,
 			   ops ? ops->release : (void *)__static_call_return0);
 	static_call_update(kvm_mediated_pmu_sync_global_ctrl,
-			   ops ? ops->sync_global_ctrl : NULL);
+			   ops ? ops->sync_global_ctrl :
+				 (void *)__static_call_return0);
 	static_call_update(kvm_mediated_pmu_increment,
 			   ops ? ops->increment : in_memory);
 	static_call_update(kvm_mediated_pmu_pmi, ops ? ops->pmi : NULL);
@@ -265,6 +266,9 @@ void kvm_mediated_pmu_update(struct kvm_vcpu *vcpu)
 
 	if (kvm_vcpu_has_mediated_pmu(vcpu))
 		passthrough = static_call(kvm_mediated_pmu_update)(vcpu);
+	/* An L2 that is entered now would keep the interception, too. */
+	if (passthrough && vcpu->arch.efer & EFER_SVME)
+		passthrough |= KVM_MEDIATED_PMU_GLOBAL_CTRL;
 	if (pmu->passthrough == passthrough)
 		return;
 
@@ -274,10 +278,37 @@ void kvm_mediated_pmu_update(struct kvm_vcpu *vcpu)
 		return;
 	}
 
-	/* From now on KVM serves the guest from memory. */
 	if (!passthrough)
+		/* From now on KVM serves the guest from memory. */
 		kvm_mediated_pmu_release(vcpu);
+	else if (!(passthrough & KVM_MEDIATED_PMU_GLOBAL_CTRL))
+		/* From now on what is in memory is current. */
+		kvm_mediated_pmu_sync_global_ctrl(vcpu);
 
 	pmu->passthrough = passthrough;
 	kvm_make_request(KVM_REQ_RECALC_INTERCEPTS, vcpu);
 }
+
+/*
+ * The guest writes PERF_GLOBAL_CTRL, intercepted only for the value in memory to
+ * be current.  True if it is to execute the instruction again, directly: then
+ * the instruction itself is counted as the old value says.
+ */
+bool kvm_mediated_pmu_retry_global_ctrl(struct kvm_vcpu *vcpu)
+{
+	struct kvm_pmu *pmu = vcpu_to_pmu(vcpu);
+	u32 msr = kvm_rcx_read(vcpu);
+
+	if (!pmu->passthrough ||
+	    pmu->passthrough & KVM_MEDIATED_PMU_GLOBAL_CTRL ||
+	    kvm_need_perf_global_ctrl_intercept(vcpu) ||
+	    !kvm_msr_allowed(vcpu, msr, KVM_MSR_FILTER_WRITE) ||
+	    vcpu->arch.guest_state_protected || is_guest_mode(vcpu))
+		return false;
+
+	static_call(kvm_mediated_pmu_msr_access)(vcpu, msr, true);
+	pmu->passthrough |= KVM_MEDIATED_PMU_GLOBAL_CTRL;
+	kvm_make_request(KVM_REQ_RECALC_INTERCEPTS, vcpu);
+	return true;
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_retry_global_ctrl);

@@ -38,6 +38,7 @@ void kvm_mediated_pmu_destroy_vm(struct kvm *kvm);
 int kvm_mediated_pmu_create_vcpu(struct kvm_vcpu *vcpu);
 void kvm_mediated_pmu_destroy_vcpu(struct kvm_vcpu *vcpu);
 void kvm_mediated_pmu_update(struct kvm_vcpu *vcpu);
+bool kvm_mediated_pmu_retry_global_ctrl(struct kvm_vcpu *vcpu);
 
 static inline bool kvm_mediated_pmu_switch(struct kvm_vcpu *vcpu)
 {
@@ -78,11 +79,12 @@ static inline bool kvm_mediated_pmu_release(struct kvm_vcpu *vcpu)
 
 static inline void kvm_mediated_pmu_sync_global_ctrl(struct kvm_vcpu *vcpu)
 {
-	if (!vcpu_to_pmu(vcpu)->passthrough)
+	if (!(vcpu_to_pmu(vcpu)->passthrough & KVM_MEDIATED_PMU_GLOBAL_CTRL))
 		return;
 
 	guard(irqsave)();
-	static_call_cond(kvm_mediated_pmu_sync_global_ctrl)(vcpu);
+	if (static_call(kvm_mediated_pmu_sync_global_ctrl)(vcpu))
+		kvm_make_request(KVM_REQ_PMU, vcpu);
 }
 
 static inline enum kvm_mediated_pmu_increment

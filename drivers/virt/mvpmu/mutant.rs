@@ -54,6 +54,10 @@ pub(crate) enum Mutant {
     SelectionLost,
     /// An emulated instruction does not move the counter in hardware.
     IncrementLost,
+    /// If perf is about to program a counter, a put clears none.
+    AllClaimed,
+    /// An emulated instruction is counted by the global control of long ago.
+    GlobalCtrlStale,
 }
 
 impl Mutant {
@@ -74,7 +78,7 @@ impl Mutant {
 /// The counter's value as a load writes it.
 #[inline(always)]
 pub(crate) fn loaded(pmc: &Pmc<'_>) -> u64 {
-    if Mutant::WrongVcpu.on() && pmc.hw_counter().index() == 0 {
+    if Mutant::WrongVcpu.on() && is_first(pmc) {
         return LAST.load(Relaxed);
     }
     pmc.counter()
@@ -83,21 +87,38 @@ pub(crate) fn loaded(pmc: &Pmc<'_>) -> u64 {
 /// A put has saved the counter's value.
 #[inline(always)]
 pub(crate) fn saved(pmc: &Pmc<'_>) {
-    if Mutant::WrongVcpu.on() && pmc.hw_counter().index() == 0 {
+    if Mutant::WrongVcpu.on() && is_first(pmc) {
         LAST.store(pmc.counter(), Relaxed);
     }
+}
+
+fn is_first(pmc: &Pmc<'_>) -> bool {
+    !pmc.hw_counter().is_fixed() && pmc.hw_counter().index() == 0
 }
 
 /// What the first counter held at the last put, of whatever vCPU.
 static LAST: Atomic<u64> = Atomic::new(0);
 
-/// Whether a put does not clear this one of the general purpose counters in use.
+/// Whether a put does not clear this one of the counters in use.
 #[inline(always)]
 pub(crate) fn keeps(counter: Counter, in_use: CounterSet) -> bool {
+    if counter.is_fixed() {
+        return Mutant::FixedCounterLeft.on();
+    }
+
     let beyond = CounterSet::gp(counter.index() + 1).bits().wrapping_neg() as u32;
     let is_last = in_use.bits() as u32 & beyond == 0;
 
     Mutant::CounterLeft.on() || (Mutant::OneTooFew.on() && is_last)
+}
+
+/// The counters that a put takes for claimed by perf.
+#[inline(always)]
+pub(crate) fn claimed(claimed: CounterSet) -> CounterSet {
+    if Mutant::AllClaimed.on() && !claimed.is_empty() {
+        return CounterSet::ALL;
+    }
+    claimed
 }
 
 /// The bits that are lost from a selector.
@@ -121,7 +142,7 @@ mod parameter {
     };
 
     /// All of them, with their names.
-    const NAMES: [(Mutant, &str); 17] = [
+    const NAMES: [(Mutant, &str); 19] = [
         (Mutant::None, "none"),
         (Mutant::SelectorLeft, "selector-left"),
         (Mutant::CounterLeft, "counter-left"),
@@ -139,6 +160,8 @@ mod parameter {
         (Mutant::HostWaits, "host-waits"),
         (Mutant::SelectionLost, "selection-lost"),
         (Mutant::IncrementLost, "increment-lost"),
+        (Mutant::AllClaimed, "all-claimed"),
+        (Mutant::GlobalCtrlStale, "global-ctrl-stale"),
     ];
 
     impl ModuleParam for Mutant {

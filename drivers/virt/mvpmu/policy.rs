@@ -6,7 +6,10 @@
 use crate::stats::VcpuStats;
 use kernel::{
     fmt,
-    kvm::mediated_pmu::Selectors,
+    kvm::mediated_pmu::{
+        Passthrough,
+        Selectors, //
+    },
     module_param::ModuleParam,
     new_mutex,
     perf::guest::MediatedVm,
@@ -93,6 +96,11 @@ impl Flag {
 /// disables and enables its counters all the time, and each start costs VM exits.
 const IDLE_PUTS: u32 = 16;
 
+/// Reads of `PERF_GLOBAL_CTRL` for emulated instructions, all with the same result, after which its
+/// writes are intercepted instead, up to the next one. That VM exit costs about as much: whatever
+/// the guest does, it costs at most twice of what it would have cost to know it before.
+const STEADY_READS: u32 = 64;
+
 /// Whether a vCPU needs the hardware, and for which counters.
 #[pin_data]
 pub(crate) struct Demand {
@@ -105,6 +113,8 @@ pub(crate) struct Demand {
     changed: Flag,
     /// Puts since a counter was enabled.
     idle_puts: Atomic<u32>,
+    /// Reads of `PERF_GLOBAL_CTRL` since the guest changed it.
+    steady_reads: Atomic<u32>,
 }
 
 impl Demand {
@@ -114,14 +124,15 @@ impl Demand {
             counters: Atomic::new(0),
             changed: Flag::default(),
             idle_puts: Atomic::new(0),
+            steady_reads: Atomic::new(0),
         })
     }
 
-    /// The counters that the guest is to access directly, now that it selects this.
-    pub(crate) fn update(&self, selectors: &Selectors<'_>, stats: &VcpuStats) -> CounterSet {
+    /// What the guest is to access directly, now that it selects this.
+    pub(crate) fn update(&self, selectors: &Selectors<'_>, stats: &VcpuStats) -> Passthrough {
         self.changed.set();
         if mode() == Mode::Eager {
-            return CounterSet::ALL;
+            return Passthrough::ALL;
         }
 
         let before = CounterSet::from_bits(self.counters.load(Relaxed));
@@ -137,7 +148,25 @@ impl Demand {
             stats.active(!after.is_empty());
         }
         self.counters.store(after.bits(), Relaxed);
-        after
+        Passthrough::new(after, self.steady_reads.load(Relaxed) < STEADY_READS)
+    }
+
+    /// `PERF_GLOBAL_CTRL` was read, as the guest may have written it. True if that is no longer
+    /// worth it.
+    pub(crate) fn global_ctrl_read(&self, same: bool) -> bool {
+        let reads = if same {
+            self.steady_reads.load(Relaxed).saturating_add(1)
+        } else {
+            0
+        };
+
+        self.steady_reads.store(reads, Relaxed);
+        reads == STEADY_READS
+    }
+
+    /// The guest writes `PERF_GLOBAL_CTRL`, which was intercepted.
+    pub(crate) fn global_ctrl_written(&self) {
+        self.steady_reads.store(0, Relaxed);
     }
 
     /// Tells perf. If an event of the host counts in guests, the guest cannot have the PMU: its
@@ -168,16 +197,19 @@ impl Demand {
         self.changed.take()
     }
 
-    /// A put took place.
+    /// A put took place, with a counter enabled or none.
     #[inline(always)]
-    pub(crate) fn switched(&self, selectors: &Selectors<'_>) {
-        let idle_puts = if selectors.enabled().is_empty() {
-            self.idle_puts.load(Relaxed).saturating_add(1)
-        } else {
+    pub(crate) fn switched(&self, selected: bool) {
+        let before = self.idle_puts.load(Relaxed);
+        let after = if selected {
             0
+        } else {
+            before.saturating_add(1)
         };
 
-        self.idle_puts.store(idle_puts, Relaxed);
+        if after != before {
+            self.idle_puts.store(after, Relaxed);
+        }
     }
 
     /// Whether the guest has not had a counter enabled for a while.

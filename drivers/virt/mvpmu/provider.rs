@@ -34,6 +34,7 @@ use kernel::{
         mediated_pmu::{
             Increment,
             MsrAccess,
+            Passthrough,
             Selectors,
             Switching, //
         },
@@ -48,8 +49,7 @@ use kernel::{
     prelude::*,
     str::CString,
     sync::Arc,
-    types::ForeignOwnable,
-    x86::pmu::CounterSet, //
+    types::ForeignOwnable, //
 };
 
 /// The provider of the mediated PMU on CPUs of vendor `V`.
@@ -133,7 +133,7 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         }))
     }
 
-    fn update(vcpu: Pin<&VcpuData>, selectors: &Selectors<'_>) -> CounterSet {
+    fn update(vcpu: Pin<&VcpuData>, selectors: &Selectors<'_>) -> Passthrough {
         vcpu.demand.update(selectors, &vcpu.stats)
     }
 
@@ -148,7 +148,10 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
                 this.vcpu.lvtpc_unknown.take();
                 this.state
                     .load(&mut hardware, &mut this.pmu, lvtpc, this.irq);
-                this.vcpu.stats.loaded(&hardware);
+                this.vcpu.stats.loaded();
+                if let State::Hardware(resident) = this.state {
+                    resident.accessed = hardware;
+                }
             }
             State::Hardware(resident) => {
                 if this.vcpu.demand.take_changed() && !Mutant::SelectionLost.on() {
@@ -183,15 +186,20 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         } else if Mutant::UserspacePutSkipped.on() {
             return false;
         }
-        Self::put_now(&mut this) && this.vcpu.demand.is_idle()
+        if !Self::put_now(&mut this) {
+            return false;
+        }
+        this.vcpu.stats.released();
+        this.vcpu.demand.is_idle()
     }
 
     #[inline(always)]
-    fn sync_global_ctrl(mut this: Switching<'_, Self>) {
+    fn sync_global_ctrl(mut this: Switching<'_, Self>) -> bool {
         let mut hardware = Hardware::default();
+        let same = this.state.sync_global_ctrl(&mut hardware, &mut this.pmu);
 
-        this.state.sync_global_ctrl(&mut hardware, &mut this.pmu);
         this.vcpu.stats.accessed(&hardware);
+        this.vcpu.demand.global_ctrl_read(same)
     }
 
     #[inline(always)]
@@ -210,6 +218,9 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
 
     fn msr_access(vcpu: Pin<&VcpuData>, msr: u32, access: MsrAccess) -> bool {
         vcpu.stats.intercepted(access);
+        if access == MsrAccess::Write && msr == V::GLOBAL_CTRL.index() {
+            vcpu.demand.global_ctrl_written();
+        }
         !V::selects(msr)
     }
 }
@@ -218,13 +229,16 @@ impl<V: Vendor> Provider<V> {
     /// Brings the state to memory; false if it was there.
     #[inline(always)]
     fn put_now(this: &mut Switching<'_, Self>) -> bool {
-        let mut hardware = Hardware::default();
-
-        if !this.state.put(&mut hardware, &mut this.pmu, this.irq) {
+        let State::Hardware(resident) = &*this.state else {
             return false;
-        }
-        this.vcpu.stats.put(&hardware);
-        this.vcpu.demand.switched(&this.pmu.selectors());
+        };
+        let mut hardware = resident.accessed;
+
+        let ticks = resident.ticks();
+
+        this.vcpu.demand.switched(resident.is_selected());
+        this.state.put(&mut hardware, &mut this.pmu, this.irq);
+        this.vcpu.stats.put(&hardware, ticks);
         true
     }
 }

@@ -27,7 +27,7 @@ pub(crate) trait RegisterFile {
 }
 
 /// The registers of the local CPU; counts the operations.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Hardware {
     /// RDMSR and RDPMC.
     pub(crate) reads: u32,

@@ -17,6 +17,10 @@ use kernel::{
         Arc,
         Mutex, //
     },
+    x86::tsc::{
+        self,
+        to_micros, //
+    },
 };
 
 /// A counter with one writer at a time; anybody may read it at any time.
@@ -36,13 +40,14 @@ impl Count {
     }
 }
 
-/// Defines the counts, their names in debugfs and their meaning once.
+/// Defines the counts, their names in debugfs, how they are shown, and their meaning once.
 macro_rules! counts {
-    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident: $shown:path,)*) => {
         /// The counts of a vCPU.
         #[derive(Default)]
         pub(crate) struct VcpuStats {
             $($(#[doc = $doc])* $name: Count,)*
+            period: Period,
         }
 
         /// Counts at one moment.
@@ -54,54 +59,106 @@ macro_rules! counts {
         impl Snapshot {
             fn add(&mut self, stats: &VcpuStats) {
                 $(self.$name = self.$name.wrapping_add(stats.$name.0.load(Relaxed));)*
+                self.add_period(&stats.period);
             }
-        }
 
-        impl Snapshot {
             fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                $(writeln!(f, "{}: {}", stringify!($name), self.$name)?;)*
+                $(writeln!(f, "{}: {}", stringify!($name), $shown(self.$name))?;)*
                 Ok(())
             }
         }
     };
 }
 
+/// A number, shown as it is.
+fn plain(n: u64) -> u64 {
+    n
+}
+
 counts! {
     /// Times the vCPU began to use the hardware.
-    activations,
+    activations: plain,
     /// Times it could not, as events of the host count in guests.
-    refusals,
+    refusals: plain,
     /// Times the guest's state went into hardware.
-    loads,
+    loads: plain,
     /// Times it came back.
-    puts,
+    puts: plain,
     /// VM exits after which it stayed in hardware.
-    switches_avoided,
+    switches_avoided: plain,
+    /// Puts that were no VM exit's.
+    releases: plain,
     /// PMIs of the guest.
-    pmis,
+    pmis: plain,
     /// RDMSR and RDPMC of PMU registers by the module.
-    hw_reads,
+    hw_reads: plain,
     /// WRMSR of PMU registers by the module.
-    hw_writes,
+    hw_writes: plain,
     /// Intercepted reads of PMU registers by the guest.
-    guest_reads,
+    guest_reads: plain,
     /// Intercepted writes of PMU registers by the guest.
-    guest_writes,
+    guest_writes: plain,
+    /// Time in which the guest did not use the hardware.
+    time_dormant_us: to_micros,
+    /// Time in which it did.
+    time_active_us: to_micros,
+    /// Of that, time in which its state was in hardware, up to the last put.
+    time_in_hardware_us: to_micros,
+}
+
+/// The time since the vCPU began to use the hardware, or ended it, in ticks of the TSC.
+struct Period {
+    active: Atomic<bool>,
+    since: Atomic<u64>,
+}
+
+impl Default for Period {
+    fn default() -> Self {
+        Self {
+            active: Atomic::new(false),
+            since: Atomic::new(tsc::read()),
+        }
+    }
+}
+
+impl Period {
+    /// The time until now; 0 if the CPUs' TSCs disagree.
+    fn ticks(&self) -> u64 {
+        tsc::read().saturating_sub(self.since.load(Relaxed))
+    }
+}
+
+impl Snapshot {
+    fn add_period(&mut self, period: &Period) {
+        let time = if period.active.load(Relaxed) {
+            &mut self.time_active_us
+        } else {
+            &mut self.time_dormant_us
+        };
+
+        *time = time.wrapping_add(period.ticks());
+    }
 }
 
 impl VcpuStats {
-    /// A load took place, with the operations on `hardware`.
+    /// A load took place.
     #[inline(always)]
-    pub(crate) fn loaded(&self, hardware: &Hardware) {
+    pub(crate) fn loaded(&self) {
         self.loads.add(1);
+    }
+
+    /// A put took place, after so many ticks, with the operations on `hardware`.
+    #[inline(always)]
+    pub(crate) fn put(&self, hardware: &Hardware, ticks: u64) {
+        self.puts.add(1);
+        self.time_in_hardware_us.add(ticks);
         self.accessed(hardware);
     }
 
-    /// A put took place, with the operations on `hardware`.
+    /// The put was not that of a VM exit.
     #[inline(always)]
-    pub(crate) fn put(&self, hardware: &Hardware) {
-        self.puts.add(1);
-        self.accessed(hardware);
+    pub(crate) fn released(&self) {
+        self.releases.add(1);
     }
 
     /// A VM exit left the state in hardware.
@@ -117,9 +174,16 @@ impl VcpuStats {
 
     /// The vCPU begins to use the hardware, or ends it.
     pub(crate) fn active(&self, active: bool) {
+        let ticks = self.period.ticks();
+
         if active {
             self.activations.add(1);
+            self.time_dormant_us.add(ticks);
+        } else {
+            self.time_active_us.add(ticks);
         }
+        self.period.since.store(tsc::read(), Relaxed);
+        self.period.active.store(active, Relaxed);
     }
 
     /// There were operations on `hardware`.

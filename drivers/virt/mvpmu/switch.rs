@@ -7,7 +7,10 @@ use crate::{
         self,
         Mutant, //
     },
-    registers::RegisterFile,
+    registers::{
+        Hardware,
+        RegisterFile, //
+    },
     vendor::Vendor, //
 };
 use core::marker::PhantomData;
@@ -22,9 +25,13 @@ use kernel::{
         GuestLvtpc,
         RoutedContext, //
     },
-    x86::pmu::{
-        CounterSet,
-        EVENTSEL_ENABLE, //
+    x86::{
+        pmu::{
+            Counter,
+            CounterSet,
+            EVENTSEL_ENABLE, //
+        },
+        tsc, //
     },
 };
 
@@ -45,10 +52,16 @@ pub(crate) struct Resident<V> {
     lvtpc: GuestLvtpc,
     /// The counters that may hold something of the guest; all others are zero.
     counters: CounterSet,
+    /// The counters whose event selectors are not zero.
+    selected: CounterSet,
     /// The event selectors.
     selectors: [u64; GuestPmu::MAX_GP_COUNTERS],
     /// `FIXED_CTR_CTRL`.
     fixed_ctr_ctrl: u64,
+    /// The TSC of the CPU at the load.
+    since: u64,
+    /// The operations of the load.
+    pub(crate) accessed: Hardware,
     _vendor: PhantomData<V>,
 }
 
@@ -67,7 +80,10 @@ impl<V: Vendor> State<V> {
         let context = GuestContext::load(irq).route_pmi(lvtpc);
         let dirty = context.take_dirty_counters();
 
-        *self = Self::Hardware(Resident::load(regs, pmu, lvtpc, dirty));
+        *self = Self::Hardware(Resident::new(lvtpc));
+        if let Self::Hardware(resident) = self {
+            resident.load(regs, pmu, dirty);
+        }
         context.keep();
     }
 
@@ -85,13 +101,16 @@ impl<V: Vendor> State<V> {
         };
         let context = RoutedContext::resume(irq);
 
-        resident.put(regs, pmu);
-        *self = Self::Memory;
         if Mutant::LvtpcLeft.on() {
+            resident.put(regs, pmu, CounterSet::EMPTY);
             context.keep();
         } else {
+            let context = context.return_to_host();
+
+            resident.put(regs, pmu, mutant::claimed(context.claimed()));
             drop(context);
         }
+        *self = Self::Memory;
         true
     }
 
@@ -109,68 +128,88 @@ impl<V: Vendor> State<V> {
         }
     }
 
-    /// Makes the guest's `PERF_GLOBAL_CTRL` in memory current.
+    /// Makes the guest's `PERF_GLOBAL_CTRL` in memory current. True if it had to be read and was
+    /// the same.
     #[inline(always)]
-    pub(crate) fn sync_global_ctrl<R: RegisterFile>(&self, regs: &mut R, pmu: &mut GuestPmu<'_>) {
-        if let Self::Hardware(_) = self {
-            V::save_global_ctrl(regs, pmu);
+    pub(crate) fn sync_global_ctrl<R: RegisterFile>(
+        &self,
+        regs: &mut R,
+        pmu: &mut GuestPmu<'_>,
+    ) -> bool {
+        let Self::Hardware(_) = self else {
+            return false;
+        };
+
+        if Mutant::GlobalCtrlStale.on() {
+            return false;
         }
+
+        let Some(control) = V::global_ctrl(regs) else {
+            return false;
+        };
+        let same = control == pmu.global_ctrl();
+
+        pmu.set_global_ctrl(control);
+        same
     }
 }
 
 impl<V: Vendor> Resident<V> {
+    /// Nothing, in a PMU that is disabled as a whole.
+    #[inline(always)]
+    pub(crate) fn new(lvtpc: GuestLvtpc) -> Self {
+        Self {
+            lvtpc,
+            counters: CounterSet::EMPTY,
+            selected: CounterSet::EMPTY,
+            selectors: [0; GuestPmu::MAX_GP_COUNTERS],
+            fixed_ctr_ctrl: 0,
+            since: tsc::read(),
+            accessed: Hardware::default(),
+            _vendor: PhantomData,
+        }
+    }
+
     /// Loads the guest's registers into a PMU whose counters are stopped. Of its counters those in
     /// `dirty` hold anything, the others zero.
     #[inline(always)]
     pub(crate) fn load<R: RegisterFile>(
+        &mut self,
         regs: &mut R,
         pmu: &mut GuestPmu<'_>,
-        lvtpc: GuestLvtpc,
         dirty: CounterSet,
-    ) -> Self {
-        let mut this = Self {
-            lvtpc,
-            counters: pmu.passthrough(),
-            selectors: [0; GuestPmu::MAX_GP_COUNTERS],
-            fixed_ctr_ctrl: 0,
-            _vendor: PhantomData,
-        };
+    ) {
+        let nonzero = pmu.nonzero();
 
-        let mut written = CounterSet::EMPTY;
-
-        for pmc in pmu.gp_counters().filter(|pmc| pmc.counter() != 0) {
-            if let Some(ctr) = V::COUNTERS.get(pmc.hw_counter().index()) {
+        for pmc in pmu.counters(nonzero) {
+            if let Some(ctr) = V::counter(pmc.hw_counter()) {
                 regs.write(ctr, mutant::loaded(&pmc));
-                written = written.union(CounterSet::of(pmc.hw_counter()));
             }
         }
-        if let Some(fixed) = V::FIXED_COUNTERS {
-            for pmc in pmu.fixed_counters().filter(|pmc| pmc.counter() != 0) {
-                if let Some(ctr) = fixed.get(pmc.hw_counter().index()) {
-                    regs.write(ctr, pmc.counter());
-                    written = written.union(CounterSet::of(pmc.hw_counter()));
-                }
-            }
+        if !Mutant::DirtyCountersLeft.on() {
+            V::clear_counters(regs, dirty.without(nonzero));
         }
-        this.counters = this.counters.union(written);
-        if !dirty.is_empty() && !Mutant::DirtyCountersLeft.on() {
-            V::clear_counters(regs, dirty.without(written));
-        }
-        this.select(regs, pmu);
-        if this.fixed_ctr_ctrl == 0 {
+        self.counters = pmu.passthrough().counters().union(nonzero);
+        self.select(regs, pmu);
+        if self.fixed_ctr_ctrl == 0 {
             // What perf had there is stopped, but not cleared.
             V::select_fixed(regs, 0);
         }
         V::load_global(regs, pmu);
-        this
     }
 
     /// Brings the selectors in hardware to what they are in memory.
     #[inline(always)]
     pub(crate) fn select<R: RegisterFile>(&mut self, regs: &mut R, pmu: &mut GuestPmu<'_>) {
-        for (pmc, in_hardware) in pmu.gp_counters().zip(&mut self.selectors) {
+        // The guest reads selectors from memory: one that enables nothing may stay away.
+        let enabled = pmu.selectors().enabled();
+        let gp = enabled.without(CounterSet::ALL_FIXED);
+
+        for pmc in pmu.counters(gp.union(self.selected)) {
             let counter = pmc.hw_counter();
-            // The guest reads selectors from memory: one that enables nothing may stay away.
+            let Some(in_hardware) = self.selectors.get_mut(counter.index() as usize) else {
+                continue;
+            };
             let wanted = match pmc.eventsel_hw() {
                 selector if selector & EVENTSEL_ENABLE != 0 => {
                     selector & !mutant::removed(V::GUEST_ONLY)
@@ -184,77 +223,82 @@ impl<V: Vendor> Resident<V> {
             if let Some(sel) = V::SELECTORS.get(counter.index()) {
                 regs.write(sel, wanted);
                 *in_hardware = wanted;
-                self.counters = self.counters.union(CounterSet::of(counter));
             }
         }
+        self.selected = gp;
 
         let wanted = pmu.fixed_ctr_ctrl_hw();
 
         if wanted != self.fixed_ctr_ctrl {
             V::select_fixed(regs, wanted);
             self.fixed_ctr_ctrl = wanted;
-            self.counters = self.counters.union(pmu.selectors().enabled());
         }
+        self.counters = self.counters.union(enabled);
     }
 
-    /// Stops the counters, saves the guest's registers and clears those that hold anything of it.
+    /// Stops the counters, saves the guest's registers and clears those that hold anything of it,
+    /// but for the counters in `claimed`, which perf is about to program.
     ///
     /// What stayed would count for the host under the guest's selectors, or could be read by any task
     /// that has RDPMC.
     #[inline(always)]
-    pub(crate) fn put<R: RegisterFile>(&mut self, regs: &mut R, pmu: &mut GuestPmu<'_>) {
+    pub(crate) fn put<R: RegisterFile>(
+        &mut self,
+        regs: &mut R,
+        pmu: &mut GuestPmu<'_>,
+        claimed: CounterSet,
+    ) {
         V::put_global(regs, pmu);
-        if self.fixed_ctr_ctrl != 0 && !Mutant::FixedControlLeft.on() {
+        if self.fixed_ctr_ctrl != 0
+            && !claimed.intersects(CounterSet::ALL_FIXED)
+            && !Mutant::FixedControlLeft.on()
+        {
             V::select_fixed(regs, 0);
         }
 
-        for (mut pmc, selector) in pmu.gp_counters().zip(&self.selectors) {
+        for mut pmc in pmu.counters(self.counters) {
             let counter = pmc.hw_counter();
 
-            if !self.counters.intersects(CounterSet::of(counter)) {
-                continue;
-            }
-
             if Mutant::ClearedBeforeRead.on() {
-                if let Some(ctr) = V::COUNTERS.get(counter.index()) {
-                    regs.write(ctr, 0);
-                }
+                Self::clear(regs, counter);
             }
 
             let value = regs.read_counter(counter);
 
             pmc.set_counter(value);
             mutant::saved(&pmc);
-            if value != 0 && !mutant::keeps(counter, self.counters) {
-                if let Some(ctr) = V::COUNTERS.get(counter.index()) {
-                    regs.write(ctr, 0);
-                }
+            if claimed.intersects(CounterSet::of(counter)) {
+                continue;
             }
-            if *selector != 0 && !Mutant::SelectorLeft.on() {
+            if value != 0 && !mutant::keeps(counter, self.counters) {
+                Self::clear(regs, counter);
+            }
+            if self.selected.intersects(CounterSet::of(counter)) && !Mutant::SelectorLeft.on() {
                 if let Some(sel) = V::SELECTORS.get(counter.index()) {
                     regs.write(sel, 0);
                 }
             }
         }
+    }
 
-        if let Some(fixed) = V::FIXED_COUNTERS {
-            for mut pmc in pmu.fixed_counters() {
-                let counter = pmc.hw_counter();
-
-                if !self.counters.intersects(CounterSet::of(counter)) {
-                    continue;
-                }
-
-                let value = regs.read_counter(counter);
-
-                pmc.set_counter(value);
-                if value != 0 && !Mutant::FixedCounterLeft.on() {
-                    if let Some(ctr) = fixed.get(counter.index()) {
-                        regs.write(ctr, 0);
-                    }
-                }
-            }
+    /// Clears a counter.
+    #[inline(always)]
+    fn clear<R: RegisterFile>(regs: &mut R, counter: Counter) {
+        if let Some(ctr) = V::counter(counter) {
+            regs.write(ctr, 0);
         }
+    }
+
+    /// The time since the load, in ticks of the TSC.
+    #[inline(always)]
+    pub(crate) fn ticks(&self) -> u64 {
+        tsc::read().wrapping_sub(self.since)
+    }
+
+    /// Whether a counter is enabled.
+    #[inline(always)]
+    pub(crate) fn is_selected(&self) -> bool {
+        !self.selected.is_empty() || self.fixed_ctr_ctrl != 0
     }
 
     /// Adds one to a counter, which stands still.
@@ -268,12 +312,7 @@ impl<V: Vendor> Resident<V> {
         let Some((counter, width)) = pmu.counter(index) else {
             return Increment::InMemory;
         };
-        let msrs = if counter.is_fixed() {
-            V::FIXED_COUNTERS
-        } else {
-            Some(V::COUNTERS)
-        };
-        let Some(ctr) = msrs.and_then(|msrs| msrs.get(counter.index())) else {
+        let Some(ctr) = V::counter(counter) else {
             return Increment::InMemory;
         };
         if Mutant::IncrementLost.on() {

@@ -120,7 +120,10 @@ fn sel(i: u32) -> u32 {
 
 /// Loads AMD registers of a guest, over what the host left in the counters of `dirty`.
 fn load(regs: &mut Fake, pmu: &mut OwnedPmu, dirty: CounterSet) -> Resident<Amd> {
-    Resident::load(regs, &mut pmu.as_guest(), GuestLvtpc::new(0), dirty)
+    let mut resident = Resident::new(GuestLvtpc::new(0));
+
+    resident.load(regs, &mut pmu.as_guest(), dirty);
+    resident
 }
 
 #[kunit_tests(mvpmu_switch)]
@@ -172,7 +175,7 @@ mod cases {
         regs.set(ctr(0), 9);
         regs.set(STATUS, 1);
         regs.log.clear();
-        resident.put(&mut regs, &mut pmu.as_guest());
+        resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY);
         assert_eq!(
             regs.log[..],
             [
@@ -200,15 +203,35 @@ mod cases {
         regs.set(ctr(1), 9);
         regs.set(STATUS, 0b10);
         regs.set(CTL, 0b01);
-        resident.put(&mut regs, &mut pmu.as_guest());
+        resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY);
 
         let mut guest = pmu.as_guest();
 
         assert_eq!(guest.global_status(), 0b10);
         assert_eq!(guest.global_ctrl(), 0b01);
-        assert_eq!(guest.gp_counters().next().map(|pmc| pmc.counter()), Some(4));
-        assert_eq!(guest.gp_counters().nth(1).map(|pmc| pmc.counter()), Some(9));
+        assert!(guest
+            .counters(CounterSet::ALL)
+            .map(|pmc| pmc.counter())
+            .eq([4, 9]));
         assert!(regs.msrs.iter().all(|(i, value)| *value == 0 || *i == CLR));
+        Ok(())
+    }
+
+    /// Perf writes the counters it claims: they are saved, but not cleared.
+    #[test]
+    fn put_leaves_what_perf_claims() -> Result {
+        let mut regs = Fake::new(&[])?;
+        let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS), (6, INSTRUCTIONS)], 0b11, 0)?;
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+
+        resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::gp(0));
+        assert_eq!([ctr(0), sel(0)].map(|i| regs.get(i)), [5, INSTRUCTIONS]);
+        assert_eq!([ctr(1), sel(1)].map(|i| regs.get(i)), [0, 0]);
+        assert!(pmu
+            .as_guest()
+            .counters(CounterSet::ALL)
+            .map(|pmc| pmc.counter())
+            .eq([5, 6]));
         Ok(())
     }
 
@@ -224,7 +247,7 @@ mod cases {
             let mut pmu = OwnedPmu::new(&state, 0x3f, 0)?.with_passthrough((1 << used) - 1);
             let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
-            resident.put(&mut regs, &mut pmu.as_guest());
+            resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY);
             // Load: counter, selector, and two for all; put: three for each, and three for all.
             assert_eq!(regs.log.len(), 5 * used + 5);
         }
@@ -277,7 +300,7 @@ mod cases {
         let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
         let before = [ctr(0), ctr(1), sel(0), sel(1), STATUS, CTL].map(|i| (i, regs.get(i)));
 
-        resident.put(&mut regs, &mut pmu.as_guest());
+        resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY);
         load(&mut regs, &mut pmu, CounterSet::EMPTY);
         assert!(before
             .iter()

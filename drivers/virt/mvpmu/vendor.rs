@@ -10,7 +10,10 @@ use kernel::{
             Msr,
             MsrArray, //
         },
-        pmu::CounterSet, //
+        pmu::{
+            Counter,
+            CounterSet, //
+        },
     },
 };
 
@@ -52,12 +55,12 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// VM entry does not do it, this starts counting.
     fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
 
-    /// Makes sure that every counter is stopped, then saves and clears the guest's global control
-    /// and status; the first thing of a put.
+    /// Saves the guest's global control, makes sure that every counter is stopped, then saves and
+    /// clears the status; the first thing of a put.
     fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
 
-    /// Makes the guest's global control in memory current while it is in hardware.
-    fn save_global_ctrl<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
+    /// Reads the guest's global control, if VM exit does not save it.
+    fn global_ctrl<R: RegisterFile>(regs: &mut R) -> Option<u64>;
 
     /// Sets the control register of the fixed counters.
     fn select_fixed<R: RegisterFile>(regs: &mut R, control: u64);
@@ -68,24 +71,27 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// Whether `msr` selects what is counted. Such registers are always in memory.
     fn selects(msr: u32) -> bool;
 
+    /// A counter's register.
+    #[inline(always)]
+    fn counter(counter: Counter) -> Option<Msr> {
+        if counter.is_fixed() {
+            Self::FIXED_COUNTERS?.get(counter.index())
+        } else {
+            Self::COUNTERS.get(counter.index())
+        }
+    }
+
     /// Clears counters, which stand still.
     #[inline(always)]
-    fn clear_counters<R: RegisterFile>(regs: &mut R, counters: CounterSet) {
-        for i in 0..Self::COUNTERS.len() {
-            if let Some(ctr) = Self::COUNTERS.get(i) {
-                if counters.intersects(CounterSet::gp(i)) {
-                    regs.write(ctr, 0);
-                }
-            }
-        }
-        let Some(fixed) = Self::FIXED_COUNTERS else {
-            return;
-        };
-        for i in 0..fixed.len() {
-            if let Some(ctr) = fixed.get(i) {
-                if counters.intersects(CounterSet::fixed(i)) {
-                    regs.write(ctr, 0);
-                }
+    fn clear_counters<R: RegisterFile>(regs: &mut R, mut counters: CounterSet) {
+        while let Some(index) = counters.take_first() {
+            let msr = match CounterSet::fixed_index(index) {
+                Some(i) => Self::FIXED_COUNTERS.and_then(|fixed| fixed.get(i)),
+                None => Self::COUNTERS.get(index),
+            };
+
+            if let Some(ctr) = msr {
+                regs.write(ctr, 0);
             }
         }
     }

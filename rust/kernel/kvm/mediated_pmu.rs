@@ -26,6 +26,7 @@ pub use registration::Registration;
 pub use state::{
     GuestPmu,
     Pmc,
+    Pmcs,
     Selectors, //
 };
 
@@ -39,6 +40,47 @@ pub enum MsrAccess {
     Read,
     /// WRMSR.
     Write,
+}
+
+/// What a guest accesses without VM exits, and owns in hardware for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passthrough(u64);
+
+impl Passthrough {
+    const GLOBAL_CTRL: u64 = 1 << bindings::KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT;
+
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// All counters, and writes of `PERF_GLOBAL_CTRL`.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// These counters and, if there are any and `global_ctrl`, writes of `PERF_GLOBAL_CTRL`.
+    ///
+    /// If the CPU does not save the guest's `PERF_GLOBAL_CTRL` on VM exit and writes don't pass
+    /// through, [`GuestPmu::global_ctrl`] is always current. Where it does, `global_ctrl` has to be
+    /// true.
+    #[inline(always)]
+    pub const fn new(counters: CounterSet, global_ctrl: bool) -> Self {
+        let counters = counters.bits() & !Self::GLOBAL_CTRL;
+
+        if counters != 0 && global_ctrl {
+            Self(counters | Self::GLOBAL_CTRL)
+        } else {
+            Self(counters)
+        }
+    }
+
+    /// The counters.
+    #[inline(always)]
+    pub const fn counters(self) -> CounterSet {
+        CounterSet::from_bits(self.0 & !Self::GLOBAL_CTRL)
+    }
+
+    /// Whether writes of `PERF_GLOBAL_CTRL` pass through.
+    #[inline(always)]
+    pub const fn has_global_ctrl(self) -> bool {
+        self.0 & Self::GLOBAL_CTRL != 0
+    }
 }
 
 /// What became of an emulated instruction that a counter counts.
@@ -98,10 +140,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// The guest's PMU was configured anew, or selectors, `FIXED_CTR_CTRL` or the event filter
     /// have changed. May sleep.
     ///
-    /// Returns the counters that the guest is to access directly. While there are none, KVM serves
-    /// the guest's accesses from memory, and does not call [`Provider::load`] and
-    /// [`Provider::put`].
-    fn update(vcpu: Pin<&Self::VcpuData>, selectors: &Selectors<'_>) -> CounterSet;
+    /// Returns what the guest is to access directly. While that is nothing, KVM serves the guest's
+    /// accesses from memory, and does not call [`Provider::load`] and [`Provider::put`].
+    fn update(vcpu: Pin<&Self::VcpuData>, selectors: &Selectors<'_>) -> Passthrough;
 
     /// The vCPU enters the guest: the guest's state goes into hardware unless it is there.
     fn load(this: Switching<'_, Self>, lvtpc: GuestLvtpc);
@@ -116,8 +157,11 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// True asks for [`Provider::update`] before the next VM entry.
     fn release(this: Switching<'_, Self>) -> bool;
 
-    /// KVM is about to use [`GuestPmu::global_ctrl`]: it must be current.
-    fn sync_global_ctrl(this: Switching<'_, Self>);
+    /// KVM is about to use [`GuestPmu::global_ctrl`]: it must be current. Called only while writes
+    /// pass through.
+    ///
+    /// True asks for [`Provider::update`] before the next VM entry.
+    fn sync_global_ctrl(this: Switching<'_, Self>) -> bool;
 
     /// An emulated instruction moves the counter of this index.
     fn increment(this: Switching<'_, Self>, index: u32) -> Increment;

@@ -71,8 +71,8 @@ impl GuestLvtpc {
 /// }
 ///
 /// fn leave(irq: &LocalInterruptDisabled) {
-///     let context = RoutedContext::resume(irq);
-///     // ... save and clear the guest's registers ...
+///     let context = RoutedContext::resume(irq).return_to_host();
+///     // ... save the guest's registers, clear those that are not in context.claimed() ...
 ///     drop(context); // The LVTPC first, then perf's events.
 /// }
 /// ```
@@ -144,6 +144,26 @@ impl<'irq> RoutedContext<'irq> {
         unsafe { bindings::perf_guest_context_contended() }
     }
 
+    /// Gives the PMU back to perf in two steps: the events of the host get their counters now, and
+    /// are programmed when the result is dropped.
+    ///
+    /// Perf's contexts of this CPU are locked in between.
+    #[inline(always)]
+    pub fn return_to_host(self) -> ReturningContext<'irq> {
+        mem::forget(self);
+        // SAFETY: Interrupts are disabled for the lifetime in `Self`. The result ends what begins
+        // here. The claims are read in between.
+        let claimed = unsafe {
+            bindings::perf_begin_put_guest_context();
+            bindings::perf_claimed_counters()
+        };
+
+        ReturningContext {
+            claimed: CounterSet::from_bits(claimed),
+            _irq: PhantomData,
+        }
+    }
+
     /// Leaves the context loaded when this scope ends; [`RoutedContext::resume`] takes it up.
     #[inline(always)]
     pub fn keep(self) {
@@ -167,5 +187,33 @@ impl Drop for RoutedContext<'_> {
         // SAFETY: Interrupts are disabled for the lifetime in `Self`. Writing the host's LVTPC is
         // harmless if it is loaded already.
         unsafe { bindings::perf_put_guest_lvtpc() }
+    }
+}
+
+/// A context on its way back to perf, whose events have counters that are not programmed yet.
+#[must_use = "the PMU goes back to perf when this is dropped"]
+pub struct ReturningContext<'irq> {
+    claimed: CounterSet,
+    _irq: PhantomData<&'irq LocalInterruptDisabled>,
+}
+
+impl ReturningContext<'_> {
+    /// The counters that perf is about to program: it writes each with its selector, or the control
+    /// of the fixed counters, before it enables the PMU. What is in them need not be cleared.
+    #[inline(always)]
+    pub fn claimed(&self) -> CounterSet {
+        self.claimed
+    }
+}
+
+impl Drop for ReturningContext<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: Interrupts are disabled for the lifetime in `Self`, and `return_to_host` began
+        // what ends here.
+        unsafe {
+            bindings::perf_put_guest_lvtpc();
+            bindings::perf_end_put_guest_context();
+        }
     }
 }

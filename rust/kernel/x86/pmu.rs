@@ -241,6 +241,9 @@ impl CounterSet {
         Self::gp(Self::FIXED.wrapping_add(i))
     }
 
+    /// All fixed counters.
+    pub const ALL_FIXED: Self = Self(u64::MAX << Self::FIXED);
+
     /// The set of one counter.
     #[inline(always)]
     pub const fn of(counter: Counter) -> Self {
@@ -267,6 +270,31 @@ impl CounterSet {
     #[inline(always)]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The counters of both.
+    #[inline(always)]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The number among the fixed counters of the counter whose bit is `bit`, if it is one.
+    #[inline(always)]
+    pub const fn fixed_index(bit: u32) -> Option<u32> {
+        bit.checked_sub(Self::FIXED)
+    }
+
+    /// Takes the first counter out; its bit's number, if there was one.
+    #[inline(always)]
+    pub fn take_first(&mut self) -> Option<u32> {
+        if self.0 == 0 {
+            return None;
+        }
+
+        let first = self.0.trailing_zeros();
+
+        self.0 &= self.0.wrapping_sub(1);
+        Some(first)
     }
 
     /// The counters of this one that are not in `other`.

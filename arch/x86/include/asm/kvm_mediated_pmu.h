@@ -2,6 +2,7 @@
 #ifndef _ASM_X86_KVM_MEDIATED_PMU_H
 #define _ASM_X86_KVM_MEDIATED_PMU_H
 
+#include <linux/bits.h>
 #include <linux/types.h>
 
 struct kvm;
@@ -18,6 +19,10 @@ enum kvm_mediated_pmu_increment {
 	KVM_MEDIATED_PMU_OVERFLOWED,
 };
 
+/* In the value of @update, beyond all counters. */
+#define KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT	63
+#define KVM_MEDIATED_PMU_GLOBAL_CTRL	BIT_ULL(KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT)
+
 /**
  * struct kvm_mediated_pmu_ops - a provider of the mediated PMU
  * @owner: module that is pinned while any VM exists
@@ -31,9 +36,11 @@ enum kvm_mediated_pmu_increment {
  * @vcpu_destroy: undoes @vcpu_create.  May sleep.
  * @update: the guest's PMU was configured anew, or selectors, FIXED_CTR_CTRL
  *	or the event filter have changed.  Returns the counters, by index, that
- *	the guest is to access directly.  If there are none, KVM serves the
- *	guest's accesses from memory, and calls neither @load nor @put.  Accounts
- *	the guest with perf before it returns any.  May sleep.
+ *	the guest is to access directly, and KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT if
+ *	its writes of PERF_GLOBAL_CTRL are to pass through; a provider for VMX
+ *	sets that bit whenever there are counters.  If there are none, KVM serves
+ *	the guest's accesses from memory, and calls neither @load nor @put.
+ *	Accounts the guest with perf before it returns any.  May sleep.
  * @load: the vCPU enters the guest: put perf's host context out, the guest's
  *	PMU state of vcpu->arch.pmu and the guest's LVTPC (its mask bit) into
  *	hardware, unless they are there.  IRQs are off.  The last thing before
@@ -45,6 +52,7 @@ enum kvm_mediated_pmu_increment {
  *	userspace, or KVM needs the state in memory.  IRQs are off, the
  *	runqueue's lock may be held.  True asks for @update.
  * @sync_global_ctrl: make vcpu->arch.pmu.global_ctrl current.  IRQs are off.
+ *	Called only while the guest's writes pass through.  True asks for @update.
  * @increment: an emulated instruction moves a counter of this index.  IRQs are
  *	off.
  * @pmi: a PMI of the guest arrived on PERF_GUEST_MEDIATED_PMI_VECTOR; KVM
@@ -71,7 +79,7 @@ struct kvm_mediated_pmu_ops {
 	void (*load)(struct kvm_vcpu *vcpu, u32 guest_lvtpc);
 	void (*put)(struct kvm_vcpu *vcpu);
 	bool (*release)(struct kvm_vcpu *vcpu);
-	void (*sync_global_ctrl)(struct kvm_vcpu *vcpu);
+	bool (*sync_global_ctrl)(struct kvm_vcpu *vcpu);
 	enum kvm_mediated_pmu_increment (*increment)(struct kvm_vcpu *vcpu,
 						     u32 idx);
 	void (*pmi)(struct kvm_vcpu *vcpu);

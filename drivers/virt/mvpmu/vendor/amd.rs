@@ -58,7 +58,11 @@ impl Vendor for Amd {
 
     #[inline(always)]
     fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
-        Self::save_global_ctrl(regs, pmu);
+        if pmu.passthrough().has_global_ctrl() {
+            if let Some(control) = Self::global_ctrl(regs) {
+                pmu.set_global_ctrl(control);
+            }
+        }
         Self::stop(regs);
 
         let status = regs.read(amd::GLOBAL_STATUS);
@@ -70,10 +74,8 @@ impl Vendor for Amd {
     }
 
     #[inline(always)]
-    fn save_global_ctrl<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
-        let control = regs.read(amd::GLOBAL_CTL);
-
-        pmu.set_global_ctrl(control);
+    fn global_ctrl<R: RegisterFile>(regs: &mut R) -> Option<u64> {
+        Some(regs.read(amd::GLOBAL_CTL))
     }
 
     #[inline(always)]

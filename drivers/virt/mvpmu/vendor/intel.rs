@@ -68,8 +68,9 @@ impl Vendor for Intel {
     }
 
     #[inline(always)]
-    fn save_global_ctrl<R: RegisterFile>(_regs: &mut R, _pmu: &mut GuestPmu<'_>) {
+    fn global_ctrl<R: RegisterFile>(_regs: &mut R) -> Option<u64> {
         // KVM took it from the VMCS after VM exit.
+        None
     }
 
     #[inline(always)]

@@ -236,7 +236,7 @@ impl<P: Provider> Registration<P> {
             )
         };
 
-        P::update(data, &selectors).bits()
+        P::update(data, &selectors).0
     }
 
     /// # Safety
@@ -269,9 +269,9 @@ impl<P: Provider> Registration<P> {
     /// # Safety
     ///
     /// Called by KVM as `sync_global_ctrl`, with interrupts disabled.
-    unsafe extern "C" fn sync_global_ctrl_callback(vcpu: *mut bindings::kvm_vcpu) {
+    unsafe extern "C" fn sync_global_ctrl_callback(vcpu: *mut bindings::kvm_vcpu) -> bool {
         // SAFETY: By the contract of `sync_global_ctrl`.
-        P::sync_global_ctrl(unsafe { Self::switching(vcpu) });
+        P::sync_global_ctrl(unsafe { Self::switching(vcpu) })
     }
 
     /// # Safety

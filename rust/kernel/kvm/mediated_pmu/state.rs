@@ -2,6 +2,7 @@
 
 //! The PMU state of a vCPU in memory.
 
+use super::Passthrough;
 use crate::{
     types::NotThreadSafe,
     x86::pmu::{
@@ -43,31 +44,44 @@ const fn length<T, const N: usize>(_: fn(&bindings::kvm_pmu) -> &[T; N]) -> usiz
     N
 }
 
-/// The first `n` counters of an array, but no more than it has.
+/// Some counters of a vCPU, in the order of KVM's indices.
 ///
-/// # Safety
+/// # Invariants
 ///
-/// `counters` must point to an array of a `struct kvm_pmu`. For all of `'a` nobody else may access
-/// the fields of its first `n` members that [`Pmc`] accesses. The CPU must have a counter
-/// `counter(i)` for each of them.
-#[inline(always)]
-unsafe fn pmcs<'a, const N: usize>(
-    counters: *mut [bindings::kvm_pmc; N],
-    n: u32,
-    counter: unsafe fn(u32) -> Counter,
-) -> impl Iterator<Item = Pmc<'a>> {
-    let first = counters.cast::<bindings::kvm_pmc>();
+/// `gp` and `fixed` point to the arrays of a `struct kvm_pmu`. For all of `'a` nobody else accesses
+/// the fields of the counters in `left` that [`Pmc`] accesses; the arrays and the CPU have each of
+/// them.
+pub struct Pmcs<'a> {
+    gp: *mut bindings::kvm_pmc,
+    fixed: *mut bindings::kvm_pmc,
+    left: CounterSet,
+    _life: PhantomData<&'a mut bindings::kvm_pmc>,
+}
 
-    (0..n.min(N as u32)).map(move |i| {
-        // INVARIANT: By the safety requirements.
-        Pmc {
-            // SAFETY: `i` is less than the length of the array, an object.
-            pmc: unsafe { NonNull::new_unchecked(first.add(i as usize)) },
-            // SAFETY: By the safety requirements the CPU has the counter.
-            hardware: unsafe { counter(i) },
+impl<'a> Iterator for Pmcs<'a> {
+    type Item = Pmc<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Pmc<'a>> {
+        // INVARIANT: `left` gets smaller, so that each counter is given once.
+        let index = self.left.take_first()?;
+
+        // SAFETY: By the type invariant the array and the CPU have the counter.
+        let (pmc, hardware) = unsafe {
+            match CounterSet::fixed_index(index) {
+                None => (self.gp.add(index as usize), Counter::gp(index)),
+                Some(i) => (self.fixed.add(i as usize), Counter::fixed(i)),
+            }
+        };
+
+        // INVARIANT: By the type invariant.
+        Some(Pmc {
+            // SAFETY: It points into an array, an object.
+            pmc: unsafe { NonNull::new_unchecked(pmc) },
+            hardware,
             _life: PhantomData,
-        }
-    })
+        })
+    }
 }
 
 /// Reads a field of the PMU.
@@ -89,6 +103,8 @@ macro_rules! write {
 impl<'a> GuestPmu<'a> {
     /// General purpose counters that a guest has at most.
     pub const MAX_GP_COUNTERS: usize = length(|pmu| &pmu.gp_counters);
+    /// Fixed counters that a guest has at most.
+    pub const MAX_FIXED_COUNTERS: usize = length(|pmu| &pmu.fixed_counters);
 
     /// Wraps a pointer of C.
     ///
@@ -107,28 +123,56 @@ impl<'a> GuestPmu<'a> {
         }
     }
 
-    /// The general purpose counters of the guest, in order.
+    /// The counters that the guest has.
     #[inline(always)]
-    pub fn gp_counters(&mut self) -> impl Iterator<Item = Pmc<'_>> {
-        // SAFETY: By the type invariant the object is valid.
-        let counters = unsafe { &raw mut (*self.pmu.as_ptr()).gp_counters };
-        let n = read!(self.nr_arch_gp_counters);
-
-        // SAFETY: By the type invariant the CPU has a counter for each of these `n`, and nobody
-        // else accesses them while `self` is borrowed.
-        unsafe { pmcs(counters, n, Counter::gp) }
+    fn valid(&self) -> CounterSet {
+        CounterSet::from_bits(read!(self.all_valid_pmc_idx)[0] as u64)
     }
 
-    /// The fixed counters of the guest, in order.
+    /// Those of the guest's counters that are in `set`, in order.
     #[inline(always)]
-    pub fn fixed_counters(&mut self) -> impl Iterator<Item = Pmc<'_>> {
-        // SAFETY: By the type invariant the object is valid.
-        let counters = unsafe { &raw mut (*self.pmu.as_ptr()).fixed_counters };
-        let n = read!(self.nr_arch_fixed_counters);
+    pub fn counters(&mut self, set: CounterSet) -> Pmcs<'_> {
+        let pmu = self.pmu.as_ptr();
 
-        // SAFETY: By the type invariant the CPU has a counter for each of these `n`, and nobody
-        // else accesses them while `self` is borrowed.
-        unsafe { pmcs(counters, n, Counter::fixed) }
+        // INVARIANT: KVM's arrays have what KVM says is valid, the CPU has by the type invariant,
+        // and nobody else accesses them while `self` is borrowed.
+        Pmcs {
+            // SAFETY: By the type invariant the object is valid.
+            gp: unsafe { &raw mut (*pmu).gp_counters }.cast(),
+            // SAFETY: As above.
+            fixed: unsafe { &raw mut (*pmu).fixed_counters }.cast(),
+            left: self.valid().intersection(set),
+            _life: PhantomData,
+        }
+    }
+
+    /// The counters that are not zero.
+    #[inline(always)]
+    pub fn nonzero(&self) -> CounterSet {
+        let gp = read!(self.nr_arch_gp_counters).min(Self::MAX_GP_COUNTERS as u32);
+        let fixed = read!(self.nr_arch_fixed_counters).min(Self::MAX_FIXED_COUNTERS as u32);
+        // SAFETY: By the type invariant the object is valid.
+        let (first_gp, first_fixed) = unsafe {
+            (
+                (&raw const (*self.pmu.as_ptr()).gp_counters).cast::<bindings::kvm_pmc>(),
+                (&raw const (*self.pmu.as_ptr()).fixed_counters).cast::<bindings::kvm_pmc>(),
+            )
+        };
+        let mut nonzero = CounterSet::EMPTY;
+
+        for i in 0..gp {
+            // SAFETY: `i` is less than the length of the array; nobody else accesses the field.
+            if unsafe { (&raw const (*first_gp.add(i as usize)).counter).read() } != 0 {
+                nonzero = nonzero.union(CounterSet::gp(i));
+            }
+        }
+        for i in 0..fixed {
+            // SAFETY: As above.
+            if unsafe { (&raw const (*first_fixed.add(i as usize)).counter).read() } != 0 {
+                nonzero = nonzero.union(CounterSet::fixed(i));
+            }
+        }
+        nonzero
     }
 
     /// The counter of KVM's index `index`, and the mask of the bits it has.
@@ -169,10 +213,10 @@ impl<'a> GuestPmu<'a> {
         write!(self.global_ctrl, value);
     }
 
-    /// The counters that the guest accesses directly.
+    /// What the guest accesses directly.
     #[inline(always)]
-    pub fn passthrough(&self) -> CounterSet {
-        CounterSet::from_bits(read!(self.passthrough))
+    pub fn passthrough(&self) -> Passthrough {
+        Passthrough(read!(self.passthrough))
     }
 
     /// What the guest selects.
@@ -241,6 +285,9 @@ impl Selectors<'_> {
             if eventsel & EVENTSEL_ENABLE != 0 {
                 enabled = enabled.union(CounterSet::gp(i));
             }
+        }
+        if control == 0 {
+            return enabled;
         }
         for i in 0..read!(self.nr_arch_fixed_counters).min(FIXED_COUNTERS) {
             // Bits 0 and 1 of each four: count in the kernel, count in user mode.
@@ -315,6 +362,7 @@ impl OwnedPmu {
         pmu.global_status = global_status;
         pmu.passthrough = u64::MAX;
         pmu.counter_bitmask = [(1 << 48) - 1; 2];
+        pmu.all_valid_pmc_idx[0] = (1 << counters.len()) - 1;
         for (i, &(counter, eventsel)) in counters.iter().enumerate() {
             let pmc = pmu.gp_counters.get_mut(i).ok_or(EINVAL)?;
             pmc.counter = counter;
@@ -332,6 +380,8 @@ impl OwnedPmu {
             return Err(EINVAL);
         }
         self.0.fixed_ctr_ctrl_hw = fixed_ctr_ctrl;
+        self.0.all_valid_pmc_idx[0] |=
+            ((1 << counters.len()) - 1) << bindings::INTEL_PMC_IDX_FIXED;
         for (i, &counter) in counters.iter().enumerate() {
             self.0.fixed_counters.get_mut(i).ok_or(EINVAL)?.counter = counter;
         }

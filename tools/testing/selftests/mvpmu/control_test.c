@@ -71,6 +71,35 @@ static void guest_controls(void)
 	GUEST_DONE();
 }
 
+/* Enough for a provider to see that GLOBAL_CTRL does not change. */
+#define NR_STEADY	200
+
+static void guest_global_control_after_long(void)
+{
+	static const u8 enables[] = { 1, 0, 2, 3, 0, 0, 1 };
+	u64 expected[2] = {};
+	unsigned int i, pmc;
+
+	pmu_reset();
+	for (pmc = 0; pmc < 2; pmc++)
+		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, 0);
+
+	for (i = 0; i < ARRAY_SIZE(enables); i++) {
+		payloads[CPUID_EXITS].measure(enables[i], NR_STEADY);
+
+		for (pmc = 0; pmc < 2; pmc++) {
+			if (enables[i] & counter_bit(pmc))
+				expected[pmc] += payload_count(&payloads[CPUID_EXITS],
+							       INSTRUCTIONS, NR_STEADY);
+			__GUEST_ASSERT(pmc_read(pmc) == expected[pmc],
+				       "step %u, counter %u: expected %lu, counted %lu",
+				       i, pmc, expected[pmc], pmc_read(pmc));
+		}
+		GUEST_ASSERT_EQ(rdmsr(vendor->global_control), 0);
+	}
+	GUEST_DONE();
+}
+
 /*
  * The guest runs in CPL 3 from its first instruction on, so the host sets the
  * counters up, and reads them.
@@ -167,6 +196,16 @@ FIXTURE_TEARDOWN(control)
 TEST_F(control, each_enable_bit_is_needed)
 {
 	vcpu_arch_set_entry_point(self->vcpu, guest_controls);
+	EXPECT_FALSE(run_guest(self->vcpu, NULL));
+}
+
+/*
+ * Seen to fail when AMD writes of GLOBAL_CTL are neither intercepted nor read
+ * after a while.
+ */
+TEST_F(control, global_control_may_change_after_a_long_time)
+{
+	vcpu_arch_set_entry_point(self->vcpu, guest_global_control_after_long);
 	EXPECT_FALSE(run_guest(self->vcpu, NULL));
 }
 

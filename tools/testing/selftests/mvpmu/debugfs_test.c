@@ -21,8 +21,9 @@
 
 /* The keys that "stats" and the files of the vCPUs have in common. */
 static const char * const counts[] = {
-	"activations", "refusals", "loads", "puts", "switches_avoided", "pmis",
-	"hw_reads", "hw_writes", "guest_reads", "guest_writes",
+	"activations", "refusals", "loads", "puts", "switches_avoided",
+	"releases", "pmis", "hw_reads", "hw_writes", "guest_reads",
+	"guest_writes",
 };
 
 static bool read_file(const char *path, char *text, size_t size)
@@ -244,6 +245,43 @@ TEST_F(debugfs, every_load_has_its_put_when_the_vcpu_is_back_in_userspace)
 	loads = read_count(path, "loads");
 	EXPECT_NE(0, loads);
 	EXPECT_EQ(loads, read_count(path, "puts"));
+}
+
+static void guest_stay_dormant(void)
+{
+	pmu_reset();
+	measure_cpuid(0, 100);
+	GUEST_SYNC(0);
+	pmc_program(0, INSTRUCTIONS, PMC_COUNT, 0);
+	measure_cpuid(counter_bit(0), 100);
+	GUEST_DONE();
+}
+
+/* Seen to fail when the time since the last change of state is left out. */
+TEST_F(debugfs, time_passes_in_the_state_that_the_vcpu_is_in)
+{
+	char path[320], mode[32];
+	u64 dormant, active;
+
+	read_value(MVPMU "/capability", "switch", mode, sizeof(mode));
+	if (!strcmp(mode, "eager"))
+		SKIP(return, "with switch=eager a vCPU is not dormant");
+
+	self->vm = pmu_vm_create(&self->vcpu, guest_stay_dormant);
+	vcpu_file(0, path, sizeof(path));
+	EXPECT_TRUE(run_guest(self->vcpu, NULL));
+	EXPECT_NE(0, read_count(path, "time_dormant_us"));
+	EXPECT_EQ(0, read_count(path, "time_active_us"));
+	EXPECT_EQ(0, read_count(path, "time_in_hardware_us"));
+
+	EXPECT_FALSE(run_guest(self->vcpu, NULL));
+	dormant = read_count(path, "time_dormant_us");
+	active = read_count(path, "time_active_us");
+	EXPECT_NE(0, active);
+	EXPECT_NE(0, read_count(path, "time_in_hardware_us"));
+	EXPECT_LE(read_count(path, "time_in_hardware_us"), active);
+	EXPECT_EQ(dormant, read_count(path, "time_dormant_us"));
+	EXPECT_LT(active, read_count(path, "time_active_us"));
 }
 
 /* Seen to fail when a PMI is counted twice. */

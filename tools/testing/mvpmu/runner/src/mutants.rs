@@ -60,6 +60,13 @@ impl Mutant {
         Mutant { amd: None, ..self }
     }
 
+    const fn not_on_intel(self) -> Self {
+        Mutant {
+            intel: None,
+            ..self
+        }
+    }
+
     fn invariant(&self, machine: Machine) -> Option<&'static str> {
         match machine {
             Machine::Amd => self.amd,
@@ -70,7 +77,7 @@ impl Mutant {
 
 /// On Intel a selector that is left counts as soon as perf enables the PMU: I1 comes before I2. On
 /// AMD it is GuestOnly.
-const MUTANTS: [Mutant; 16] = [
+const MUTANTS: [Mutant; 18] = [
     mutant("selector-left", "count_test", "I2").on_intel("I1"),
     mutant("counter-left", "count_test", "I2"),
     mutant("fixed-counter-left", "count_test", "I2").not_on_amd(),
@@ -87,6 +94,8 @@ const MUTANTS: [Mutant; 16] = [
     mutant("host-waits", "host_perf_test", "I5"),
     mutant("selection-lost", "control_test", "I4"),
     mutant("increment-lost", "count_test", "I4"),
+    mutant("all-claimed", "host_perf_test", "I2").on_intel("I1"),
+    mutant("global-ctrl-stale", "control_test", "I4").not_on_intel(),
 ];
 
 /// A line of the table.
