@@ -206,16 +206,21 @@ fn known(machine: Machine, machines: &mut Machines) -> Result<Case> {
 }
 
 /// The group of `make test`.
-pub fn test(machine: Machine, provider: &str, directory: &Path) -> Result<Vec<Case>> {
+pub fn test(
+    machine: Machine,
+    provider: &str,
+    programs: u64,
+    directory: &Path,
+) -> Result<Vec<Case>> {
     let fuzz = Fuzz {
         machine,
         provider,
         seed: SEED,
-        programs: PROGRAMS,
+        programs,
         known: Known::Avoid,
         directory,
     };
-    let name = format!("{PROGRAMS} random programs read the same on the machine and in a guest");
+    let name = format!("{programs} random programs read the same on the machine and in a guest");
     let found = fuzz.find(|_| {})?;
     let why = || found.as_ref().map(Found::text).unwrap_or_default();
     let random = Case::new(&name, found.is_none(), why);

@@ -53,8 +53,8 @@ pub enum Work {
     /// The work-arounds for bugs of the emulator: all is well with them, and without one there is
     /// the bug.
     Quirks(Boot),
-    /// The differential test, against this provider.
-    Differential(Machine, Provider),
+    /// The differential test, against this provider, with this many programs.
+    Differential(Machine, Provider, u64),
     /// The demo, with this machine.
     Demo(Boot),
     /// The deliberate bugs of the module.
@@ -181,8 +181,8 @@ impl Group {
             Work::Bare(boot, program) => bare(boot, program, &directory),
             Work::Quirks(boot) => quirks(boot, &directory),
             Work::Mutants(boot) => mutants::run(boot, &directory),
-            Work::Differential(machine, provider) => {
-                differential::test(*machine, provider.name(), &directory)
+            Work::Differential(machine, provider, programs) => {
+                differential::test(*machine, provider.name(), *programs, &directory)
             }
             Work::Demo(boot) => {
                 let report = demo::run(boot, &directory, false)?;

@@ -13,6 +13,7 @@ use super::group::Group;
 use super::group::Provider;
 use super::group::Work;
 use crate::checks;
+use crate::differential;
 use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Machine;
@@ -233,6 +234,28 @@ fn machine_tests(machine: Machine) -> Vec<Group> {
     groups
 }
 
+fn differential(machine: Machine, provider: Provider, programs: u64) -> Group {
+    Group {
+        name: format!("{} differential {}", machine.name(), provider.name()),
+        work: Work::Differential(machine, provider, programs),
+    }
+}
+
+/// The long groups, shorter and each on one machine: eager is the same load and put as else, at
+/// each VM entry and exit. The attackers are the guests, and the events of the host.
+fn eager_shorter(machine: Machine) -> Group {
+    let attackers = ["mvpmu/attack_guest_test", "mvpmu/attack_perf_test"];
+    match machine {
+        Machine::Amd => selftests(
+            Boot::new(machine),
+            "attackers",
+            Provider::Eager,
+            attackers.map(str::to_owned).to_vec(),
+        ),
+        Machine::Intel => differential(machine, Provider::Eager, differential::PROGRAMS / 4),
+    }
+}
+
 /// Everything there is, in the order in which it is run.
 pub fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
     let local = |name: &str, work| Group {
@@ -270,14 +293,12 @@ pub fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
             let own = own_selftests(provider, false)?;
             groups.push(selftests(boot.clone(), "selftests", provider, own));
             if provider == Provider::Eager {
+                groups.push(eager_shorter(machine));
                 continue;
             }
             let attackers = own_selftests(provider, true)?;
             groups.push(selftests(boot.clone(), "attackers", provider, attackers));
-            groups.push(Group {
-                name: format!("{} differential {}", machine.name(), provider.name()),
-                work: Work::Differential(machine, provider),
-            });
+            groups.push(differential(machine, provider, differential::PROGRAMS));
             for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
                 let kvm = kvm_selftests(machine, alone);
                 if !kvm.is_empty() {
