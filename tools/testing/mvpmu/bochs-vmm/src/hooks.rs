@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The core's other callbacks: HLT, VM exits, reset, and the instrumentation
-//! entry points that nothing here needs. All have to be replaced: the wheel's
-//! own look for a CPU object of its own kind.
+//! The core's other callbacks: HLT, VM exits and the marks of guests, reset, and
+//! the instrumentation entry points that nothing here needs. All have to be
+//! replaced: the wheel's own look for a CPU object of its own kind.
 
 use std::ffi::c_void;
 
+use pmu_model::mark::Mark;
+
 use crate::core;
 use crate::layout;
+use crate::layout::gpr;
+use crate::pmu;
 use crate::quirks;
 use crate::single::SingleThread;
 use crate::stop;
 
 /// Basic exit reasons that are told apart.
 pub const EXIT_REASONS: usize = 80;
+
+const EXIT_REASON_CPUID: usize = 10;
 
 const EFLAGS_IF: u32 = 1 << 9;
 
@@ -24,6 +30,22 @@ pub fn exits() -> [u64; EXIT_REASONS] {
     EXITS.with(|exits| *exits)
 }
 
+static MARKS: SingleThread<Vec<Mark>> = SingleThread::new(Vec::new());
+
+/// What guests have marked.
+pub fn marks() -> Vec<Mark> {
+    MARKS.with(|marks| marks.clone())
+}
+
+/// A guest has executed CPUID.
+fn mark() {
+    let register = |n| layout::GPR.element(n).get::<u64>() as u32;
+    let stats = pmu::stats().unwrap_or_default();
+    let instructions = layout::ICOUNT.get();
+    let mark = Mark::of(register(gpr::RAX), register(gpr::RCX), instructions, &stats);
+    MARKS.with(|marks| marks.extend(mark));
+}
+
 #[no_mangle]
 extern "C-unwind" fn bx_instr_vmexit(_cpu: u32, reason: u32, _qualification: u64) {
     let basic = (reason & 0xffff) as usize;
@@ -32,6 +54,9 @@ extern "C-unwind" fn bx_instr_vmexit(_cpu: u32, reason: u32, _qualification: u64
             *count += 1;
         }
     });
+    if basic == EXIT_REASON_CPUID {
+        mark();
+    }
 }
 
 /// HLT, or TPAUSE.

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use pmu_model::mark;
+use pmu_model::mark::Mark;
 use pmu_model::Stats;
 
 use crate::hooks;
@@ -19,6 +21,7 @@ pub struct Report {
     instructions: u64,
     ticks: u64,
     exits: [u64; EXIT_REASONS],
+    marks: Vec<Mark>,
     version: Option<u32>,
     pmu: Option<Stats>,
 }
@@ -31,6 +34,7 @@ impl Report {
             instructions: layout::ICOUNT.get(),
             ticks: timers::now(),
             exits: hooks::exits(),
+            marks: hooks::marks(),
             version: pmu::config().map(|config| config.version),
             pmu: pmu::stats(),
         }
@@ -61,6 +65,7 @@ impl fmt::Display for Report {
             .map(|(reason, count)| format!("\"{reason}\": {count}"))
             .collect();
         writeln!(f, "  \"exit_reasons\": {{{}}},", exits.join(", "))?;
+        writeln!(f, "  \"marks\": {},", mark::array(&self.marks))?;
         match &self.pmu {
             Some(stats) => writeln!(f, "  \"cpus\": [{stats}]")?,
             None => writeln!(f, "  \"cpus\": []")?,
@@ -83,6 +88,7 @@ mod tests {
             instructions: 5,
             ticks: 7,
             exits,
+            marks: Vec::new(),
             version: None,
             pmu: None,
         };

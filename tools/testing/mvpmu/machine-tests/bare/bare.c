@@ -18,6 +18,18 @@
 	to_ - from_ - 3;						\
 })
 
+/* The same by the machine's own leaf, which counts whatever the PMU does. */
+#define machine_counted(instructions) ({				\
+	uint32_t from_, to_;						\
+									\
+	asm volatile("mov %2, %%eax; mov $5, %%ecx; cpuid; mov %%eax, %%r8d;" \
+		     instructions ";"					\
+		     "mov %2, %%eax; mov $5, %%ecx; cpuid; mov %%r8d, %%ecx" \
+		     : "=&a"(to_), "=&c"(from_) : "i"(MACHINE_LEAF)	\
+		     : "rbx", "rdx", "rsi", "rdi", "r8", "cc", "memory"); \
+	to_ - from_ - 4;						\
+})
+
 static void stop(void)
 {
 	wrmsr(GLOBAL_CTL, 0);
@@ -64,6 +76,22 @@ static void enabling(void)
 	asm volatile("wrmsr; nop; nop; xor %%eax, %%eax; wrmsr"
 		     : : "a"(1), "c"(GLOBAL_CTL), "d"(0));
 	report(rdpmc(0), 4, "the WRMSR that disables counts");
+}
+
+/* Break: Vcpu::fold() does not keep what it folds, or cpuid::execute() forgets what is ahead. */
+static void instructions(void)
+{
+	report(machine_counted(""), 0, "the machine counts: nothing");
+	report(machine_counted(".rept 100; nop; .endr"), 100, "the machine counts 100 instructions");
+	report(machine_counted("mov $100, %%edi; 1: dec %%edi; jnz 1b"), 201, "and a loop");
+	stop();
+	count(0, 0);
+	report(machine_counted("mov $0xc0000301, %%ecx; mov $1, %%eax; xor %%edx, %%edx; wrmsr;"
+			       "xor %%ecx, %%ecx; rdpmc; nop; rdpmc"),
+	       8, "and those that change the PMU or read it");
+	stop();
+	report(machine_counted("mov $memory + 0x7300, %%edi; mov $64, %%ecx; rep stosb"), 3,
+	       "a string instruction is one");
 }
 
 /* 2000 instructions before the wrap. */
@@ -354,6 +382,7 @@ int main(void)
 	interrupts_init();
 	initial_state();
 	enabling();
+	instructions();
 	xapic();
 	x2apic();
 	general_protection();

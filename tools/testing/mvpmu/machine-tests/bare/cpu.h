@@ -13,6 +13,8 @@
 #define EFER_SVME	(1 << 12)
 #define MSR_VM_HSAVE_PA	0xc0010117
 
+#define MACHINE_LEAF	0x4d767075
+
 #define PERF_CTL(n)	(0xc0010200 + 2 * (n))
 #define PERF_CTR(n)	(0xc0010201 + 2 * (n))
 #define GLOBAL_STATUS	0xc0000300

@@ -49,6 +49,7 @@ mod counter;
 mod cycle;
 mod event;
 pub mod intel;
+pub mod mark;
 pub mod oracle;
 mod pmu;
 pub mod stats;

@@ -36,6 +36,7 @@ impl Vcpu {
     /// Brings the PMU's counters up to date; true when a PMI was sent because one wrapped.
     pub fn fold(&mut self) -> bool {
         let mut deltas = Deltas::default();
+        self.retired = self.instructions();
         let events = self.board().events;
         for source in &Source::ALL[..COUNTED] {
             for class in Class::ALL {
@@ -48,6 +49,16 @@ impl Vcpu {
         let overflow = self.pmu.fold(&deltas);
         self.arm();
         overflow.pmi && pmi::send(self)
+    }
+
+    /// The instructions executed so far in any mode, with all of the block that was entered last.
+    pub fn instructions(&mut self) -> u64 {
+        let instructions = Source::Instructions as usize;
+        let now = self.board().events[instructions];
+        let last = self.folded.0[instructions];
+        // What was taken back since the last fold may have been folded before.
+        let since = (now.into_iter().zip(last)).map(|(now, last)| now.wrapping_sub(last));
+        since.fold(self.retired, u64::wrapping_add)
     }
 
     /// Sets the accumulators so that the alarm comes in time. To be called after every change of

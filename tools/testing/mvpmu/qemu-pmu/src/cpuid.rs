@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
-//! CPUID announces the PMU.
+//! CPUID announces the PMU, tells the host what was counted, and is how a guest marks a place.
 //!
 //! QEMU executes the instruction; its result is changed before the next one.
 
 use pmu_model::amd::Version;
 use pmu_model::amd::COUNTERS;
+use pmu_model::mark::Mark;
 use pmu_model::stats;
 
 use crate::block::Site;
 use crate::registers::handles;
 use crate::registers::Bus;
+use crate::stats::keep_mark;
 use crate::vcpu::Vcpu;
 
 /// A leaf that speaks of the PMU.
@@ -32,15 +34,22 @@ const NUM_PERF_CTR_CORE: u64 = 0xf;
 
 /// CPUID is about to be executed.
 pub fn execute(vcpu: &mut Vcpu, site: &Site) {
+    let eax = vcpu.bus.register(handles().rax) as u32;
+    // The block has added all of its instructions.
+    let ahead = site.block().counts_from(site.index).0;
     if vcpu.guest.as_ref().is_some_and(|g| g.intercepts_cpuid()) {
+        let ecx = vcpu.bus.register(handles().rcx) as u32;
+        let instructions = vcpu.instructions() - ahead;
+        keep_mark(Mark::of(eax, ecx, instructions, vcpu.pmu.stats()));
         return;
     }
-    let leaf = match vcpu.bus.register(handles().rax) as u32 {
+    let leaf = match eax {
         0x8000_0001 => Leaf::Features,
         0x8000_0022 if vcpu.version == Some(Version::PerfMonV2) => Leaf::PerfMon,
         stats::LEAF => {
             let ecx = vcpu.bus.register(handles().rcx) as u32;
-            Leaf::Counted(vcpu.pmu.stats().leaf(ecx, None))
+            let instructions = vcpu.instructions() - ahead;
+            Leaf::Counted(vcpu.pmu.stats().leaf(ecx, Some(instructions)))
         }
         _ => return,
     };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The operation counts, written to a file when QEMU ends.
 //!
-//! A JSON object: `machine`, `pmu` (`on`, `old`, `off`) and `cpus`, an array with what
-//! [`pmu_model::Stats`] counts for each vCPU.
+//! A JSON object: `machine`, `pmu` (`on`, `old`, `off`), `marks`, an array of the [`Mark`]s that
+//! guests have made, and `cpus`, one with what [`pmu_model::Stats`] counts for each vCPU.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,6 +10,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use pmu_model::amd::Version;
+use pmu_model::mark;
+use pmu_model::mark::Mark;
 use pmu_model::Stats;
 
 use crate::vcpu;
@@ -17,6 +19,16 @@ use crate::vcpu::Vcpu;
 use crate::vcpu::MAX_VCPUS;
 
 static PUBLISHED: [Mutex<Option<Stats>>; MAX_VCPUS] = [const { Mutex::new(None) }; MAX_VCPUS];
+
+static MARKS: Mutex<Vec<Mark>> = Mutex::new(Vec::new());
+
+/// Keeps what a guest has marked.
+pub fn keep_mark(mark: Option<Mark>) {
+    MARKS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .extend(mark);
+}
 
 impl Vcpu {
     /// Lets other threads see the statistics as they are now.
@@ -38,16 +50,20 @@ pub fn write(path: &Path, version: Option<Version>) -> std::io::Result<()> {
                 .unwrap_or_default()
         })
         .collect::<Vec<_>>();
-    std::fs::write(path, json(version, &cpus))
+    let marks = MARKS.lock().unwrap_or_else(PoisonError::into_inner);
+    std::fs::write(path, json(version, &marks, &cpus))
 }
 
-fn json(version: Option<Version>, cpus: &[Stats]) -> String {
+fn json(version: Option<Version>, marks: &[Mark], cpus: &[Stats]) -> String {
     let pmu = match version {
         Some(Version::PerfMonV2) => "on",
         Some(Version::Core) => "old",
         None => "off",
     };
-    let mut text = format!("{{\"machine\": \"qemu-tcg-svm\", \"pmu\": \"{pmu}\", \"cpus\": [");
+    let marks = mark::array(marks);
+    let mut text = format!(
+        "{{\"machine\": \"qemu-tcg-svm\", \"pmu\": \"{pmu}\", \"marks\": {marks}, \"cpus\": ["
+    );
     for (n, stats) in cpus.iter().enumerate() {
         let comma = if n == 0 { "" } else { "," };
         // Writing to a String does not fail.
@@ -66,7 +82,7 @@ mod tests {
     fn the_file_has_one_object_per_cpu() {
         let mut stats = Stats::default();
         stats.host.rdpmc = 7;
-        let text = json(Some(Version::PerfMonV2), &[stats, Stats::default()]);
+        let text = json(Some(Version::PerfMonV2), &[], &[stats, Stats::default()]);
         assert_eq!(text.matches("\"vm_entries\": 0").count(), 2);
         assert!(text.contains("\"rdpmc\": 7"));
         assert!(text.contains("},\n  {"));

@@ -45,6 +45,8 @@ pub struct Vcpu {
     pub bus: Bus,
     /// What was folded into the PMU so far.
     pub folded: Folded,
+    /// Instructions of all classes, up to the last fold.
+    pub retired: u64,
     /// The guest it runs, in guest mode.
     pub guest: Option<Guest>,
     /// It was left, and the host has not gone on yet.
@@ -75,6 +77,7 @@ impl Vcpu {
             version,
             bus: Bus::default(),
             folded: Folded::default(),
+            retired: 0,
             guest: None,
             exited: false,
             oracle: Mode::Off,

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Places in a run that a guest has marked, with what the machine had counted by then.
+//!
+//! A guest marks a place by CPUID of the machine's own leaf ([`crate::stats::LEAF`]), which KVM
+//! intercepts; ECX is the number of the mark. It learns nothing, and nothing of it is changed: the
+//! machine writes the marks into its statistics at the end.
+
+use std::fmt;
+
+use crate::stats::LEAF;
+use crate::Operations;
+use crate::Stats;
+
+/// A place in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// What the guest calls it.
+    pub number: u32,
+    /// Instructions executed on the CPU so far, whoever executed them. Bochs takes each repetition
+    /// of a string instruction for one.
+    pub instructions: u64,
+    /// Operations in host mode so far.
+    pub host: Operations,
+    /// VM exits so far.
+    pub vm_exits: u64,
+    /// PMIs so far.
+    pub pmi: u64,
+}
+
+impl Mark {
+    /// The mark, if a CPUID of a guest with these registers is one.
+    pub fn of(eax: u32, ecx: u32, instructions: u64, stats: &Stats) -> Option<Mark> {
+        (eax == LEAF).then_some(Mark {
+            number: ecx,
+            instructions,
+            host: stats.host,
+            vm_exits: stats.vm_exits,
+            pmi: stats.pmi,
+        })
+    }
+}
+
+/// As a JSON object.
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            r#"{{"number": {}, "instructions": {}, "host": {}, "vm_exits": {}, "pmi": {}}}"#,
+            self.number, self.instructions, self.host, self.vm_exits, self.pmi
+        )
+    }
+}
+
+/// As a JSON array.
+pub fn array(marks: &[Mark]) -> String {
+    let marks: Vec<String> = marks.iter().map(Mark::to_string).collect();
+    format!("[{}]", marks.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Has to fail when any CPUID is a mark, or when it has the wrong counts.
+    #[test]
+    fn a_mark_is_what_was_counted_by_then() {
+        let stats = Stats {
+            vm_exits: 3,
+            pmi: 4,
+            ..Stats::default()
+        };
+        assert_eq!(Mark::of(0, 1, 2, &stats), None);
+        let marks: Vec<_> = (1..3)
+            .filter_map(|n| Mark::of(LEAF, n, 2, &stats))
+            .collect();
+        let none = Operations::default();
+        assert_eq!(
+            array(&marks),
+            format!(
+                r#"[{{"number": 1, "instructions": 2, "host": {none}, "vm_exits": 3, "pmi": 4}}, {{"number": 2, "instructions": 2, "host": {none}, "vm_exits": 3, "pmi": 4}}]"#
+            )
+        );
+    }
+}
