@@ -9,6 +9,7 @@ use pmu_model::intel::Config;
 use pmu_model::oracle::Mode;
 
 use crate::boot::Boot;
+use crate::cpuid;
 use crate::log::Level;
 use crate::quirks::Quirk;
 
@@ -24,6 +25,8 @@ when stdin is a terminal it is the console's keyboard (Ctrl-A x ends).
   --initrd FILE...       cpio archives of the initial root file system, in order
   --append STRING        kernel command line
   --mem MIB              RAM in MiB (default 512)
+  --mhz N                time: so many instructions to a microsecond (default 200; in hundreds, at
+                         most 4000)
   --stats FILE           write statistics as JSON when the run ends
   --stream FILE          write the bytes that L1 sends to port 0xe9
   --pmu WHICH            on or v5 (default), v4, old or v3, off; then, each after a
@@ -72,6 +75,8 @@ pub struct Args {
     pub boot: Boot,
     /// RAM in MiB.
     pub mem: u64,
+    /// Instructions to a microsecond.
+    pub mhz: u32,
     /// Where the statistics go.
     pub stats: Option<PathBuf>,
     /// Where the data stream goes.
@@ -153,6 +158,14 @@ fn number(option: &str, text: &str) -> Result<u64, String> {
         .map_err(|_| format!("{option} {text}: not a number"))
 }
 
+/// MSR_PLATFORM_INFO has it in hundreds, CPUID in Hz, 32 bits of them.
+fn mhz(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(mhz @ 100..=4000) if mhz % 100 == 0 => Ok(mhz),
+        _ => Err(format!("--mhz {text}: there are 100, 200, ..., 4000")),
+    }
+}
+
 /// Reads the command line (without the program's name).
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut args = args.into_iter().peekable();
@@ -166,6 +179,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
             append: String::new(),
         },
         mem: 512,
+        mhz: cpuid::TSC_MHZ,
         stats: None,
         stream: None,
         pmu: Some(Config::V5),
@@ -196,6 +210,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
             }
             "--append" => result.boot.append = text(value()?)?,
             "--mem" => result.mem = number(&option, &text(value()?)?)?,
+            "--mhz" => result.mhz = mhz(&text(value()?)?)?,
             "--stats" => result.stats = Some(value()?.into()),
             "--stream" => result.stream = Some(value()?.into()),
             "--pmu" => result.pmu = pmu(&text(value()?)?)?,
@@ -243,7 +258,8 @@ mod tests {
     fn an_initrd_may_be_several_files() {
         let args = run("--initrd a b --mem 64 --initrd c").unwrap();
         assert_eq!(args.boot.initrds, ["a", "b", "c"].map(PathBuf::from));
-        assert_eq!(args.mem, 64);
+        assert_eq!((args.mem, args.mhz), (64, 200));
+        assert_eq!(run("--mhz 1000").unwrap().mhz, 1000);
     }
 
     #[test]
@@ -276,6 +292,8 @@ mod tests {
             ("--vmx nothing", "nothing"),
             ("--oracle delphi", "delphi"),
             ("--mem lots", "lots"),
+            ("--mhz 250", "250"),
+            ("--mhz 4100", "4100"),
             ("--frobnicate", "--frobnicate"),
             ("--append", "--append"),
             ("--without-quirk none", "none"),

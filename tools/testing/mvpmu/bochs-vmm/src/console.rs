@@ -28,7 +28,7 @@ pub const PORTS: u16 = 8;
 const IRQ: usize = 4;
 
 /// Ticks between two looks at stdin: a millisecond.
-const INPUT_PERIOD: u64 = cpuid::TSC_HZ as u64 / 1000;
+const INPUT_PERIOD: u64 = cpuid::TSC_MHZ as u64 * 1000;
 /// Ctrl-A, then `x`, ends the run (the keys of QEMU's console).
 const ESCAPE: u8 = 1;
 

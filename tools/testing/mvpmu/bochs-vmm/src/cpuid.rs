@@ -13,8 +13,21 @@ use crate::layout;
 use crate::pmu;
 use crate::single::SingleCell;
 
-/// Frequency of the TSC: one tick per instruction, so many to a guest second.
-pub const TSC_HZ: u32 = 200_000_000;
+/// Frequency of the TSC in MHz, unless told otherwise: one tick per instruction, so many to a
+/// microsecond of the guest.
+pub const TSC_MHZ: u32 = 200;
+
+static MHZ: SingleCell<u32> = SingleCell::new(TSC_MHZ);
+
+/// Sets the frequency of the TSC.
+pub fn set_tsc_mhz(mhz: u32) {
+    MHZ.set(mhz);
+}
+
+/// The frequency of the TSC.
+pub fn tsc_mhz() -> u32 {
+    MHZ.get()
+}
 
 /// Leaf 1, ECX.
 mod ecx1 {
@@ -78,16 +91,15 @@ fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
             *out = CpuidLeaf {
                 eax: 1,
                 ebx: 1,
-                ecx: TSC_HZ,
+                ecx: tsc_mhz() * 1_000_000,
                 edx: 0,
             }
         }
         0x16 => {
-            let mhz = TSC_HZ / 1_000_000;
             *out = CpuidLeaf {
-                eax: mhz,
-                ebx: mhz,
-                ecx: mhz,
+                eax: tsc_mhz(),
+                ebx: tsc_mhz(),
+                ecx: tsc_mhz(),
                 edx: 0,
             }
         }

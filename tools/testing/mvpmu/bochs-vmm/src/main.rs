@@ -96,6 +96,7 @@ fn run(args: &Args) -> Result<u8, String> {
     msr::set_vmx(args.vmx);
     params::set_vmx(args.vmx.present);
     cpuid::set_hybrid(args.hybrid);
+    cpuid::set_tsc_mhz(args.mhz);
     pmu::create(args.pmu, args.oracle);
     timers::begin();
     core::cpu_new(0);

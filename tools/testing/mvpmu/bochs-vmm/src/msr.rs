@@ -122,7 +122,7 @@ unsafe extern "C-unwind" fn unknown_rdmsr(index: u32, value: *mut u64) -> bool {
     let found = match index {
         PLATFORM_ID | TEST_CTRL | SMI_COUNT | MISC_FEATURES_ENABLES => 0,
         BIOS_SIGN_ID => MICROCODE_REVISION << 32,
-        PLATFORM_INFO => u64::from(cpuid::TSC_HZ / 100_000_000) << 8 | 1 << 31,
+        PLATFORM_INFO => u64::from(cpuid::tsc_mhz() / 100) << 8 | 1 << 31,
         MISC_ENABLE => {
             let unavailable = misc_enable::BTS_UNAVAILABLE | misc_enable::PEBS_UNAVAILABLE;
             let perfmon = match pmu::config() {

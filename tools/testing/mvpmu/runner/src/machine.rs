@@ -40,6 +40,16 @@ pub enum Pmu {
     Off,
 }
 
+/// What time is on the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// What is best for it: on the AMD machine the host's time.
+    #[default]
+    Own,
+    /// A nanosecond is an instruction, on the only CPU. Two boots are the same then.
+    Instructions,
+}
+
 /// One boot of a machine.
 #[derive(Clone, Debug)]
 pub struct Boot {
@@ -53,6 +63,8 @@ pub struct Boot {
     pub virtualisation: bool,
     /// How many CPUs it has.
     pub cpus: u32,
+    /// What time it has.
+    pub clock: Clock,
     /// Which kernel.
     pub kernel: Kernel,
     /// Further options of the program that is the machine.
@@ -72,10 +84,20 @@ impl Boot {
             oracle: Oracle::On,
             virtualisation: true,
             cpus: machine.max_cpus().min(2),
+            clock: Clock::Own,
             kernel: Kernel::Main,
             options: &[],
             without: None,
             append: String::new(),
+        }
+    }
+
+    /// The same with one CPU, whose instructions are the time.
+    pub fn with_instruction_clock(machine: Machine) -> Self {
+        Boot {
+            cpus: 1,
+            clock: Clock::Instructions,
+            ..Boot::new(machine)
         }
     }
 }
@@ -164,8 +186,8 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         Some(quirk) => format!(",without={quirk}"),
         None => String::new(),
     };
-    let threads = match boot.without.as_deref() {
-        Some(ONE_THREAD) => "single",
+    let threads = match (boot.without.as_deref(), boot.clock) {
+        (Some(ONE_THREAD), _) | (_, Clock::Instructions) => "single",
         _ => "multi",
     };
     let data = files.data.display();
@@ -188,6 +210,11 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         ))
         .arg("-kernel")
         .arg(&files.kernel);
+    if boot.clock == Clock::Instructions {
+        command
+            .args(["-icount", "shift=0,sleep=off", "-seed", "1"])
+            .args(["-rtc", "clock=vm,base=2026-01-01"]);
+    }
     command.args(boot.options);
     if let Some(initrd) = &files.initrd {
         command.arg("-initrd").arg(initrd);
@@ -220,6 +247,9 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
     }
     if let Some(quirk) = &boot.without {
         command.args(["--without-quirk", quirk]);
+    }
+    if boot.clock == Clock::Instructions {
+        command.args(["--mhz", "1000"]);
     }
     command.args(boot.options);
     if let Some(initrd) = &files.initrd {
