@@ -24,7 +24,7 @@ export KERNEL
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
 	@echo 'make test     all tests; ends with the number of passed, failed and skipped ones'
-	@echo 'make bench    what a VM exit costs with each provider; numbers, tables, picture in build/bench'
+	@echo 'make bench    what a VM exit and sampling cost with each provider; numbers, tables, picture in build/bench'
 	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
 	@echo 'make kernel   kernel, modules and selftests, in build/main and build/selftests'
 	@echo 'make module   mvpmu.ko, in build'

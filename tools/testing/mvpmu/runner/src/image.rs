@@ -98,7 +98,7 @@ fn base(kernel: Kernel) -> Result<Archive> {
     archive.file("/etc/passwd", 0o644, "root::0:0:root:/tmp:/bin/sh\n");
     copy(&mut archive, "/lib/tap.sh", &source.join("tap.sh"))?;
     copy(&mut archive, "/init", &source.join("init"))?;
-    for script in ["load-kvm", "unload-kvm", "linux-guest"] {
+    for script in ["load-kvm", "unload-kvm", "load-provider", "linux-guest"] {
         copy(
             &mut archive,
             &format!("/bin/{script}"),
@@ -142,6 +142,7 @@ fn guest(kernel: Kernel) -> Result<Archive> {
     let mut initrd = Archive::default();
     initrd.character_device("/dev/console", 5, 1);
     copy(&mut initrd, "/init", &paths::tool("count"))?;
+    copy(&mut initrd, "/sampling", &paths::tool("sampling"))?;
     let mut bytes = Vec::new();
     initrd.write(&mut bytes)?;
     archive.file("/guest/initrd", 0o644, bytes);

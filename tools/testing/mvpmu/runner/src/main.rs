@@ -18,6 +18,7 @@ mod object_code;
 mod oracle;
 mod paths;
 mod results;
+mod sampling;
 mod schedule;
 mod suite;
 mod tap;
@@ -88,7 +89,8 @@ enum Task {
         #[arg(default_value = "")]
         filter: String,
     },
-    /// What a VM exit costs with each provider; writes build/bench/switch.json, .md and .svg
+    /// What a VM exit and sampling cost with each provider; writes build/bench/switch.json, .md and
+    /// .svg, and sampling.json
     Bench {
         /// The test machines: one of them, or all
         #[arg(long, default_value = "all")]
@@ -96,6 +98,9 @@ enum Task {
         /// Only make tables and picture once more, of the numbers that are there
         #[arg(long)]
         draw: bool,
+        /// Only one of the two
+        #[arg(long, value_enum)]
+        only: Option<Cost>,
     },
     /// Random programs, to the first that reads other values in a guest than on the machine
     Fuzz {
@@ -125,6 +130,15 @@ enum Task {
     },
 }
 
+/// What `bench` measures.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Cost {
+    /// That of a VM exit
+    Switch,
+    /// That of sampling in a guest
+    Sampling,
+}
+
 #[derive(Args)]
 struct Options {
     /// The test machine
@@ -139,6 +153,9 @@ struct Options {
     /// Number of CPUs
     #[arg(long)]
     smp: Option<u32>,
+    /// Time: a nanosecond is an instruction, on one CPU
+    #[arg(long)]
+    instruction_clock: bool,
     /// Further words on the kernel command line
     #[arg(long, default_value = "")]
     append: String,
@@ -146,7 +163,10 @@ struct Options {
 
 impl Options {
     fn boot(self) -> Boot {
-        let boot = Boot::new(self.machine);
+        let boot = match self.instruction_clock {
+            true => Boot::with_instruction_clock(self.machine),
+            false => Boot::new(self.machine),
+        };
         Boot {
             pmu: self.pmu,
             oracle: self.oracle,
@@ -207,11 +227,21 @@ fn run() -> Result<ExitCode> {
             let passed = suite::run(&machines(&machine)?, &filter, oracle)?;
             Ok(ExitCode::from(u8::from(!passed)))
         }
-        Task::Bench { machine, draw } => {
+        Task::Bench {
+            machine,
+            draw,
+            only,
+        } => {
             if draw {
                 bench::draw()?;
-            } else {
-                bench::run(&machines(&machine)?)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            let machines = machines(&machine)?;
+            if only != Some(Cost::Sampling) {
+                bench::run(&machines)?;
+            }
+            if only != Some(Cost::Switch) {
+                sampling::run(&machines)?;
             }
             Ok(ExitCode::SUCCESS)
         }

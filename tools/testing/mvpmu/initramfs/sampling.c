@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Init of a Linux guest: a fixed workload, alone and while perf samples the whole
+ * system at 1 kHz.  CPUID of the test machine's own leaf marks where each begins
+ * and ends: the machine notes down what it has counted by then.
+ */
+#include <err.h>
+#include <linux/perf_event.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MARK_LEAF	0x4d767075
+#define FREQUENCY	1000
+#define MAX_EVENTS	10
+#define RING_PAGES	64
+#define PAGE		4096
+#define ROUNDS		110
+#define NUMBERS		4096
+#define PIECES		16
+#define FRESH_PAGES	64
+
+static void mark(uint32_t number)
+{
+	uint32_t eax = MARK_LEAF;
+
+	asm volatile("cpuid" : "+a"(eax), "+c"(number) : : "ebx", "edx", "memory");
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Computes, calls the kernel and uses fresh memory; the result depends on all of it. */
+static uint32_t work(int rounds)
+{
+	static uint32_t numbers[NUMBERS];
+	static char piece[PAGE];
+	uint32_t state = 1, sum = 0;
+	int ends[2];
+
+	if (pipe(ends))
+		err(1, "pipe");
+	for (int round = 0; round < rounds; round++) {
+		for (int i = 0; i < NUMBERS; i++) {
+			state ^= state << 13;
+			state ^= state >> 17;
+			state ^= state << 5;
+			numbers[i] = state;
+		}
+		qsort(numbers, NUMBERS, sizeof(*numbers), compare);
+		sum = sum * 31 + numbers[round];
+
+		for (int i = 0; i < PIECES; i++) {
+			if (write(ends[1], numbers, PAGE) != PAGE ||
+			    read(ends[0], piece, PAGE) != PAGE)
+				err(1, "pipe");
+			sum = sum * 31 + piece[i];
+		}
+
+		char *fresh = mmap(NULL, FRESH_PAGES * PAGE, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (fresh == MAP_FAILED)
+			err(1, "mmap");
+		for (int i = 0; i < FRESH_PAGES; i++)
+			fresh[i * PAGE] = i;
+		sum = sum * 31 + fresh[round % FRESH_PAGES * PAGE];
+		munmap(fresh, FRESH_PAGES * PAGE);
+	}
+	close(ends[0]);
+	close(ends[1]);
+	return sum;
+}
+
+struct event {
+	int fd;
+	struct perf_event_mmap_page *ring;
+};
+
+/* As `perf record --freq 1000 --event instructions --all-cpus`; there is one CPU. */
+static void open_event(struct event *event)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.size = sizeof(attr),
+		.config = PERF_COUNT_HW_INSTRUCTIONS,
+		.freq = 1,
+		.sample_freq = FREQUENCY,
+		.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME |
+			       PERF_SAMPLE_CPU | PERF_SAMPLE_PERIOD,
+		.read_format = PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING,
+		.disabled = 1,
+	};
+
+	event->fd = syscall(SYS_perf_event_open, &attr, -1, 0, -1, 0);
+	if (event->fd < 0)
+		err(1, "perf_event_open");
+	event->ring = mmap(NULL, (RING_PAGES + 1) * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			   event->fd, 0);
+	if (event->ring == MAP_FAILED)
+		err(1, "mmap of the samples");
+}
+
+static void control(struct event *events, int n, unsigned long request)
+{
+	for (int i = 0; i < n; i++)
+		if (ioctl(events[i].fd, request, 0))
+			err(1, "ioctl of an event");
+}
+
+static uint64_t records(struct perf_event_mmap_page *ring, uint32_t type)
+{
+	char *data = (char *)ring + PAGE;
+	uint64_t n = 0;
+
+	for (uint64_t at = 0; at < ring->data_head; ) {
+		/* Sizes are multiples of 8, so a header is in one piece. */
+		struct perf_event_header *record = (void *)(data + at % (RING_PAGES * PAGE));
+
+		n += record->type == type;
+		at += record->size;
+	}
+	return n;
+}
+
+static void close_event(const char *name, struct event *event)
+{
+	struct {
+		uint64_t count, enabled, running;
+	} values;
+
+	if (read(event->fd, &values, sizeof(values)) != sizeof(values))
+		err(1, "read of an event");
+	printf("sampling: event %s enabled %lu running %lu samples %lu lost %lu throttled %lu\n",
+	       name, values.enabled, values.running, records(event->ring, PERF_RECORD_SAMPLE),
+	       records(event->ring, PERF_RECORD_LOST), records(event->ring, PERF_RECORD_THROTTLE));
+	munmap(event->ring, (RING_PAGES + 1) * PAGE);
+	close(event->fd);
+}
+
+static uint64_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000000000ul + time.tv_nsec;
+}
+
+static void measure(const char *name, int n)
+{
+	struct event events[MAX_EVENTS];
+	static uint32_t marks;
+	uint64_t begin, end;
+	uint32_t sum;
+
+	for (int i = 0; i < n; i++)
+		open_event(&events[i]);
+	control(events, n, PERF_EVENT_IOC_ENABLE);
+	begin = now();
+	mark(marks++);
+	sum = work(ROUNDS);
+	mark(marks++);
+	end = now();
+	control(events, n, PERF_EVENT_IOC_DISABLE);
+	printf("sampling: test %s sum %u nanoseconds %lu\n", name, sum, end - begin);
+	for (int i = 0; i < n; i++)
+		close_event(name, &events[i]);
+}
+
+/* Whoever counts, and however long an interrupt takes on this machine: 1 kHz it is. */
+static void allow_slow_interrupts(void)
+{
+	FILE *file;
+
+	mkdir("/proc", 0755);
+	if (mount("proc", "/proc", "proc", 0, NULL))
+		err(1, "/proc");
+	file = fopen("/proc/sys/kernel/perf_cpu_time_max_percent", "w");
+	if (!file || fputs("0", file) < 0 || fclose(file))
+		err(1, "perf_cpu_time_max_percent");
+}
+
+int main(void)
+{
+	allow_slow_interrupts();
+	/* The first time uses what is used for the first time. */
+	work(1);
+	measure("without", 0);
+	measure("basic", 6);
+	measure("multiplex", MAX_EVENTS);
+	measure("again", 0);
+	printf("sampling: end\n");
+	fflush(stdout);
+	reboot(RB_AUTOBOOT);
+	return 1;
+}

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What sampling costs: the experiment of the RFC that proposed mediated PMUs.
+//!
+//! A Linux guest does a fixed piece of work alone, then while perf samples it with 6 events at
+//! 1 kHz, then with 10, which is more than there are counters. The overhead is that in instructions
+//! of the whole machine, those of the host included. Time is made of instructions: every run gives
+//! the same numbers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::boot;
+use crate::job::Job;
+use crate::machine::Boot;
+use crate::machine::Machine;
+
+const DIRECTORY: &str = "build/bench";
+const PROVIDERS: [&str; 3] = ["emulated", "c", "mvpmu"];
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// What the guest does, in this order; the first and the last without perf.
+const TESTS: [&str; 4] = ["without", "basic", "multiplex", "again"];
+
+/// Operations on PMU registers in host mode.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+struct Operations {
+    rdmsr: u64,
+    wrmsr: u64,
+    rdpmc: u64,
+    lvtpc: u64,
+}
+
+impl Operations {
+    fn since(self, before: Self) -> Self {
+        Operations {
+            rdmsr: self.rdmsr - before.rdmsr,
+            wrmsr: self.wrmsr - before.wrmsr,
+            rdpmc: self.rdpmc - before.rdpmc,
+            lvtpc: self.lvtpc - before.lvtpc,
+        }
+    }
+}
+
+/// A place that the guest has marked, with what the machine had counted by then.
+#[derive(Debug, Deserialize)]
+struct Mark {
+    number: usize,
+    instructions: u64,
+    host: Operations,
+    vm_exits: u64,
+    pmi: u64,
+}
+
+/// The machine's statistics.
+#[derive(Deserialize)]
+struct Stats {
+    marks: Vec<Mark>,
+}
+
+/// One test with one provider.
+#[derive(Debug, Serialize)]
+struct Row {
+    machine: &'static str,
+    provider: &'static str,
+    test: String,
+    /// Instructions more than without perf, as a fraction.
+    overhead: f64,
+    /// How much more a second run without perf takes: what is left to chance.
+    noise: f64,
+    instructions: u64,
+    instructions_without: u64,
+    events: usize,
+    samples: u64,
+    /// The duration by the guest's clock.
+    nanoseconds: u64,
+    vm_exits: u64,
+    pmi: u64,
+    host: Operations,
+}
+
+/// Runs the experiment on the machines.
+pub fn run(machines: &[Machine]) -> Result<()> {
+    let directory = Path::new(DIRECTORY);
+    let mut rows = Vec::new();
+    let mut sum = None;
+    for &machine in machines {
+        for provider in PROVIDERS {
+            println!("{} sampling {provider}:", machine.name());
+            let mut job = Job::new("sampling");
+            job.arguments = vec![provider.to_owned()];
+            job.linux_guest = true;
+            let place = directory.join(format!("sampling-{}-{provider}", machine.name()));
+            let boot = Boot::with_instruction_clock(machine);
+            let outcome = boot::run(&boot, &job, &place, LIMIT, true)?;
+            let problem = outcome.violations.clone().or(outcome.problem());
+            ensure!(problem.is_none(), "{}", problem.unwrap_or_default());
+            let stats = fs::read_to_string(place.join("stats"))?;
+            let tests = tests(&outcome.read("guest")?, &stats)
+                .and_then(|tests| check(&tests).map(|()| tests))
+                .with_context(|| place.display().to_string())?;
+            // The work is the same wherever it is done.
+            let sum = *sum.get_or_insert(tests[0].sum);
+            ensure!(sum == tests[0].sum, "{}: other work", place.display());
+            rows.extend(self::rows(machine, provider, &tests));
+        }
+    }
+    fs::create_dir_all(directory)?;
+    let path = directory.join("sampling.json");
+    let json = serde_json::to_string_pretty(&rows)? + "\n";
+    fs::write(&path, json).with_context(|| path.display().to_string())?;
+    show(&rows);
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// An event, as the guest has seen it.
+#[derive(Debug)]
+struct Event {
+    enabled: u64,
+    running: u64,
+    samples: u64,
+    /// Samples that it did not get.
+    missed: u64,
+}
+
+/// A test, as the guest and the machine have seen it.
+#[derive(Debug)]
+struct Test {
+    name: String,
+    /// The result of the work.
+    sum: u64,
+    nanoseconds: u64,
+    events: Vec<Event>,
+    from: Mark,
+    to: Mark,
+}
+
+impl Test {
+    fn instructions(&self) -> u64 {
+        self.to.instructions - self.from.instructions
+    }
+}
+
+/// The tests, from what the guest has said and the machine's statistics.
+fn tests(guest: &str, stats: &str) -> Result<Vec<Test>> {
+    let stats: Stats = serde_json::from_str(stats)?;
+    let mut marks = stats.marks.into_iter();
+    let mut tests: Vec<Test> = Vec::new();
+    let mut ended = false;
+    for line in guest.lines() {
+        let Some(line) = line.strip_prefix("sampling: ") else {
+            continue;
+        };
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            ["test", name, "sum", sum, "nanoseconds", nanoseconds] => tests.push(Test {
+                name: name.to_owned(),
+                sum: sum.parse()?,
+                nanoseconds: nanoseconds.parse()?,
+                events: Vec::new(),
+                from: marks.next().context("a mark is missing")?,
+                to: marks.next().context("a mark is missing")?,
+            }),
+            ["event", name, "enabled", enabled, "running", running, "samples", samples, "lost", lost, "throttled", throttled] =>
+            {
+                let test = tests.last_mut().filter(|test| test.name == name);
+                test.context("an event without a test")?.events.push(Event {
+                    enabled: enabled.parse()?,
+                    running: running.parse()?,
+                    samples: samples.parse()?,
+                    missed: lost.parse::<u64>()? + throttled.parse::<u64>()?,
+                });
+            }
+            ["end"] => ended = true,
+            _ => anyhow::bail!("the guest says: {line}"),
+        }
+    }
+    ensure!(ended, "the guest has not ended");
+    ensure!(
+        tests.iter().map(|test| test.name.as_str()).eq(TESTS),
+        "the tests are not {TESTS:?}"
+    );
+    let numbers = tests
+        .iter()
+        .flat_map(|test| [test.from.number, test.to.number]);
+    ensure!(
+        numbers.eq(0..2 * TESTS.len()) && marks.next().is_none(),
+        "the marks are not those of the tests"
+    );
+    Ok(tests)
+}
+
+/// Whether the tests have measured what they should.
+fn check(tests: &[Test]) -> Result<()> {
+    for test in tests {
+        let name = &test.name;
+        ensure!(
+            test.sum == tests[0].sum,
+            "{name}: the work was not the same"
+        );
+        for event in &test.events {
+            ensure!(event.samples > 0, "{name}: an event without samples");
+            ensure!(event.missed == 0, "{name}: not all samples are there");
+            // 10 take turns on the counters, 6 need not.
+            let in_turns = event.running < event.enabled;
+            ensure!(
+                in_turns == (name == "multiplex"),
+                "{name}: {event:?}: the number of events does not match that of counters"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A row for each test with perf.
+fn rows(machine: Machine, provider: &'static str, tests: &[Test]) -> Vec<Row> {
+    let without = tests[0].instructions();
+    let overhead = |test: &Test| {
+        let more = test.instructions() as f64 / without as f64 - 1.0;
+        (more * 1e6).round() / 1e6
+    };
+    let noise = tests.last().map_or(0.0, overhead);
+    tests
+        .iter()
+        .filter(|test| !test.events.is_empty())
+        .map(|test| Row {
+            machine: machine.name(),
+            provider,
+            test: test.name.clone(),
+            overhead: overhead(test),
+            noise,
+            instructions: test.instructions(),
+            instructions_without: without,
+            events: test.events.len(),
+            samples: test.events.iter().map(|event| event.samples).sum(),
+            nanoseconds: test.nanoseconds,
+            vm_exits: test.to.vm_exits - test.from.vm_exits,
+            pmi: test.to.pmi - test.from.pmi,
+            host: test.to.host.since(test.from.host),
+        })
+        .collect()
+}
+
+/// The overhead and the number of samples, a line for each test.
+fn show(rows: &[Row]) {
+    println!("instructions more by sampling at 1 kHz in a Linux guest (samples)");
+    println!(
+        "{:24} {:>18} {:>18} {:>18}",
+        "", PROVIDERS[0], "C", PROVIDERS[2]
+    );
+    let mut cells: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for row in rows {
+        let text = format!("{:.2} % ({})", 100.0 * row.overhead, row.samples);
+        let key = (row.machine, &row.test);
+        cells.entry(key).or_default().insert(row.provider, text);
+    }
+    for ((machine, test), cells) in cells {
+        let line: Vec<_> = PROVIDERS
+            .iter()
+            .map(|provider| format!("{:>18}", cells.get(provider).map_or("", String::as_str)))
+            .collect();
+        println!("{:24} {}", format!("{machine} {test}"), line.join(" "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUEST: &str = "\
+reboot: something else
+sampling: test without sum 7 nanoseconds 50
+sampling: test basic sum 7 nanoseconds 60
+sampling: event basic enabled 60 running 60 samples 2 lost 0 throttled 0
+sampling: event basic enabled 60 running 60 samples 3 lost 0 throttled 0
+sampling: test multiplex sum 7 nanoseconds 70
+sampling: event multiplex enabled 70 running 40 samples 1 lost 0 throttled 0
+sampling: test again sum 7 nanoseconds 50
+sampling: end
+";
+
+    /// Marks 0, 1, ...; test n takes 1000 + 100 n instructions, n exits, 2 n PMIs and 3 n RDMSR.
+    fn stats() -> String {
+        let mut marks = Vec::new();
+        let (mut instructions, mut n_sum) = (0, 0);
+        for mark in 0..8u64 {
+            if mark % 2 == 1 {
+                instructions += 1000 + 100 * (mark / 2);
+                n_sum += mark / 2;
+            } else {
+                instructions += 12345;
+            }
+            marks.push(serde_json::json!({
+                "number": mark, "instructions": instructions, "vm_exits": n_sum, "pmi": 2 * n_sum,
+                "host": {"rdmsr": 3 * n_sum, "wrmsr": 0, "rdpmc": 0, "lvtpc": 0},
+            }));
+        }
+        serde_json::json!({"machine": "x", "marks": marks, "cpus": []}).to_string()
+    }
+
+    // Has to fail when a row takes the marks of another test, or forgets an event.
+    #[test]
+    fn a_row_compares_a_test_with_the_one_without_perf() {
+        let tests = tests(GUEST, &stats()).unwrap();
+        check(&tests).unwrap();
+        let rows = rows(Machine::Amd, "c", &tests);
+        let names: Vec<_> = rows.iter().map(|row| row.test.as_str()).collect();
+        assert_eq!(names, ["basic", "multiplex"]);
+        assert_eq!((rows[0].overhead, rows[1].overhead), (0.1, 0.2));
+        assert_eq!(rows[0].noise, 0.3);
+        assert_eq!((rows[0].events, rows[0].samples), (2, 5));
+        let row = &rows[1];
+        assert_eq!((row.vm_exits, row.pmi, row.host.rdmsr), (2, 4, 6));
+        assert_eq!((row.instructions, row.instructions_without), (1200, 1000));
+        assert_eq!(row.nanoseconds, 70);
+    }
+
+    // Has to fail when an experiment that measured nothing passes.
+    #[test]
+    fn what_was_not_measured_is_an_error() {
+        for (from, to) in [
+            ("basic sum 7", "basic sum 8"),
+            ("samples 3", "samples 0"),
+            ("samples 3 lost 0", "samples 3 lost 1"),
+            (
+                "throttled 0\nsampling: test multiplex",
+                "throttled 1\nsampling: test multiplex",
+            ),
+            ("running 40", "running 70"),
+            ("running 60 samples 3", "running 59 samples 3"),
+        ] {
+            let guest = GUEST.replace(from, to);
+            assert_ne!(guest, GUEST);
+            assert!(check(&tests(&guest, &stats()).unwrap()).is_err(), "{to}");
+        }
+    }
+
+    // Has to fail when a run that ended early, or marks of somebody else, give rows.
+    #[test]
+    fn what_is_missing_is_an_error() {
+        for (from, to) in [
+            ("sampling: end\n", ""),
+            ("sampling: test again sum 7 nanoseconds 50\n", ""),
+            ("sampling: end", "sampling: sampling: mmap: no memory"),
+        ] {
+            let guest = GUEST.replace(from, to);
+            assert_ne!(guest, GUEST);
+            assert!(tests(&guest, &stats()).is_err(), "{to}");
+        }
+        for (from, to) in [("\"number\":7", "\"number\":8"), ("\"marks\"", "\"mark\"")] {
+            let stats = stats().replace(from, to);
+            assert!(tests(GUEST, &stats).is_err(), "{to}");
+        }
+    }
+}
