@@ -12,12 +12,16 @@ use super::image::Image;
 use super::image::Place;
 
 /// Functions that are not looked into, and why. A `*` stands for the rest of a name.
-pub const BORDERS: [(&str, &str); 4] = [
+pub const BORDERS: [(&str, &str); 5] = [
     (
         "perf_load_guest_context",
         "perf schedules out its own events, under its own lock; only if the PMU is switched",
     ),
-    ("perf_put_guest_context", "the same, back in"),
+    ("perf_begin_put_guest_context", "the same, back in"),
+    (
+        "perf_end_put_guest_context",
+        "it programs them and unlocks what was locked for that",
+    ),
     (
         "amd_pmu_wait_on_overflow",
         "of the host's counters that are on, and they are not: their events are out",
