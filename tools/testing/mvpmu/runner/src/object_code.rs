@@ -11,20 +11,22 @@
 //! locked access; none of these may be there, nor a function with a name like that of a lock, an
 //! allocation or a panic, for which the compiler has left a check in the code.
 
+mod callbacks;
 mod image;
 #[cfg(test)]
 mod tests;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 
 use self::image::Image;
+use self::image::Place;
 use self::walk::Walk;
 use crate::paths::Kernel;
 use crate::tap::Case;
@@ -42,24 +44,11 @@ const MAY_SLEEP: [&str; 5] = [
     "update",
 ];
 
-/// The providers that the module has, by vendor.
-const PROVIDERS: [(&str, &str); 2] = [
-    ("amd", "mvpmu::provider::Provider<mvpmu::vendor::amd::Amd>"),
-    (
-        "intel",
-        "mvpmu::provider::Provider<mvpmu::vendor::intel::Intel>",
-    ),
+/// How the vendors are called in the names of functions.
+const VENDORS: [(&str, &str); 2] = [
+    ("amd", "vendor::amd::Amd"),
+    ("intel", "vendor::intel::Intel"),
 ];
-
-/// The names of the callbacks on the way.
-fn callbacks(header: &str) -> Vec<&str> {
-    // "void (*name)(...".
-    header
-        .lines()
-        .filter_map(|line| Some(line.split_once("(*")?.1.split_once(')')?.0))
-        .filter(|name| !MAY_SLEEP.contains(name))
-        .collect()
-}
 
 fn read(product: &str) -> Result<Image> {
     let path = Kernel::Main.product(product);
@@ -83,21 +72,24 @@ pub fn test(directory: &Path) -> Result<Vec<Case>> {
     let module_and_kernel = [read("modules/mvpmu.ko")?, read("vmlinux")?];
     let kvm = read("modules/kvm.ko")?;
     let header = fs::read_to_string(HEADER).context(HEADER)?;
-    let callbacks = callbacks(&header);
-    ensure!(!callbacks.is_empty(), "no callbacks in {HEADER}");
+    let names = callbacks::names(&header);
+    let tables = callbacks::tables(&module_and_kernel[0], &names)?;
+    let on_the_way = names.iter().filter(|name| !MAY_SLEEP.contains(name));
     let mut cases = Vec::new();
-    let mut reached = BTreeSet::new();
-    for callback in callbacks {
+    for callback in on_the_way.clone() {
         cases.push(called(&kvm, callback)?);
-        for (vendor, provider) in PROVIDERS {
-            let function = format!(
-                "<kernel::kvm::mediated_pmu::registration::Registration<{provider}>>\
-                 ::{callback}_callback"
-            );
-            let begin = module_and_kernel[0]
-                .find(&function)
-                .with_context(|| format!("the module has no {function}"))?;
-            let walk = Walk::new(&module_and_kernel, begin)?;
+    }
+    let mut reached = BTreeSet::new();
+    for (vendor, part) in VENDORS {
+        let load = |table: &&BTreeMap<&str, Place>| {
+            let names = module_and_kernel[0].names_at(table["load"]);
+            names.iter().any(|name| name.contains(part))
+        };
+        let table = tables.iter().find(load);
+        let table =
+            table.with_context(|| format!("the module registers no callbacks for {vendor}"))?;
+        for callback in on_the_way.clone() {
+            let walk = Walk::new(&module_and_kernel, table[callback])?;
             let problems = walk.problems();
             let name =
                 format!("{callback} ({vendor}): no indirect branch, lock, allocation or panic");

@@ -14,6 +14,7 @@ use iced_x86::DecoderOptions;
 use iced_x86::FlowControl;
 use iced_x86::Instruction;
 use iced_x86::OpKind;
+use iced_x86::Register;
 use object::Object;
 use object::ObjectKind;
 use object::ObjectSection;
@@ -49,6 +50,8 @@ pub enum Deed {
     BranchNowhere,
     /// A branch to where a register or memory says.
     IndirectBranch,
+    /// The address of a function is stored in memory, where a register points to, so far behind it.
+    Store(Register, u64, Place),
     /// An access that is atomic for all CPUs, without which there is no lock.
     LockedAccess,
 }
@@ -117,7 +120,9 @@ impl Image {
             for (offset, relocation) in section.relocations() {
                 let (
                     RelocationTarget::Symbol(symbol),
-                    RelocationKind::Relative | RelocationKind::PltRelative,
+                    RelocationKind::Relative
+                    | RelocationKind::PltRelative
+                    | RelocationKind::Absolute,
                 ) = (relocation.target(), relocation.kind())
                 else {
                     continue;
@@ -185,10 +190,15 @@ impl Image {
         Ok(deeds)
     }
 
+    /// All functions.
+    pub fn functions(&self) -> impl Iterator<Item = Place> + '_ {
+        self.functions.keys().copied()
+    }
+
     /// How often other functions branch to the one that begins at `place`.
     pub fn branches_to(&self, place: Place) -> Result<usize> {
         let mut branches = 0;
-        for &function in self.functions.keys() {
+        for function in self.functions() {
             let to_it = |(_, deed): &(u64, Deed)| *deed == Deed::Branch(place);
             branches += self.deeds(function)?.iter().filter(|d| to_it(d)).count();
         }
@@ -204,6 +214,22 @@ impl Image {
         if instruction.has_lock_prefix() || exchange && of_memory {
             return Ok(Some(Deed::LockedAccess));
         }
+        // What is immediate or relative comes last in an instruction.
+        let field = (function.0, instruction.next_ip() - 4);
+        let relocation = self.relocations.get(&field);
+        if instruction.code() == Code::Mov_rm64_imm32 && of_memory {
+            let Some((Symbol::Here((section, address)), addend)) = relocation else {
+                return Ok(None);
+            };
+            let stored = (*section, address.wrapping_add_signed(*addend));
+            let (base, offset) = (
+                instruction.memory_base(),
+                instruction.memory_displacement64(),
+            );
+            return Ok(self
+                .function_at(stored)
+                .map(|stored| Deed::Store(base, offset, stored)));
+        }
         match instruction.flow_control() {
             FlowControl::IndirectBranch | FlowControl::IndirectCall => {
                 return Ok(Some(Deed::IndirectBranch));
@@ -214,8 +240,7 @@ impl Image {
                 if instruction.op0_kind() == OpKind::NearBranch64 => {}
             _ => return Ok(None),
         }
-        let field = (function.0, instruction.next_ip() - 4);
-        let target = match self.relocations.get(&field) {
+        let target = match relocation {
             Some((Symbol::Elsewhere(name), _)) => return Ok(Some(Deed::BranchAway(name.clone()))),
             // Relative to the field, the branch to what comes after it.
             Some((Symbol::Here((section, address)), addend)) => {

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::Command;
 use std::process::Stdio;
 
+use super::callbacks;
 use super::image::Image;
 use super::walk::Walk;
 use crate::tap::Verdict;
@@ -138,9 +139,54 @@ fn kvm_calls_directly() {
     assert!(!passes("kvm-pointer", "call *%rax; ret"));
 }
 
-// Has to fail when a callback is not on the way by default.
+const HEADER: &str = "
+struct module;
+void registration(const struct ops *ops);
+struct ops {
+	int (*vm_create)(struct kvm *kvm);
+	void (*load)(struct kvm_vcpu *vcpu);
+};";
+
+// Has to fail when a function gets another one's name, or that of another structure.
 #[test]
-fn callbacks_are_those_of_the_header() {
-    let header = "\tint (*vm_create)(struct kvm *kvm);\n\tvoid (*new_one)(struct kvm_vcpu *vcpu);";
-    assert_eq!(super::callbacks(header), ["new_one"]);
+fn callbacks_are_what_is_registered() {
+    let functions = [
+        (
+            "begin",
+            "movq $other, 24(%rsp); movq $load, 16(%rbx); movq $create, 8(%rbx); call kvm_mediated_pmu_register\n\
+             movq $create, 24(%rax); movq $other, 32(%rax); jmp kvm_mediated_pmu_register",
+        ),
+        ("create", "nop; ret"),
+        ("load", "ret"),
+        ("other", "ret"),
+    ];
+    let module = image("callbacks", &functions);
+    let names = callbacks::names(HEADER);
+    let tables = callbacks::tables(&module, &names).unwrap();
+    let found: Vec<_> = tables
+        .iter()
+        .map(|table| (table["vm_create"], table["load"]))
+        .collect();
+    let place = |name| module.find(name).unwrap();
+    assert_eq!(
+        found,
+        [
+            (place("create"), place("load")),
+            (place("create"), place("other"))
+        ]
+    );
+}
+
+// Has to fail when a field too few, or one that is not adjacent, goes unseen.
+#[test]
+fn what_is_no_table_is_an_error() {
+    for (test, stores) in [
+        ("one", "movq $load, 8(%rbx)"),
+        ("apart", "movq $load, 8(%rbx); movq $load, 24(%rbx)"),
+        ("two-bases", "movq $load, 8(%rbx); movq $load, 16(%rcx)"),
+    ] {
+        let begin = format!("{stores}; call kvm_mediated_pmu_register");
+        let module = image(test, &[("begin", &begin), ("load", "ret")]);
+        assert!(callbacks::tables(&module, &callbacks::names(HEADER)).is_err());
+    }
 }

@@ -23,8 +23,8 @@ pub const BORDERS: [(&str, &str); 5] = [
         "it programs them and unlocks what was locked for that",
     ),
     (
-        "amd_pmu_wait_on_overflow",
-        "of the host's counters that are on, and they are not: their events are out",
+        "amd_pmu_check_overflow",
+        "waits for the host's counters that are on, and they are not: their events are out",
     ),
     (
         "__SCT__tp_func_*",
@@ -167,6 +167,7 @@ impl<'a> Walk<'a> {
         }
         for (address, deed) in self.images[at.0].deeds(at.1)? {
             match deed {
+                Deed::Store(..) => {}
                 Deed::Branch(place) => self.reach((at.0, place), at),
                 Deed::BranchAway(name) => self.reach_name(&name, at),
                 Deed::BranchNowhere => {
