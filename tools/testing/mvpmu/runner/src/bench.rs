@@ -6,6 +6,7 @@
 //! them costs: operations on PMU registers in host mode, and on the Intel machine, which is exact,
 //! instructions. Operations are those that KVM, perf and the provider execute.
 
+mod overhead;
 mod picture;
 mod row;
 mod scenario;
@@ -18,7 +19,9 @@ use std::time::Duration;
 use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
+use serde::de::DeserializeOwned;
 
+use self::overhead::Overhead;
 use self::row::Row;
 use self::scenario::SCENARIOS;
 use crate::boot;
@@ -27,6 +30,8 @@ use crate::machine::Boot;
 use crate::machine::Machine;
 
 const DIRECTORY: &str = "build/bench";
+/// In this order, with what they are called.
+const MACHINES: [(Machine, &str); 2] = [(Machine::Amd, "AMD"), (Machine::Intel, "Intel")];
 const PROVIDERS: [&str; 4] = ["off", "emulated", "c", "mvpmu"];
 const FEW: u64 = 1000;
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -72,20 +77,26 @@ pub fn run(machines: &[Machine]) -> Result<()> {
         &(serde_json::to_string_pretty(&rows)? + "\n"),
     )?;
     table::show(&rows);
-    render(&rows)
+    Ok(())
 }
 
-/// Makes tables and picture of an earlier run's rows.
+/// Makes tables and picture of the numbers that runs have left.
 pub fn draw() -> Result<()> {
-    let path = Path::new(DIRECTORY).join("switch.json");
-    let context = || format!("{}: run make bench", path.display());
-    let json = fs::read_to_string(&path).with_context(context)?;
-    render(&serde_json::from_str::<Vec<Row>>(&json).with_context(context)?)
+    let rows: Vec<Row> = read("switch.json")?;
+    let sampling: Vec<Overhead> = read("sampling.json")?;
+    let sampling: Vec<_> = sampling.into_iter().map(Overhead::row).collect();
+    write("switch.md", &table::markdown(&rows, &sampling))?;
+    write("switch.svg", &picture::picture(&rows, &sampling))
 }
 
-fn render(rows: &[Row]) -> Result<()> {
-    write("switch.md", &table::markdown(rows))?;
-    write("switch.svg", &picture::picture(rows))
+/// The rows of a file; none, if it is not there.
+fn read<T: DeserializeOwned>(name: &str) -> Result<Vec<T>> {
+    let path = Path::new(DIRECTORY).join(name);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let json = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&json).with_context(|| path.display().to_string())
 }
 
 fn write(name: &str, text: &str) -> Result<()> {

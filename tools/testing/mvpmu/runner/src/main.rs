@@ -243,6 +243,7 @@ fn run() -> Result<ExitCode> {
             if only != Some(Cost::Switch) {
                 sampling::run(&machines)?;
             }
+            bench::draw()?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Fuzz {

@@ -11,12 +11,14 @@ use svg::node::element::Text;
 use svg::node::Comment;
 use svg::Document;
 
+use super::overhead::SAMPLING;
 use super::row::Row;
 use super::row::Rows;
 use super::scenario::Scenario;
 use super::scenario::CPUID;
 use super::scenario::SCENARIOS;
 use super::table::number;
+use super::MACHINES;
 use crate::machine::Machine;
 
 /// The providers that have bars, with what they are called.
@@ -156,13 +158,16 @@ impl Chart<'_> {
                     group = group.add(rectangle);
                 }
                 // That of mvpmu is of interest also if there is nothing to see.
-                if *provider == "mvpmu" || value.round() > 0.0 {
+                if *provider == "mvpmu" || value >= 0.5 {
                     let at = (begin + bar / 2.0 - 0.5, y - height(value) - 2.0);
                     let class = match *provider {
                         "mvpmu" => "value mvpmu",
                         _ => "value faint",
                     };
-                    let label = format!("{}", value.round() + 0.0);
+                    let label = match value {
+                        value if value < 10.0 => number(value),
+                        value => number(value.round()),
+                    };
                     labels = labels.add(text(&label, class, at, "middle"));
                 }
             }
@@ -176,8 +181,8 @@ impl Chart<'_> {
 /// A row of charts of a machine, one for each scenario, from `y` down.
 struct Band<'a> {
     rows: Rows<'a>,
-    machine: Machine,
-    scenarios: &'a [Scenario],
+    /// From left to right.
+    charts: Vec<(Machine, Scenario)>,
     host_event: bool,
     value: fn(&Row) -> Option<f64>,
     /// Whether to show what it is without a PMU.
@@ -195,14 +200,14 @@ impl Band<'_> {
     }
 
     fn draw(&self, y: f64) -> Group {
-        let width = (WIDTH - 2.0 * MARGIN) / self.scenarios.len() as f64;
+        let width = (WIDTH - 2.0 * MARGIN) / self.charts.len() as f64;
         let mut group = Group::new();
-        for (n, Scenario { name, words, .. }) in self.scenarios.iter().enumerate() {
+        for (n, (machine, Scenario { name, words, .. })) in self.charts.iter().enumerate() {
             let x = MARGIN + width * n as f64 + SCALE;
             let inner = width - SCALE - 10.0;
             let chart = Chart {
                 rows: self.rows,
-                machine: self.machine,
+                machine: *machine,
                 scenario: (name, self.host_event),
                 value: self.value,
                 max: self.max(name),
@@ -248,8 +253,8 @@ fn heading() -> Group {
 }
 
 /// The picture, as an SVG file.
-pub fn picture(rows: &[Row]) -> String {
-    let rows = Rows(rows);
+pub fn picture(rows: &[Row], sampling: &[Row]) -> String {
+    let (rows, sampling) = (Rows(rows), Rows(sampling));
     let mut charts = Group::new();
     let mut y = 74.0;
     let mut band = |title: &str, band: &Band| {
@@ -259,7 +264,7 @@ pub fn picture(rows: &[Row]) -> String {
         charts = charts.clone().add(content);
         y += Band::height() + 30.0;
     };
-    for (machine, name) in [(Machine::Amd, "AMD"), (Machine::Intel, "Intel")] {
+    for (machine, name) in MACHINES {
         if rows.counters(machine).is_empty() {
             continue;
         }
@@ -271,8 +276,7 @@ pub fn picture(rows: &[Row]) -> String {
             };
             let operations = Band {
                 rows,
-                machine,
-                scenarios: &SCENARIOS,
+                charts: SCENARIOS.map(|scenario| (machine, scenario)).to_vec(),
                 host_event,
                 value: |row| Some(row.operations()),
                 base: false,
@@ -283,14 +287,37 @@ pub fn picture(rows: &[Row]) -> String {
     if rows.0.iter().any(|row| row.instructions.is_some()) {
         let instructions = Band {
             rows,
-            machine: Machine::Intel,
-            scenarios: &CPUID,
+            charts: CPUID.map(|scenario| (Machine::Intel, scenario)).to_vec(),
             host_event: false,
             value: |row| row.instructions,
             base: true,
         };
         let title = "Intel, instructions of host and guest per VM exit, no event of the host";
         band(title, &instructions);
+    }
+    let sampled: Vec<_> = MACHINES
+        .into_iter()
+        .filter(|(machine, _)| !sampling.counters(*machine).is_empty())
+        .map(|(machine, words)| {
+            let scenario = Scenario {
+                name: SAMPLING,
+                words,
+                more: words,
+            };
+            (machine, scenario)
+        })
+        .collect();
+    if !sampled.is_empty() {
+        let overhead = Band {
+            rows: sampling,
+            charts: sampled,
+            host_event: false,
+            value: |row| row.instructions,
+            base: false,
+        };
+        let title =
+            "Overhead of sampling at 1 kHz in a guest, by sampled events: percent of instructions";
+        band(title, &overhead);
     }
     let document = Document::new()
         .set("viewBox", (0.0, 0.0, WIDTH, y - 12.0))
@@ -342,7 +369,8 @@ mod tests {
     // Has to fail when a bar is not as high as its value, or what is nothing has no number.
     #[test]
     fn bars_are_as_high_as_values() {
-        let picture = picture(&[row("emulated", 400.0), row("c", 40.0), row("mvpmu", 0.0)]);
+        let rows = [row("emulated", 400.0), row("c", 40.0), row("mvpmu", 0.0)];
+        let picture = picture(&rows, &[]);
         let full = heights(&picture, "emulated");
         let c = heights(&picture, "c");
         assert_eq!(full, [CHART_HEIGHT]);
@@ -357,7 +385,7 @@ mod tests {
     #[test]
     fn the_same_rows_give_the_same_file() {
         let rows = [row("c", 27.3), row("mvpmu", 12.0)];
-        assert_eq!(picture(&rows), picture(&rows));
+        assert_eq!(picture(&rows, &[]), picture(&rows, &[]));
     }
 
     // Has to fail when a scale has too few steps to read it, or too many.

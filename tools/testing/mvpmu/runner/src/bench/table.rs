@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use super::overhead::SAMPLING;
 use super::row::Row;
 use super::row::Rows;
 use super::scenario::Scenario;
 use super::scenario::CPUID;
 use super::scenario::SCENARIOS;
+use super::MACHINES;
 use super::PROVIDERS;
 use crate::machine::Machine;
 
@@ -68,10 +70,10 @@ fn lines(
 }
 
 /// The tables for README.md.
-pub fn markdown(rows: &[Row]) -> String {
-    let rows = Rows(rows);
+pub fn markdown(rows: &[Row], sampling: &[Row]) -> String {
+    let (rows, sampling) = (Rows(rows), Rows(sampling));
     let mut text = String::from("<!-- SPDX-License-Identifier: GPL-2.0 -->\n<!-- make bench -->\n");
-    for (machine, title) in [(Machine::Amd, "AMD"), (Machine::Intel, "Intel")] {
+    for (machine, title) in MACHINES {
         let counters = rows.counters(machine);
         if counters.is_empty() {
             continue;
@@ -91,6 +93,24 @@ pub fn markdown(rows: &[Row]) -> String {
                  | VM exit | no PMU | emulated | C | mvpmu |\n| --- | --- | --- | --- | --- |\n"
             ));
             text.push_str(&of_cpuid);
+        }
+    }
+    if !sampling.0.is_empty() {
+        text.push_str(
+            "\nInstructions of the whole machine more than without perf, while a guest samples at \
+             1 kHz:\n\n| sampled events | emulated | C | mvpmu |\n| --- | --- | --- | --- |\n",
+        );
+    }
+    for (machine, title) in MACHINES {
+        for events in sampling.counters(machine) {
+            let cells = PROVIDERS[1..].iter().map(|provider| {
+                let row = sampling.of(machine, provider, (SAMPLING, false), events);
+                let percent = row.and_then(|row| row.instructions);
+                percent.map_or(String::new(), |percent| format!("{percent:.2} %"))
+            });
+            let cells: Vec<_> = cells.collect();
+            let cells = cells.join(" | ");
+            text.push_str(&format!("| {title} machine, {events} | {cells} |\n"));
         }
     }
     text
@@ -129,6 +149,7 @@ pub fn show(rows: &[Row]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::overhead::Overhead;
     use super::*;
 
     fn row(provider: &str, counters: u64, rdmsr: f64) -> Row {
@@ -155,10 +176,26 @@ mod tests {
             row("c", 0, 27.3),
             row("mvpmu", 6, 12.0),
         ];
-        let text = markdown(&rows);
+        let text = markdown(&rows, &[]);
         assert!(text.contains("with 0 and 6 counters"), "{text}");
         let line = "| port I/O, to userspace (`io`) | 27.3, 40.5 | 0, 12 |\n";
         assert!(text.contains(line), "{text}");
         assert!(!text.contains("instructions of host"), "{text}");
+    }
+
+    // Has to fail when a percentage is that of another provider, or of other events.
+    #[test]
+    fn overheads_are_percentages() {
+        let json = r#"[
+            {"machine": "intel", "provider": "c", "events": 10, "overhead": 0.0429},
+            {"machine": "intel", "provider": "mvpmu", "events": 10, "overhead": 0.0339},
+            {"machine": "intel", "provider": "mvpmu", "events": 6, "overhead": 0.015}
+        ]"#;
+        let overheads: Vec<Overhead> = serde_json::from_str(json).unwrap();
+        let rows: Vec<_> = overheads.into_iter().map(Overhead::row).collect();
+        let text = markdown(&[], &rows);
+        let lines =
+            "| Intel machine, 6 |  |  | 1.50 % |\n| Intel machine, 10 |  | 4.29 % | 3.39 % |\n";
+        assert!(text.ends_with(lines), "{text}");
     }
 }
