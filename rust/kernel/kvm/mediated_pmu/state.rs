@@ -380,8 +380,7 @@ impl OwnedPmu {
             return Err(EINVAL);
         }
         self.0.fixed_ctr_ctrl_hw = fixed_ctr_ctrl;
-        self.0.all_valid_pmc_idx[0] |=
-            ((1 << counters.len()) - 1) << bindings::INTEL_PMC_IDX_FIXED;
+        self.0.all_valid_pmc_idx[0] |= ((1 << counters.len()) - 1) << bindings::INTEL_PMC_IDX_FIXED;
         for (i, &counter) in counters.iter().enumerate() {
             self.0.fixed_counters.get_mut(i).ok_or(EINVAL)?.counter = counter;
         }
