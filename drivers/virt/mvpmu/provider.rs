@@ -88,6 +88,8 @@ pub(crate) struct VcpuData {
     demand: Demand,
     /// A PMI has arrived, after which the CPU may have masked the LVTPC.
     lvtpc_unknown: Flag,
+    /// The state may stay in hardware after VM exit.
+    parks: bool,
 }
 
 #[vtable]
@@ -129,6 +131,7 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
             ),
             demand <- Demand::new(),
             lvtpc_unknown: Flag::default(),
+            parks: policy::mode() == Mode::Auto,
             stats,
         }))
     }
@@ -170,7 +173,7 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         }
         let contended = RoutedContext::is_contended(this.irq) && !Mutant::HostWaits.on();
 
-        if policy::mode() == Mode::Auto && !contended {
+        if this.vcpu.parks && !contended {
             this.vcpu.stats.parked();
         } else {
             Self::put_now(&mut this);
