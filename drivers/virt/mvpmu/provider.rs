@@ -88,6 +88,8 @@ pub(crate) struct VcpuData {
     demand: Demand,
     /// A PMI has arrived, after which the CPU may have masked the LVTPC.
     lvtpc_unknown: Flag,
+    /// The next load has to look at what has changed.
+    attention: Flag,
     /// The state may stay in hardware after VM exit.
     parks: bool,
 }
@@ -131,38 +133,23 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
             ),
             demand <- Demand::new(),
             lvtpc_unknown: Flag::default(),
+            attention: Flag::default(),
             parks: policy::mode() == Mode::Auto,
             stats,
         }))
     }
 
     fn update(vcpu: Pin<&VcpuData>, selectors: &Selectors<'_>) -> Passthrough {
+        vcpu.attention.set();
         vcpu.demand.update(selectors, &vcpu.stats)
     }
 
     #[inline(always)]
-    fn load(mut this: Switching<'_, Self>, lvtpc: GuestLvtpc) {
-        let mut hardware = Hardware::default();
-
+    fn load(this: Switching<'_, Self>, lvtpc: GuestLvtpc) {
         match this.state {
-            State::Memory => {
-                // Whatever it was, all of it is about to be loaded.
-                this.vcpu.demand.take_changed();
-                this.vcpu.lvtpc_unknown.take();
-                this.state
-                    .load(&mut hardware, &mut this.pmu, lvtpc, this.irq);
-                this.vcpu.stats.loaded();
-                if let State::Hardware(resident) = this.state {
-                    resident.accessed = hardware;
-                }
-            }
-            State::Hardware(resident) => {
-                if this.vcpu.demand.take_changed() && !Mutant::SelectionLost.on() {
-                    resident.select(&mut hardware, &mut this.pmu);
-                    this.vcpu.stats.accessed(&hardware);
-                }
-                resident.route_pmi(lvtpc, this.vcpu.lvtpc_unknown.take(), this.irq);
-            }
+            State::Hardware(resident)
+                if !this.vcpu.attention.take() && resident.is_routed(lvtpc) => {}
+            _ => Self::load_now(this, lvtpc),
         }
     }
 
@@ -216,6 +203,7 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
 
     fn pmi(vcpu: Pin<&VcpuData>) {
         vcpu.lvtpc_unknown.set();
+        vcpu.attention.set();
         vcpu.stats.pmi();
     }
 
@@ -229,14 +217,44 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
 }
 
 impl<V: Vendor> Provider<V> {
+    /// Loads the state, or brings what is in hardware up to date.
+    ///
+    /// Not inline, as most loads have nothing to do.
+    #[inline(never)]
+    fn load_now(mut this: Switching<'_, Self>, lvtpc: GuestLvtpc) {
+        let mut hardware = Hardware::default();
+
+        match this.state {
+            State::Memory => {
+                // Whatever it was, all of it is about to be loaded.
+                this.vcpu.demand.take_changed();
+                this.vcpu.lvtpc_unknown.take();
+                this.state
+                    .load(&mut hardware, &mut this.pmu, lvtpc, this.irq);
+                this.vcpu.stats.loaded();
+                if let State::Hardware(resident) = this.state {
+                    resident.accessed = hardware;
+                }
+            }
+            State::Hardware(resident) => {
+                if this.vcpu.demand.take_changed() && !Mutant::SelectionLost.on() {
+                    resident.select(&mut hardware, &mut this.pmu);
+                    this.vcpu.stats.accessed(&hardware);
+                }
+                resident.route_pmi(lvtpc, this.vcpu.lvtpc_unknown.take(), this.irq);
+            }
+        }
+    }
+
     /// Brings the state to memory; false if it was there.
-    #[inline(always)]
+    ///
+    /// Not inline, as most VM exits leave the state in hardware.
+    #[inline(never)]
     fn put_now(this: &mut Switching<'_, Self>) -> bool {
         let State::Hardware(resident) = &*this.state else {
             return false;
         };
         let mut hardware = resident.accessed;
-
         let ticks = resident.ticks();
 
         this.vcpu.demand.switched(resident.is_selected());

@@ -330,6 +330,12 @@ impl<V: Vendor> Resident<V> {
         Increment::Overflowed
     }
 
+    /// Whether the PMIs are routed so.
+    #[inline(always)]
+    pub(crate) fn is_routed(&self, lvtpc: GuestLvtpc) -> bool {
+        self.lvtpc == lvtpc
+    }
+
     /// Routes the PMIs as the guest's LVTPC says, if that has changed or is `unknown`.
     #[inline(always)]
     pub(crate) fn route_pmi(

@@ -235,21 +235,23 @@ mod cases {
         Ok(())
     }
 
-    /// Operations of a put and a load grow with the counters in use, not with those there are.
+    /// Operations of a put and a load grow with the counters in use, not with those there are. The
+    /// global control is read if the guest's writes pass through.
     #[test]
     fn a_switch_is_proportional() -> Result {
-        for used in 0..=4 {
+        for (used, direct) in (0..=4).flat_map(|used| [(used, 0), (used, 1)]) {
             let mut regs = Fake::new(&[])?;
             let state = core::array::from_fn::<_, 6, _>(|i| match i {
                 i if i < used => (5, INSTRUCTIONS),
                 _ => (0, 0),
             });
-            let mut pmu = OwnedPmu::new(&state, 0x3f, 0)?.with_passthrough((1 << used) - 1);
+            let passthrough = ((1 << used) - 1) | ((direct as u64) << 63);
+            let mut pmu = OwnedPmu::new(&state, 0x3f, 0)?.with_passthrough(passthrough);
             let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
             resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY);
-            // Load: counter, selector, and two for all; put: three for each, and three for all.
-            assert_eq!(regs.log.len(), 5 * used + 5);
+            // Load: counter, selector, and two for all; put: three for each, and two for all.
+            assert_eq!(regs.log.len(), 5 * used + 4 + direct);
         }
         Ok(())
     }

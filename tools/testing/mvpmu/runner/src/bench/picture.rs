@@ -285,15 +285,20 @@ pub fn picture(rows: &[Row], sampling: &[Row]) -> String {
         }
     }
     if rows.0.iter().any(|row| row.instructions.is_some()) {
-        let instructions = Band {
-            rows,
-            charts: CPUID.map(|scenario| (Machine::Intel, scenario)).to_vec(),
-            host_event: false,
-            value: |row| row.instructions,
-            base: true,
-        };
-        let title = "Intel, instructions of host and guest per VM exit, no event of the host";
-        band(title, &instructions);
+        for (machine, name) in MACHINES {
+            if rows.counters(machine).is_empty() {
+                continue;
+            }
+            let instructions = Band {
+                rows,
+                charts: CPUID.map(|scenario| (machine, scenario)).to_vec(),
+                host_event: false,
+                value: |row| row.instructions,
+                base: true,
+            };
+            let title = "instructions of host and guest per VM exit, no event of the host";
+            band(&format!("{name}, {title}"), &instructions);
+        }
     }
     let sampled: Vec<_> = MACHINES
         .into_iter()

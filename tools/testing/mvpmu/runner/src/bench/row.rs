@@ -24,7 +24,7 @@ pub struct Row {
     pub wrmsr: f64,
     pub rdpmc: f64,
     pub lvtpc: f64,
-    /// `null` where the machine does not count them.
+    /// Of host and guest.
     pub instructions: Option<f64>,
 }
 
@@ -108,10 +108,7 @@ pub fn row(machine: Machine, provider: &str, block: &BTreeMap<String, String>) -
         wrmsr: each("wrmsr")?,
         rdpmc: each("rdpmc")?,
         lvtpc: each("lvtpc")?,
-        instructions: match machine {
-            Machine::Intel => Some(each("instructions")?),
-            Machine::Amd => None,
-        },
+        instructions: Some(each("instructions")?),
     })
 }
 
