@@ -7,6 +7,7 @@
 //! Operations are those that KVM, perf and the provider execute. The time of the machines is made of
 //! instructions, so that each run gives the same numbers.
 
+mod figures;
 mod overhead;
 mod picture;
 mod row;
@@ -22,8 +23,10 @@ use anyhow::Context;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 
+pub use self::figures::test;
 use self::overhead::Overhead;
 use self::row::Row;
+use self::scenario::Scenario;
 use self::scenario::SCENARIOS;
 use crate::boot;
 use crate::job::Job;
@@ -45,6 +48,30 @@ fn many(machine: Machine) -> u64 {
     }
 }
 
+/// Boots and measures these scenarios, with few exits and with many.
+fn measure(
+    boot: &Boot,
+    provider: &str,
+    scenarios: &[Scenario],
+    (few, many): (u64, u64),
+    (place, echo): (&Path, bool),
+) -> Result<Vec<Row>> {
+    let mut job = Job::new("bench");
+    job.arguments = vec![provider.to_owned(), few.to_string(), many.to_string()];
+    job.arguments
+        .extend(scenarios.iter().map(|scenario| scenario.name.to_owned()));
+    let outcome = boot::run(boot, &job, place, LIMIT, echo)?;
+    let problem = outcome.violations.clone().or(outcome.problem());
+    ensure!(problem.is_none(), "{}", problem.unwrap_or_default());
+    row::blocks(&outcome.read("rows")?)
+        .iter()
+        .map(|block| {
+            row::row(boot.machine, provider, block)
+                .with_context(|| format!("{block:?}; see {}", place.join("out/errors").display()))
+        })
+        .collect()
+}
+
 /// Runs all scenarios on the machines.
 pub fn run(machines: &[Machine]) -> Result<()> {
     let directory = Path::new(DIRECTORY);
@@ -53,25 +80,15 @@ pub fn run(machines: &[Machine]) -> Result<()> {
     for &machine in machines {
         for provider in PROVIDERS {
             println!("{} {provider}:", machine.name());
-            let mut job = Job::new("bench");
-            job.arguments = vec![
-                provider.to_owned(),
-                FEW.to_string(),
-                many(machine).to_string(),
-            ];
-            job.arguments
-                .extend(SCENARIOS.map(|scenario| scenario.name.to_owned()));
-            let place = directory.join(format!("{}-{provider}", machine.name()));
             let boot = Boot::with_instruction_clock(machine);
-            let outcome = boot::run(&boot, &job, &place, LIMIT, true)?;
-            let problem = outcome.violations.clone().or(outcome.problem());
-            ensure!(problem.is_none(), "{}", problem.unwrap_or_default());
-            let text = outcome.read("rows")?;
-            for block in row::blocks(&text) {
-                rows.push(row::row(machine, provider, &block).with_context(|| {
-                    format!("{block:?}; see {}", place.join("out/errors").display())
-                })?);
-            }
+            let place = directory.join(format!("{}-{provider}", machine.name()));
+            rows.extend(measure(
+                &boot,
+                provider,
+                &SCENARIOS,
+                (FEW, many(machine)),
+                (&place, true),
+            )?);
             // Each time, so that nothing is lost if it is interrupted.
             write(
                 "switch.json",

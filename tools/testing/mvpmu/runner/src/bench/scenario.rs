@@ -12,12 +12,12 @@ pub struct Scenario {
     pub more: &'static str,
 }
 
-const CPUID_CYCLES: Scenario = Scenario {
+pub const CPUID_CYCLES: Scenario = Scenario {
     name: "cpuid",
     words: "CPUID, cycles",
     more: "CPUID, counting cycles",
 };
-const CPUID_INSTRUCTIONS: Scenario = Scenario {
+pub const CPUID_INSTRUCTIONS: Scenario = Scenario {
     name: "cpuid_insn",
     words: "CPUID, instructions",
     more: "CPUID, counting instructions",
@@ -25,6 +25,12 @@ const CPUID_INSTRUCTIONS: Scenario = Scenario {
 
 /// Those in which instructions are of interest: nothing else runs in between.
 pub const CPUID: [Scenario; 2] = [CPUID_CYCLES, CPUID_INSTRUCTIONS];
+
+pub const IO: Scenario = Scenario {
+    name: "io",
+    words: "port I/O",
+    more: "port I/O, to userspace",
+};
 
 /// All there are.
 pub const SCENARIOS: [Scenario; 6] = [
@@ -35,11 +41,7 @@ pub const SCENARIOS: [Scenario; 6] = [
     },
     CPUID_CYCLES,
     CPUID_INSTRUCTIONS,
-    Scenario {
-        name: "io",
-        words: "port I/O",
-        more: "port I/O, to userspace",
-    },
+    IO,
     Scenario {
         name: "halt",
         words: "halt and wake-up",

@@ -12,6 +12,7 @@ use anyhow::Result;
 use super::LOGS;
 use crate::attackers;
 use crate::attackers::Attacker;
+use crate::bench;
 use crate::boot;
 use crate::demo;
 use crate::differential;
@@ -59,6 +60,8 @@ pub enum Work {
     Demo(Boot),
     /// The deliberate bugs of the module.
     Mutants(Boot),
+    /// What a VM exit may cost.
+    Figures(Boot),
 }
 
 /// Who moves the PMU state of guests.
@@ -128,7 +131,7 @@ impl Group {
     pub fn set_oracle(&mut self, oracle: Oracle) {
         match &mut self.work {
             Work::Local(_) | Work::Bare(..) | Work::Quirks(_) | Work::Differential(..) => {}
-            Work::Demo(boot) | Work::Mutants(boot) => boot.oracle = oracle,
+            Work::Demo(boot) | Work::Mutants(boot) | Work::Figures(boot) => boot.oracle = oracle,
             Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
                 boot.oracle = oracle;
                 boot.append = format!("{} {}", boot.append, oracle::REPORT_MODULES);
@@ -181,6 +184,7 @@ impl Group {
             Work::Bare(boot, program) => bare(boot, program, &directory),
             Work::Quirks(boot) => quirks(boot, &directory),
             Work::Mutants(boot) => mutants::run(boot, &directory),
+            Work::Figures(boot) => bench::test(boot, &directory),
             Work::Differential(machine, provider, programs) => {
                 differential::test(*machine, provider.name(), *programs, &directory)
             }

@@ -315,6 +315,10 @@ pub fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
             work: Work::Mutants(boot.clone()),
         });
         groups.push(Group {
+            name: format!("{} VM exits", machine.name()),
+            work: Work::Figures(Boot::with_instruction_clock(machine)),
+        });
+        groups.push(Group {
             name: format!("{} demo", machine.name()),
             work: Work::Demo(boot),
         });

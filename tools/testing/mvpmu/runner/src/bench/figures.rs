@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a VM exit may cost, as tests: a short `make bench` must keep to it.
+//!
+//! A timer tick or a preemption during one of a thousand exits adds a fraction to what each takes,
+//! so operations are rounded to whole ones. There is no chance in it: the machines' time is made of
+//! instructions.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::measure;
+use super::row::Row;
+use super::row::Rows;
+use super::scenario::Scenario;
+use super::scenario::CPUID_CYCLES;
+use super::scenario::CPUID_INSTRUCTIONS;
+use super::scenario::IO;
+use crate::machine::Boot;
+use crate::machine::Machine;
+use crate::tap::Case;
+
+/// Few exits and many, less than for the table, but enough for a guest to settle.
+const EXITS: (u64, u64) = (200, 1200);
+
+/// A rule: the rows that it is for, and whether a row keeps to it, given that of the C code with the
+/// same guest, and that of the same exit without a PMU.
+struct Rule {
+    name: &'static str,
+    applies: fn(&Row) -> bool,
+    holds: fn(&Row, &Row, Option<&Row>) -> bool,
+}
+
+fn is(row: &Row, scenario: Scenario) -> bool {
+    row.scenario == scenario.name
+}
+
+/// Whether the row's instructions are at most so many times those of `other`.
+fn at_most(row: &Row, times: f64, other: Option<&Row>) -> bool {
+    match (row.instructions, other.and_then(|other| other.instructions)) {
+        (Some(ours), Some(theirs)) => ours <= times * theirs,
+        _ => false,
+    }
+}
+
+const RULES: [Rule; 8] = [
+    Rule {
+        name: "a guest without a counter costs no operation, nor an LVTPC write",
+        applies: |row| row.counters == 0,
+        holds: |row, _, _| row.operations().round() + row.lvtpc.round() == 0.0,
+    },
+    Rule {
+        name: "a guest without a counter costs 0.5 % of a CPUID exit's instructions",
+        applies: |row| is(row, CPUID_CYCLES) && !row.host_event && row.counters == 0,
+        holds: |row, _, off| at_most(row, 1.005, off),
+    },
+    Rule {
+        name: "a CPUID exit of a guest that counts cycles costs no operation",
+        applies: |row| is(row, CPUID_CYCLES) && !row.host_event,
+        holds: |row, _, _| row.operations().round() + row.lvtpc.round() == 0.0,
+    },
+    Rule {
+        name: "a CPUID exit of a guest that counts cycles costs 3 % of its instructions",
+        applies: |row| is(row, CPUID_CYCLES) && !row.host_event,
+        holds: |row, _, off| at_most(row, 1.03, off),
+    },
+    Rule {
+        name: "an emulated instruction costs a read and a write of each counter that counts it",
+        applies: |row| is(row, CPUID_INSTRUCTIONS) && !row.host_event,
+        holds: |row, _, _| row.operations().round() <= 2.0 * row.counters as f64,
+    },
+    Rule {
+        name: "an exit to userspace costs five operations for each counter, and seven",
+        applies: |row| is(row, IO) && !row.host_event,
+        holds: |row, _, _| row.operations().round() <= 5.0 * row.counters as f64 + 7.0,
+    },
+    Rule {
+        name: "no exit costs more operations than with the C code",
+        applies: |_| true,
+        holds: |row, c, _| {
+            row.operations().round() <= c.operations().round()
+                && row.lvtpc.round() <= c.lvtpc.round()
+        },
+    },
+    Rule {
+        name: "with an event of the host and one counter at most it is half of them",
+        applies: |row| row.host_event && row.counters <= 1,
+        holds: |row, c, _| 2.0 * row.operations() <= c.operations(),
+    },
+];
+
+/// The result of each rule.
+fn judge(machine: Machine, rows: &[Row]) -> Vec<Case> {
+    let all = Rows(rows);
+    let case = |rule: &Rule| {
+        let ours = rows
+            .iter()
+            .filter(|row| row.provider == "mvpmu" && (rule.applies)(row));
+        let mut broken: Vec<_> = ours
+            .clone()
+            .filter(|row| {
+                let what = (row.scenario.as_str(), row.host_event);
+                let c = all.of(machine, "c", what, row.counters);
+                let off = all.of(machine, "off", what, 0);
+                !c.is_some_and(|c| (rule.holds)(row, c, off))
+            })
+            .map(|row| format!("{row:?}"))
+            .collect();
+        if ours.count() == 0 {
+            broken.push("there are no rows".to_owned());
+        }
+        Case::new(rule.name, broken.is_empty(), || broken.join("\n"))
+    };
+    RULES.iter().map(case).collect()
+}
+
+/// Measures on the machine, and tests the rules.
+pub fn test(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
+    let scenarios = [CPUID_CYCLES, CPUID_INSTRUCTIONS, IO];
+    let mut rows = Vec::new();
+    for (provider, scenarios) in [
+        ("off", &scenarios[..1]),
+        ("c", &scenarios[..]),
+        ("mvpmu", &scenarios[..]),
+    ] {
+        let place = directory.join(provider);
+        rows.extend(measure(boot, provider, scenarios, EXITS, (&place, false))?);
+    }
+    Ok(judge(boot.machine, &rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tap::Verdict;
+
+    fn row(provider: &str, scenario: Scenario, host_event: bool, rdmsr: f64) -> Row {
+        Row {
+            machine: "amd".to_owned(),
+            provider: provider.to_owned(),
+            scenario: scenario.name.to_owned(),
+            host_event,
+            counters: 1,
+            rdmsr,
+            wrmsr: 0.0,
+            rdpmc: 0.0,
+            lvtpc: 0.0,
+            instructions: None,
+        }
+    }
+
+    fn passes(rows: &[Row], rule: usize) -> bool {
+        judge(Machine::Amd, rows)[rule].verdict == Verdict::Passed
+    }
+
+    // Has to fail when the row of another provider or scenario is compared.
+    #[test]
+    fn a_rule_compares_the_same_exit() {
+        let c = row("c", IO, true, 20.0);
+        let other = row("c", CPUID_INSTRUCTIONS, true, 2.0);
+        let rows = |ours| [c.clone(), other.clone(), row("mvpmu", IO, true, ours)];
+        assert!(passes(&rows(10.0), 7));
+        assert!(!passes(&rows(10.1), 7));
+        assert!(passes(&rows(20.1), 6));
+        assert!(!passes(&rows(20.6), 6));
+    }
+
+    // Has to fail when a rule holds because there is nothing that it applies to.
+    #[test]
+    fn a_rule_without_rows_fails() {
+        assert!(!passes(&[row("c", IO, false, 20.0)], 5));
+        assert!(!passes(&[row("mvpmu", IO, false, 2.0)], 5));
+    }
+}
