@@ -157,8 +157,12 @@ pub fn interactive(boot: &Boot, directory: &Path) -> Result<()> {
     }
 }
 
+/// How long a machine that does not end has to say where it is.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
 /// Runs the machine to its end, `None`: until the time was up. The console
-/// goes to a file, and to stdout with `echo`.
+/// goes to a file, and to stdout with `echo`; at the end of one that the time
+/// was up for is where its CPUs were, if the machine can tell.
 fn execute(
     boot: &Boot,
     files: &Files,
@@ -168,7 +172,7 @@ fn execute(
 ) -> Result<Option<ExitStatus>> {
     let mut command = boot.machine.command(boot, files);
     command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::from(File::create(directory.join("machine.log"))?));
     let mut child = spawn(&mut command)?;
@@ -177,6 +181,12 @@ fn execute(
 
     // The console is closed when the machine ends.
     if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+        if let Some(questions) = boot.machine.questions() {
+            let mut monitor = child.stdin.take().context("no monitor")?;
+            monitor.write_all(questions.as_bytes())?;
+            // It ends after the answers, or it does not answer.
+            let _ = ended.recv_timeout(LAST_WORDS);
+        }
         child.kill()?;
         child.wait()?;
         return Ok(None);

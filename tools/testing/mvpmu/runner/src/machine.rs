@@ -150,6 +150,15 @@ impl Machine {
         }
     }
 
+    /// What to type for the machine to tell where its CPUs are, and to end.
+    pub fn questions(self) -> Option<&'static str> {
+        match self {
+            // Ctrl-A C: from the console to the monitor.
+            Machine::Amd => Some("\x01cinfo registers -a\ninfo lapic 0\ninfo lapic 1\nquit\n"),
+            Machine::Intel => None,
+        }
+    }
+
     /// The form of the kernel that it boots.
     pub fn kernel(self) -> &'static str {
         match self {
