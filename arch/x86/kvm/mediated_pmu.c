@@ -37,12 +37,6 @@ static u64 all_counters(struct kvm_vcpu *vcpu)
 	return ~0ull;
 }
 
-/* Without a provider the state is in memory whenever KVM looks at it. */
-static enum kvm_mediated_pmu_increment in_memory(struct kvm_vcpu *vcpu, u32 idx)
-{
-	return KVM_MEDIATED_PMU_IN_MEMORY;
-}
-
 DEFINE_STATIC_CALL(kvm_mediated_pmu_update, all_counters);
 DEFINE_STATIC_CALL(kvm_mediated_pmu_load, __kvm_mediated_pmu_load);
 DEFINE_STATIC_CALL(kvm_mediated_pmu_put, __kvm_mediated_pmu_put);
@@ -50,7 +44,8 @@ DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_release,
 			*((struct kvm_mediated_pmu_ops *)0)->release);
 DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_sync_global_ctrl,
 			*((struct kvm_mediated_pmu_ops *)0)->sync_global_ctrl);
-DEFINE_STATIC_CALL(kvm_mediated_pmu_increment, in_memory);
+DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_increment,
+			*((struct kvm_mediated_pmu_ops *)0)->increment);
 DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_pmi,
 			*((struct kvm_mediated_pmu_ops *)0)->pmi);
 DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_msr_access,
@@ -132,7 +127,7 @@ static void set_static_calls(const struct kvm_mediated_pmu_ops *ops)
 			   ops ? ops->sync_global_ctrl :
 				 (void *)__static_call_return0);
 	static_call_update(kvm_mediated_pmu_increment,
-			   ops ? ops->increment : in_memory);
+			   ops ? ops->increment : (void *)__static_call_return0);
 	static_call_update(kvm_mediated_pmu_pmi, ops ? ops->pmi : NULL);
 	static_call_update(kvm_mediated_pmu_msr_access,
 			   ops ? ops->msr_access :

@@ -59,27 +59,39 @@ static inline void kvm_mediated_pmu_load(struct kvm_vcpu *vcpu)
 
 	lvtpc = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTPC);
 	static_call(kvm_mediated_pmu_load)(vcpu, lvtpc);
+	vcpu_to_pmu(vcpu)->in_hardware = true;
 }
 
 static inline void kvm_mediated_pmu_put(struct kvm_vcpu *vcpu)
 {
-	if (kvm_mediated_pmu_switch(vcpu))
-		static_call(kvm_mediated_pmu_put)(vcpu);
+	enum kvm_mediated_pmu_put put;
+
+	if (!kvm_mediated_pmu_switch(vcpu))
+		return;
+
+	put = static_call(kvm_mediated_pmu_put)(vcpu);
+	vcpu_to_pmu(vcpu)->in_hardware = put == KVM_MEDIATED_PMU_IN_HARDWARE;
+	if (put == KVM_MEDIATED_PMU_IN_MEMORY_UPDATE)
+		kvm_make_request(KVM_REQ_PMU, vcpu);
 }
 
-/* Brings the state to memory; true if the PMU needs to be looked at anew. */
-static inline bool kvm_mediated_pmu_release(struct kvm_vcpu *vcpu)
+/* Brings the state to memory. */
+static inline void kvm_mediated_pmu_release(struct kvm_vcpu *vcpu)
 {
-	if (!vcpu_to_pmu(vcpu)->passthrough)
-		return false;
+	if (!vcpu_to_pmu(vcpu)->in_hardware)
+		return;
 
 	guard(irqsave)();
-	return static_call(kvm_mediated_pmu_release)(vcpu);
+	if (static_call(kvm_mediated_pmu_release)(vcpu))
+		kvm_make_request(KVM_REQ_PMU, vcpu);
+	vcpu_to_pmu(vcpu)->in_hardware = false;
 }
 
 static inline void kvm_mediated_pmu_sync_global_ctrl(struct kvm_vcpu *vcpu)
 {
-	if (!(vcpu_to_pmu(vcpu)->passthrough & KVM_MEDIATED_PMU_GLOBAL_CTRL))
+	struct kvm_pmu *pmu = vcpu_to_pmu(vcpu);
+
+	if (!pmu->in_hardware || !(pmu->passthrough & KVM_MEDIATED_PMU_GLOBAL_CTRL))
 		return;
 
 	guard(irqsave)();
@@ -87,12 +99,9 @@ static inline void kvm_mediated_pmu_sync_global_ctrl(struct kvm_vcpu *vcpu)
 		kvm_make_request(KVM_REQ_PMU, vcpu);
 }
 
-static inline enum kvm_mediated_pmu_increment
-kvm_mediated_pmu_increment(struct kvm_vcpu *vcpu, u32 idx)
+/* Whether the counter, which is in hardware, overflowed. */
+static inline bool kvm_mediated_pmu_increment(struct kvm_vcpu *vcpu, u32 idx)
 {
-	if (!vcpu_to_pmu(vcpu)->passthrough)
-		return KVM_MEDIATED_PMU_IN_MEMORY;
-
 	guard(irqsave)();
 	return static_call(kvm_mediated_pmu_increment)(vcpu, idx);
 }

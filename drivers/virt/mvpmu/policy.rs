@@ -111,8 +111,8 @@ pub(crate) struct Demand {
     counters: Atomic<u64>,
     /// What is selected may have changed.
     changed: Flag,
-    /// Puts since a counter was enabled.
-    idle_puts: Atomic<u32>,
+    /// The guest has not had a counter enabled for [`IDLE_PUTS`].
+    idle: Atomic<bool>,
     /// Reads of `PERF_GLOBAL_CTRL` since the guest changed it.
     steady_reads: Atomic<u32>,
 }
@@ -123,7 +123,7 @@ impl Demand {
             accounting <- new_mutex!(None),
             counters: Atomic::new(0),
             changed: Flag::default(),
-            idle_puts: Atomic::new(0),
+            idle: Atomic::new(false),
             steady_reads: Atomic::new(0),
         })
     }
@@ -137,7 +137,7 @@ impl Demand {
 
         let before = CounterSet::from_bits(self.counters.load(Relaxed));
         let enabled = selectors.enabled();
-        let after = if enabled.is_empty() && self.is_idle() {
+        let after = if enabled.is_empty() && self.idle.load(Relaxed) {
             CounterSet::EMPTY
         } else {
             before.union(enabled)
@@ -197,24 +197,24 @@ impl Demand {
         self.changed.take()
     }
 
-    /// A put took place, with a counter enabled or none.
+    /// A put took place, with a counter enabled or none. True if now the guest has not had one
+    /// enabled for a while. `idle_puts` is what this function counts with.
     #[inline(always)]
-    pub(crate) fn switched(&self, selected: bool) {
-        let before = self.idle_puts.load(Relaxed);
-        let after = if selected {
-            0
+    pub(crate) fn switched(&self, idle_puts: &mut u32, selected: bool) -> bool {
+        let before = *idle_puts;
+
+        if selected {
+            if before == 0 {
+                return false;
+            }
+            *idle_puts = 0;
         } else {
-            before.saturating_add(1)
-        };
-
-        if after != before {
-            self.idle_puts.store(after, Relaxed);
+            *idle_puts = before.saturating_add(1);
         }
-    }
-
-    /// Whether the guest has not had a counter enabled for a while.
-    #[inline(always)]
-    pub(crate) fn is_idle(&self) -> bool {
-        mode() == Mode::Auto && self.idle_puts.load(Relaxed) >= IDLE_PUTS
+        if (before >= IDLE_PUTS) == (*idle_puts >= IDLE_PUTS) {
+            return false;
+        }
+        self.idle.store(!selected, Relaxed);
+        !selected
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     stats::{
         CountedVcpu,
         CountedVm,
+        Tally,
         Totals,
         VcpuStats, //
     },
@@ -32,9 +33,9 @@ use kernel::{
     fmt,
     kvm::{
         mediated_pmu::{
-            Increment,
             MsrAccess,
             Passthrough,
+            Put,
             Selectors,
             Switching, //
         },
@@ -94,11 +95,29 @@ pub(crate) struct VcpuData {
     parks: bool,
 }
 
+/// What of a vCPU only its thread touches.
+pub(crate) struct Local<V> {
+    place: State<V>,
+    tally: Tally,
+    /// Puts since a counter was enabled.
+    idle_puts: u32,
+}
+
+impl<V> Default for Local<V> {
+    fn default() -> Self {
+        Self {
+            place: State::default(),
+            tally: Tally::default(),
+            idle_puts: 0,
+        }
+    }
+}
+
 #[vtable]
 impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
     type VmData = KBox<VmData>;
     type VcpuData = VcpuData;
-    type State = State<V>;
+    type State = Local<V>;
 
     fn vm_create(&self, vm: &Vm) -> Result<Self::VmData> {
         let accounting = match policy::mode() {
@@ -145,60 +164,67 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
     }
 
     #[inline(always)]
-    fn load(this: Switching<'_, Self>, lvtpc: GuestLvtpc) {
-        match this.state {
-            State::Hardware(resident)
-                if !this.vcpu.attention.take() && resident.is_routed(lvtpc) => {}
+    fn load(mut this: Switching<'_, Self>, lvtpc: GuestLvtpc) {
+        let data = this.data();
+
+        match &this.state().0.place {
+            State::Hardware(resident) if !data.attention.take() && resident.is_routed(lvtpc) => {}
             _ => Self::load_now(this, lvtpc),
         }
     }
 
     #[inline(always)]
-    fn put(mut this: Switching<'_, Self>) {
+    fn put(mut this: Switching<'_, Self>) -> Put {
         if Mutant::HostCounts.on() && V::GUEST_ONLY == 0 {
-            Hardware::default().write(V::GLOBAL_CTRL, this.pmu.global_ctrl());
+            Hardware::default().write(V::GLOBAL_CTRL, this.state().1.global_ctrl());
         }
-        let contended = RoutedContext::is_contended(this.irq) && !Mutant::HostWaits.on();
 
-        if this.vcpu.parks && !contended {
-            this.vcpu.stats.parked();
+        let data = this.data();
+        let contended = RoutedContext::is_contended(this.irq()) && !Mutant::HostWaits.on();
+
+        if data.parks && !contended {
+            data.stats.parked(&mut this.state().0.tally);
+            Put::InHardware
         } else {
-            Self::put_now(&mut this);
+            Put::InMemory {
+                update: Self::put_now(this),
+            }
         }
     }
 
     #[inline(always)]
     fn release(mut this: Switching<'_, Self>) -> bool {
-        if this.kvm.is_scheduled_out() {
+        if this.kvm().is_scheduled_out() {
             if Mutant::PreemptionPutSkipped.on() {
                 return false;
             }
         } else if Mutant::UserspacePutSkipped.on() {
             return false;
         }
-        if !Self::put_now(&mut this) {
-            return false;
-        }
-        this.vcpu.stats.released();
-        this.vcpu.demand.is_idle()
+        this.data().stats.released(&mut this.state().0.tally);
+        Self::put_now(this)
     }
 
     #[inline(always)]
     fn sync_global_ctrl(mut this: Switching<'_, Self>) -> bool {
+        let data = this.data();
+        let (local, mut pmu) = this.state();
         let mut hardware = Hardware::default();
-        let same = this.state.sync_global_ctrl(&mut hardware, &mut this.pmu);
+        let read = local.place.sync_global_ctrl(&mut hardware, &mut pmu);
 
-        this.vcpu.stats.accessed(&hardware);
-        this.vcpu.demand.global_ctrl_read(same)
+        data.stats.accessed(&mut local.tally, &hardware);
+        read.is_some_and(|same| data.demand.global_ctrl_read(same))
     }
 
     #[inline(always)]
-    fn increment(mut this: Switching<'_, Self>, index: u32) -> Increment {
+    fn increment(mut this: Switching<'_, Self>, index: u32) -> bool {
+        let data = this.data();
+        let (local, mut pmu) = this.state();
         let mut hardware = Hardware::default();
-        let result = this.state.increment(&mut hardware, &mut this.pmu, index);
+        let overflowed = local.place.increment(&mut hardware, &mut pmu, index);
 
-        this.vcpu.stats.accessed(&hardware);
-        result
+        data.stats.accessed(&mut local.tally, &hardware);
+        overflowed
     }
 
     fn pmi(vcpu: Pin<&VcpuData>) {
@@ -222,44 +248,56 @@ impl<V: Vendor> Provider<V> {
     /// Not inline, as most loads have nothing to do.
     #[inline(never)]
     fn load_now(mut this: Switching<'_, Self>, lvtpc: GuestLvtpc) {
+        let data = this.data();
+        let irq = this.irq();
+        let (local, mut pmu) = this.state();
         let mut hardware = Hardware::default();
 
-        match this.state {
-            State::Memory => {
+        match &mut local.place {
+            place @ State::Memory => {
                 // Whatever it was, all of it is about to be loaded.
-                this.vcpu.demand.take_changed();
-                this.vcpu.lvtpc_unknown.take();
-                this.state
-                    .load(&mut hardware, &mut this.pmu, lvtpc, this.irq);
-                this.vcpu.stats.loaded();
-                if let State::Hardware(resident) = this.state {
+                if data.attention.take() {
+                    data.demand.take_changed();
+                    data.lvtpc_unknown.take();
+                }
+                place.load(&mut hardware, &mut pmu, lvtpc, irq);
+                data.stats.loaded(&mut local.tally);
+                if let State::Hardware(resident) = place {
                     resident.accessed = hardware;
                 }
             }
             State::Hardware(resident) => {
-                if this.vcpu.demand.take_changed() && !Mutant::SelectionLost.on() {
-                    resident.select(&mut hardware, &mut this.pmu);
-                    this.vcpu.stats.accessed(&hardware);
+                if data.demand.take_changed() && !Mutant::SelectionLost.on() {
+                    resident.select(&mut hardware, &mut pmu);
+                    data.stats.accessed(&mut local.tally, &hardware);
                 }
-                resident.route_pmi(lvtpc, this.vcpu.lvtpc_unknown.take(), this.irq);
+                resident.route_pmi(lvtpc, data.lvtpc_unknown.take(), irq);
             }
         }
     }
 
-    /// Brings the state to memory; false if it was there.
+    /// Brings the state to memory. True asks for an update.
     ///
     /// Not inline, as most VM exits leave the state in hardware.
     #[inline(never)]
-    fn put_now(this: &mut Switching<'_, Self>) -> bool {
-        let State::Hardware(resident) = &*this.state else {
+    fn put_now(mut this: Switching<'_, Self>) -> bool {
+        let data = this.data();
+        let irq = this.irq();
+        let (local, mut pmu) = this.state();
+        let State::Hardware(resident) = &mut local.place else {
             return false;
         };
         let mut hardware = resident.accessed;
         let ticks = resident.ticks();
+        let selected = resident.is_selected();
+        let read = resident.return_to_host(&mut hardware, &mut pmu, irq);
 
-        this.vcpu.demand.switched(resident.is_selected());
-        this.state.put(&mut hardware, &mut this.pmu, this.irq);
-        this.vcpu.stats.put(&hardware, ticks);
-        true
+        local.place = State::Memory;
+        data.stats.put(&mut local.tally, &hardware, ticks);
+
+        let idle = data.demand.switched(&mut local.idle_puts, selected);
+        let steady = read.is_some_and(|same| data.demand.global_ctrl_read(same));
+
+        data.parks && (idle || steady)
     }
 }

@@ -36,8 +36,27 @@ impl Count {
     /// Not atomic as a whole, as there is one writer: no locked instruction on VM entry and exit.
     #[inline(always)]
     fn add(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+        self.set(self.0.load(Relaxed).wrapping_add(n));
     }
+
+    /// Shows a number that the writer keeps.
+    #[inline(always)]
+    fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+}
+
+/// What the thread of a vCPU keeps of the numbers that it changes on VM entry and exit, so that it
+/// need not read what it shows.
+#[derive(Default)]
+pub(crate) struct Tally {
+    loads: u64,
+    puts: u64,
+    parks: u64,
+    releases: u64,
+    hw_reads: u64,
+    hw_writes: u64,
+    ticks: u64,
 }
 
 /// Defines the counts, their names in debugfs, how they are shown, and their meaning once.
@@ -143,28 +162,33 @@ impl Snapshot {
 impl VcpuStats {
     /// A load took place.
     #[inline(always)]
-    pub(crate) fn loaded(&self) {
-        self.loads.add(1);
+    pub(crate) fn loaded(&self, tally: &mut Tally) {
+        tally.loads = tally.loads.wrapping_add(1);
+        self.loads.set(tally.loads);
     }
 
     /// A put took place, after so many ticks, with the operations on `hardware`.
     #[inline(always)]
-    pub(crate) fn put(&self, hardware: &Hardware, ticks: u64) {
-        self.puts.add(1);
-        self.time_in_hardware_us.add(ticks);
-        self.accessed(hardware);
+    pub(crate) fn put(&self, tally: &mut Tally, hardware: &Hardware, ticks: u64) {
+        tally.puts = tally.puts.wrapping_add(1);
+        tally.ticks = tally.ticks.wrapping_add(ticks);
+        self.puts.set(tally.puts);
+        self.time_in_hardware_us.set(tally.ticks);
+        self.accessed(tally, hardware);
     }
 
     /// The put was not that of a VM exit.
     #[inline(always)]
-    pub(crate) fn released(&self) {
-        self.releases.add(1);
+    pub(crate) fn released(&self, tally: &mut Tally) {
+        tally.releases = tally.releases.wrapping_add(1);
+        self.releases.set(tally.releases);
     }
 
     /// A VM exit left the state in hardware.
     #[inline(always)]
-    pub(crate) fn parked(&self) {
-        self.switches_avoided.add(1);
+    pub(crate) fn parked(&self, tally: &mut Tally) {
+        tally.parks = tally.parks.wrapping_add(1);
+        self.switches_avoided.set(tally.parks);
     }
 
     /// Events of the host are in the way of using the hardware.
@@ -188,9 +212,11 @@ impl VcpuStats {
 
     /// There were operations on `hardware`.
     #[inline(always)]
-    pub(crate) fn accessed(&self, hardware: &Hardware) {
-        self.hw_reads.add(hardware.reads.into());
-        self.hw_writes.add(hardware.writes.into());
+    pub(crate) fn accessed(&self, tally: &mut Tally, hardware: &Hardware) {
+        tally.hw_reads = tally.hw_reads.wrapping_add(hardware.reads.into());
+        tally.hw_writes = tally.hw_writes.wrapping_add(hardware.writes.into());
+        self.hw_reads.set(tally.hw_reads);
+        self.hw_writes.set(tally.hw_writes);
     }
 
     /// A PMI of the guest arrived.

@@ -18,7 +18,7 @@ use kernel::{
     interrupt::LocalInterruptDisabled,
     kvm::mediated_pmu::{
         GuestPmu,
-        Increment, //
+        Pmc, //
     },
     perf::guest::{
         GuestContext,
@@ -26,6 +26,7 @@ use kernel::{
         RoutedContext, //
     },
     x86::{
+        msr::Msr,
         pmu::{
             Counter,
             CounterSet,
@@ -52,8 +53,6 @@ pub(crate) struct Resident<V> {
     lvtpc: GuestLvtpc,
     /// The counters that may hold something of the guest; all others are zero.
     counters: CounterSet,
-    /// The counters whose event selectors are not zero.
-    selected: CounterSet,
     /// The event selectors.
     selectors: [u64; GuestPmu::MAX_GP_COUNTERS],
     /// `FIXED_CTR_CTRL`.
@@ -87,70 +86,32 @@ impl<V: Vendor> State<V> {
         context.keep();
     }
 
-    /// Saves the guest's state, if it is in hardware, clears it there and gives the PMU back to
-    /// perf. False if it was not.
-    #[inline(always)]
-    pub(crate) fn put<R: RegisterFile>(
-        &mut self,
-        regs: &mut R,
-        pmu: &mut GuestPmu<'_>,
-        irq: &LocalInterruptDisabled,
-    ) -> bool {
-        let Self::Hardware(resident) = self else {
-            return false;
-        };
-        let context = RoutedContext::resume(irq);
-
-        if Mutant::LvtpcLeft.on() {
-            resident.put(regs, pmu, CounterSet::EMPTY);
-            context.keep();
-        } else {
-            let context = context.return_to_host();
-
-            resident.put(regs, pmu, mutant::claimed(context.claimed()));
-            drop(context);
-        }
-        *self = Self::Memory;
-        true
-    }
-
-    /// Adds one to a counter in hardware, which stands still.
+    /// Adds one to a counter in hardware, which stands still; true if it overflows.
     #[inline(always)]
     pub(crate) fn increment<R: RegisterFile>(
         &mut self,
         regs: &mut R,
         pmu: &mut GuestPmu<'_>,
         index: u32,
-    ) -> Increment {
+    ) -> bool {
         match self {
-            Self::Memory => Increment::InMemory,
+            Self::Memory => false,
             Self::Hardware(resident) => resident.increment(regs, pmu, index),
         }
     }
 
-    /// Makes the guest's `PERF_GLOBAL_CTRL` in memory current. True if it had to be read and was
-    /// the same.
+    /// Makes the guest's `PERF_GLOBAL_CTRL` in memory current. If that had to be read: whether it
+    /// was the same.
     #[inline(always)]
     pub(crate) fn sync_global_ctrl<R: RegisterFile>(
         &self,
         regs: &mut R,
         pmu: &mut GuestPmu<'_>,
-    ) -> bool {
-        let Self::Hardware(_) = self else {
-            return false;
-        };
-
-        if Mutant::GlobalCtrlStale.on() {
-            return false;
+    ) -> Option<bool> {
+        match self {
+            Self::Hardware(_) if !Mutant::GlobalCtrlStale.on() => V::sync_global_ctrl(regs, pmu),
+            _ => None,
         }
-
-        let Some(control) = V::global_ctrl(regs) else {
-            return false;
-        };
-        let same = control == pmu.global_ctrl();
-
-        pmu.set_global_ctrl(control);
-        same
     }
 }
 
@@ -161,7 +122,6 @@ impl<V: Vendor> Resident<V> {
         Self {
             lvtpc,
             counters: CounterSet::EMPTY,
-            selected: CounterSet::EMPTY,
             selectors: [0; GuestPmu::MAX_GP_COUNTERS],
             fixed_ctr_ctrl: 0,
             since: tsc::read(),
@@ -179,53 +139,66 @@ impl<V: Vendor> Resident<V> {
         pmu: &mut GuestPmu<'_>,
         dirty: CounterSet,
     ) {
-        let nonzero = pmu.nonzero();
+        let mut loaded = self.load_counters(regs, pmu.gp_counters(CounterSet::ALL));
 
-        for pmc in pmu.counters(nonzero) {
-            if let Some(ctr) = V::counter(pmc.hw_counter()) {
-                regs.write(ctr, mutant::loaded(&pmc));
-            }
+        if V::FIXED_COUNTERS.is_some() {
+            loaded = loaded.union(self.load_counters(regs, pmu.fixed_counters(CounterSet::ALL)));
+            // Also if it is zero: what perf had there is stopped, but not cleared.
+            self.fixed_ctr_ctrl = pmu.fixed_ctr_ctrl_hw();
+            V::select_fixed(regs, self.fixed_ctr_ctrl);
         }
         if !Mutant::DirtyCountersLeft.on() {
-            V::clear_counters(regs, dirty.without(nonzero));
+            V::clear_counters(regs, dirty.without(loaded));
         }
-        self.counters = pmu.passthrough().counters().union(nonzero);
-        self.select(regs, pmu);
-        if self.fixed_ctr_ctrl == 0 {
-            // What perf had there is stopped, but not cleared.
-            V::select_fixed(regs, 0);
-        }
+        self.counters = self
+            .counters
+            .union(pmu.passthrough().counters())
+            .union(loaded);
         V::load_global(regs, pmu);
+    }
+
+    /// Loads the counters that are not zero, and the selectors that enable something; in hardware
+    /// none does. The set of the counters that are not zero.
+    #[inline(always)]
+    fn load_counters<'a, R: RegisterFile>(
+        &mut self,
+        regs: &mut R,
+        pmcs: impl Iterator<Item = Pmc<'a>>,
+    ) -> CounterSet {
+        let mut loaded = CounterSet::EMPTY;
+
+        for pmc in pmcs {
+            let counter = pmc.hw_counter();
+            let Some(to) = V::registers(counter) else {
+                continue;
+            };
+            let value = mutant::loaded(&pmc);
+
+            if value != 0 {
+                regs.write(to.counter, value);
+                loaded = loaded.union(CounterSet::of(counter));
+            }
+            if let (Some(to), selector @ 1..) = (to.selector, Self::selector(&pmc)) {
+                self.write_selector(regs, counter, to, selector);
+            }
+        }
+        loaded
     }
 
     /// Brings the selectors in hardware to what they are in memory.
     #[inline(always)]
     pub(crate) fn select<R: RegisterFile>(&mut self, regs: &mut R, pmu: &mut GuestPmu<'_>) {
-        // The guest reads selectors from memory: one that enables nothing may stay away.
-        let enabled = pmu.selectors().enabled();
-        let gp = enabled.without(CounterSet::ALL_FIXED);
-
-        for pmc in pmu.counters(gp.union(self.selected)) {
+        for pmc in pmu.gp_counters(CounterSet::ALL) {
             let counter = pmc.hw_counter();
-            let Some(in_hardware) = self.selectors.get_mut(counter.index() as usize) else {
-                continue;
-            };
-            let wanted = match pmc.eventsel_hw() {
-                selector if selector & EVENTSEL_ENABLE != 0 => {
-                    selector & !mutant::removed(V::GUEST_ONLY)
-                }
-                _ => 0,
-            };
+            let selector = Self::selector(&pmc);
 
-            if wanted == *in_hardware {
+            if self.selectors.get(counter.index() as usize) == Some(&selector) {
                 continue;
             }
-            if let Some(sel) = V::SELECTORS.get(counter.index()) {
-                regs.write(sel, wanted);
-                *in_hardware = wanted;
+            if let Some(to) = V::SELECTORS.get(counter.index()) {
+                self.write_selector(regs, counter, to, selector);
             }
         }
-        self.selected = gp;
 
         let wanted = pmu.fixed_ctr_ctrl_hw();
 
@@ -233,11 +206,63 @@ impl<V: Vendor> Resident<V> {
             V::select_fixed(regs, wanted);
             self.fixed_ctr_ctrl = wanted;
         }
-        self.counters = self.counters.union(enabled);
+        self.counters = self.counters.union(pmu.passthrough().counters());
+    }
+
+    /// The selector of a counter as hardware is to get it. The guest reads it from memory: one that
+    /// enables nothing may stay away.
+    #[inline(always)]
+    fn selector(pmc: &Pmc<'_>) -> u64 {
+        match pmc.eventsel_hw() {
+            selector if selector & EVENTSEL_ENABLE != 0 => {
+                selector & !mutant::removed(V::GUEST_ONLY)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Writes the selector of a counter to its register.
+    #[inline(always)]
+    fn write_selector<R: RegisterFile>(
+        &mut self,
+        regs: &mut R,
+        counter: Counter,
+        to: Msr,
+        selector: u64,
+    ) {
+        if let Some(in_hardware) = self.selectors.get_mut(counter.index() as usize) {
+            regs.write(to, selector);
+            *in_hardware = selector;
+            self.counters = self.counters.union(CounterSet::of(counter));
+        }
+    }
+
+    /// Gives the PMU back to perf. If the guest's `PERF_GLOBAL_CTRL` had to be read: whether it was
+    /// the same as before.
+    #[inline(always)]
+    pub(crate) fn return_to_host<R: RegisterFile>(
+        &mut self,
+        regs: &mut R,
+        pmu: &mut GuestPmu<'_>,
+        irq: &LocalInterruptDisabled,
+    ) -> Option<bool> {
+        let context = RoutedContext::resume(irq);
+
+        if Mutant::LvtpcLeft.on() {
+            let same = self.put(regs, pmu, CounterSet::EMPTY);
+
+            context.keep();
+            return same;
+        }
+
+        let context = context.return_to_host();
+
+        self.put(regs, pmu, mutant::claimed(context.claimed()))
     }
 
     /// Stops the counters, saves the guest's registers and clears those that hold anything of it,
-    /// but for the counters in `claimed`, which perf is about to program.
+    /// but for the counters in `claimed`, which perf is about to program. If the guest's
+    /// `PERF_GLOBAL_CTRL` had to be read: whether it was the same as before.
     ///
     /// What stayed would count for the host under the guest's selectors, or could be read by any task
     /// that has RDPMC.
@@ -247,45 +272,64 @@ impl<V: Vendor> Resident<V> {
         regs: &mut R,
         pmu: &mut GuestPmu<'_>,
         claimed: CounterSet,
-    ) {
-        V::put_global(regs, pmu);
-        if self.fixed_ctr_ctrl != 0
-            && !claimed.intersects(CounterSet::ALL_FIXED)
-            && !Mutant::FixedControlLeft.on()
-        {
-            V::select_fixed(regs, 0);
-        }
+    ) -> Option<bool> {
+        let same = V::put_global(regs, pmu, claimed);
+        let cleared = self.counters.without(claimed);
+        let claimed_too = self.counters.intersection(claimed);
 
-        for mut pmc in pmu.counters(self.counters) {
+        Self::save_counters(regs, pmu.gp_counters(claimed_too));
+        self.put_counters(regs, pmu.gp_counters(cleared));
+        if V::FIXED_COUNTERS.is_some() {
+            if self.fixed_ctr_ctrl != 0
+                && !claimed.intersects(CounterSet::ALL_FIXED)
+                && !Mutant::FixedControlLeft.on()
+            {
+                V::select_fixed(regs, 0);
+            }
+            Self::save_counters(regs, pmu.fixed_counters(claimed_too));
+            self.put_counters(regs, pmu.fixed_counters(cleared));
+        }
+        same
+    }
+
+    /// Saves counters.
+    #[inline(always)]
+    fn save_counters<'a, R: RegisterFile>(regs: &mut R, pmcs: impl Iterator<Item = Pmc<'a>>) {
+        for mut pmc in pmcs {
+            pmc.set_counter(regs.read_counter(pmc.hw_counter()));
+            mutant::saved(&pmc);
+        }
+    }
+
+    /// Saves counters and clears them, with their selectors.
+    #[inline(always)]
+    fn put_counters<'a, R: RegisterFile>(&self, regs: &mut R, pmcs: impl Iterator<Item = Pmc<'a>>) {
+        for mut pmc in pmcs {
             let counter = pmc.hw_counter();
+            let Some(from) = V::registers(counter) else {
+                continue;
+            };
 
             if Mutant::ClearedBeforeRead.on() {
-                Self::clear(regs, counter);
+                regs.write(from.counter, 0);
             }
 
             let value = regs.read_counter(counter);
 
             pmc.set_counter(value);
             mutant::saved(&pmc);
-            if claimed.intersects(CounterSet::of(counter)) {
-                continue;
-            }
             if value != 0 && !mutant::keeps(counter, self.counters) {
-                Self::clear(regs, counter);
+                regs.write(from.counter, 0);
             }
-            if self.selected.intersects(CounterSet::of(counter)) && !Mutant::SelectorLeft.on() {
-                if let Some(sel) = V::SELECTORS.get(counter.index()) {
-                    regs.write(sel, 0);
-                }
-            }
-        }
-    }
 
-    /// Clears a counter.
-    #[inline(always)]
-    fn clear<R: RegisterFile>(regs: &mut R, counter: Counter) {
-        if let Some(ctr) = V::counter(counter) {
-            regs.write(ctr, 0);
+            let Some(selector) = from.selector else {
+                continue;
+            };
+            let selected = self.selectors.get(counter.index() as usize);
+
+            if selected != Some(&0) && !Mutant::SelectorLeft.on() {
+                regs.write(selector, 0);
+            }
         }
     }
 
@@ -298,36 +342,41 @@ impl<V: Vendor> Resident<V> {
     /// Whether a counter is enabled.
     #[inline(always)]
     pub(crate) fn is_selected(&self) -> bool {
-        !self.selected.is_empty() || self.fixed_ctr_ctrl != 0
+        self.fixed_ctr_ctrl
+            | self
+                .selectors
+                .iter()
+                .fold(0, |any, selector| any | selector)
+            != 0
     }
 
-    /// Adds one to a counter, which stands still.
+    /// Adds one to a counter, which stands still; true if it overflows.
     #[inline(always)]
     pub(crate) fn increment<R: RegisterFile>(
         &mut self,
         regs: &mut R,
         pmu: &mut GuestPmu<'_>,
         index: u32,
-    ) -> Increment {
+    ) -> bool {
         let Some((counter, width)) = pmu.counter(index) else {
-            return Increment::InMemory;
+            return false;
         };
-        let Some(ctr) = V::counter(counter) else {
-            return Increment::InMemory;
+        let Some(registers) = V::registers(counter) else {
+            return false;
         };
         if Mutant::IncrementLost.on() {
-            return Increment::Counted;
+            return false;
         }
 
         let value = regs.read_counter(counter).wrapping_add(1) & width;
 
-        regs.write(ctr, value);
+        regs.write(registers.counter, value);
         self.counters = self.counters.union(CounterSet::of(counter));
         if value != 0 {
-            return Increment::Counted;
+            return false;
         }
         V::set_overflow(regs, CounterSet::of(counter));
-        Increment::Overflowed
+        true
     }
 
     /// Whether the PMIs are routed so.

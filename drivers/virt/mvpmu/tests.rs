@@ -8,10 +8,7 @@ use crate::{
     vendor::Amd, //
 };
 use kernel::{
-    kvm::mediated_pmu::{
-        Increment,
-        OwnedPmu, //
-    },
+    kvm::mediated_pmu::OwnedPmu,
     perf::guest::GuestLvtpc,
     prelude::*,
     x86::{
@@ -152,11 +149,12 @@ mod cases {
         Ok(())
     }
 
-    /// Nothing of the host's is left where the guest can read without an exit.
+    /// Nothing of the host's is left where the guest can read without an exit, nor where it is about
+    /// to count.
     #[test]
     fn load_clears_what_the_host_left() -> Result {
         let mut regs = Fake::new(&[(ctr(0), 7), (ctr(1), 8), (STATUS, 0b111)])?;
-        let mut pmu = OwnedPmu::new(&[(0, 0)], 0, 0)?;
+        let mut pmu = OwnedPmu::new(&[(0, INSTRUCTIONS)], 0, 0)?;
 
         load(&mut regs, &mut pmu, CounterSet::from_bits(0b11));
         assert_eq!(regs.get(ctr(0)), 0);
@@ -210,28 +208,51 @@ mod cases {
         assert_eq!(guest.global_status(), 0b10);
         assert_eq!(guest.global_ctrl(), 0b01);
         assert!(guest
-            .counters(CounterSet::ALL)
+            .gp_counters(CounterSet::ALL)
             .map(|pmc| pmc.counter())
             .eq([4, 9]));
         assert!(regs.msrs.iter().all(|(i, value)| *value == 0 || *i == CLR));
         Ok(())
     }
 
-    /// Perf writes the counters it claims: they are saved, but not cleared.
+    /// Perf writes the counters it claims, and then the global control: they are saved, but not
+    /// cleared.
     #[test]
     fn put_leaves_what_perf_claims() -> Result {
         let mut regs = Fake::new(&[])?;
         let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS), (6, INSTRUCTIONS)], 0b11, 0)?;
         let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
+        regs.log.clear();
         resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::gp(0));
+        assert!(!regs.log.contains(&Wrmsr(CTL, 0)));
         assert_eq!([ctr(0), sel(0)].map(|i| regs.get(i)), [5, INSTRUCTIONS]);
         assert_eq!([ctr(1), sel(1)].map(|i| regs.get(i)), [0, 0]);
         assert!(pmu
             .as_guest()
-            .counters(CounterSet::ALL)
+            .gp_counters(CounterSet::ALL)
             .map(|pmc| pmc.counter())
             .eq([5, 6]));
+        Ok(())
+    }
+
+    /// A put that reads the global control says whether the guest has changed it.
+    #[test]
+    fn put_tells_whether_the_control_is_the_same() -> Result {
+        let mut regs = Fake::new(&[])?;
+        let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS)], 1, 0)?;
+        let mut put = |written: Option<u64>| {
+            let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+
+            if let Some(control) = written {
+                regs.set(CTL, control);
+            }
+            resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY)
+        };
+
+        assert_eq!(put(None), Some(true));
+        assert_eq!(put(Some(0)), Some(false));
+        assert_eq!(put(None), Some(true));
         Ok(())
     }
 
@@ -280,15 +301,9 @@ mod cases {
         let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
         regs.log.clear();
-        assert_eq!(
-            resident.increment(&mut regs, &mut pmu.as_guest(), 0),
-            Increment::Counted
-        );
+        assert!(!resident.increment(&mut regs, &mut pmu.as_guest(), 0));
         assert_eq!(regs.log[..], [Rdpmc(0), Wrmsr(ctr(0), (1 << 48) - 1)]);
-        assert_eq!(
-            resident.increment(&mut regs, &mut pmu.as_guest(), 0),
-            Increment::Overflowed
-        );
+        assert!(resident.increment(&mut regs, &mut pmu.as_guest(), 0));
         assert_eq!(regs.get(ctr(0)), 0);
         assert_eq!(regs.get(STATUS), 1);
         Ok(())

@@ -22,6 +22,14 @@ mod intel;
 pub(crate) use amd::Amd;
 pub(crate) use intel::Intel;
 
+/// The registers of a counter.
+pub(crate) struct Registers {
+    /// The counter itself.
+    pub(crate) counter: Msr,
+    /// Its event selector, if it has one of its own.
+    pub(crate) selector: Option<Msr>,
+}
+
 /// A vendor's PMU.
 pub(crate) trait Vendor: Send + Sync + 'static {
     /// The PMU's name.
@@ -45,22 +53,22 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// The fixed counters, if there are any.
     const FIXED_COUNTERS: Option<MsrArray>;
 
-    /// Stops every counter of the CPU.
-    #[inline(always)]
-    fn stop<R: RegisterFile>(regs: &mut R) {
-        regs.write(Self::GLOBAL_CTRL, 0);
-    }
-
     /// Loads the guest's control and status registers, after its counters and selectors. Where
     /// VM entry does not do it, this starts counting.
     fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
 
     /// Saves the guest's global control, makes sure that every counter is stopped, then saves and
-    /// clears the status; the first thing of a put.
-    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
+    /// clears the status; the first thing of a put. Perf is about to program the counters in
+    /// `claimed`. The result is that of [`Vendor::sync_global_ctrl`].
+    fn put_global<R: RegisterFile>(
+        regs: &mut R,
+        pmu: &mut GuestPmu<'_>,
+        claimed: CounterSet,
+    ) -> Option<bool>;
 
-    /// Reads the guest's global control, if VM exit does not save it.
-    fn global_ctrl<R: RegisterFile>(regs: &mut R) -> Option<u64>;
+    /// Makes the guest's global control in memory current. If that had to be read, as VM exit does
+    /// not save it: whether it was the same.
+    fn sync_global_ctrl<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> Option<bool>;
 
     /// Sets the control register of the fixed counters.
     fn select_fixed<R: RegisterFile>(regs: &mut R, control: u64);
@@ -71,13 +79,21 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// Whether `msr` selects what is counted. Such registers are always in memory.
     fn selects(msr: u32) -> bool;
 
-    /// A counter's register.
+    /// A counter's registers.
     #[inline(always)]
-    fn counter(counter: Counter) -> Option<Msr> {
+    fn registers(counter: Counter) -> Option<Registers> {
+        let i = counter.index();
+
         if counter.is_fixed() {
-            Self::FIXED_COUNTERS?.get(counter.index())
+            Some(Registers {
+                counter: Self::FIXED_COUNTERS?.get(i)?,
+                selector: None,
+            })
         } else {
-            Self::COUNTERS.get(counter.index())
+            Some(Registers {
+                counter: Self::COUNTERS.get(i)?,
+                selector: Self::SELECTORS.get(i),
+            })
         }
     }
 

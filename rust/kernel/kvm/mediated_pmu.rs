@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     error::VTABLE_DEFAULT_ERROR,
-    interrupt::LocalInterruptDisabled,
     perf::guest::GuestLvtpc,
     prelude::*,
     types::ForeignOwnable,
@@ -22,8 +21,13 @@ use crate::{
 
 mod registration;
 mod state;
-pub use registration::Registration;
+pub use registration::{
+    Registration,
+    Switching, //
+};
 pub use state::{
+    Fixed,
+    Gp,
     GuestPmu,
     Pmc,
     Pmcs,
@@ -83,29 +87,16 @@ impl Passthrough {
     }
 }
 
-/// What became of an emulated instruction that a counter counts.
+/// Where [`Provider::put`] leaves the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Increment {
-    /// Nothing: the state is in memory, where KVM counts.
-    InMemory,
-    /// The counter in hardware was incremented.
-    Counted,
-    /// The same; it overflowed, and its bit in `PERF_GLOBAL_STATUS` is set.
-    Overflowed,
-}
-
-/// What a callback on the paths of VM entry and exit works on.
-pub struct Switching<'a, P: Provider> {
-    /// KVM's vCPU.
-    pub kvm: &'a Vcpu,
-    /// What the vCPU shares with interrupts and with other threads.
-    pub vcpu: Pin<&'a P::VcpuData>,
-    /// Where the vCPU's state is.
-    pub state: &'a mut P::State,
-    /// The vCPU's state in memory.
-    pub pmu: GuestPmu<'a>,
-    /// Interrupts are disabled.
-    pub irq: &'a LocalInterruptDisabled,
+pub enum Put {
+    /// In memory.
+    InMemory {
+        /// Asks for [`Provider::update`] before the next VM entry.
+        update: bool,
+    },
+    /// In hardware, with all counters stopped.
+    InHardware,
 }
 
 /// A provider of the mediated PMU.
@@ -149,22 +140,25 @@ pub trait Provider: Send + Sync + Sized + 'static {
 
     /// The vCPU left the guest: the guest's state goes back to memory, or it stays in hardware
     /// until [`Provider::load`] or [`Provider::release`], with all counters stopped.
-    fn put(this: Switching<'_, Self>);
+    fn put(this: Switching<'_, Self>) -> Put;
 
-    /// The vCPU leaves the CPU or returns to userspace, or KVM needs the state: it goes to
-    /// memory if it is in hardware. The runqueue's lock may be held.
+    /// The vCPU leaves the CPU or returns to userspace, or KVM needs the state, which is in
+    /// hardware: it goes to memory. The runqueue's lock may be held.
     ///
     /// True asks for [`Provider::update`] before the next VM entry.
     fn release(this: Switching<'_, Self>) -> bool;
 
-    /// KVM is about to use [`GuestPmu::global_ctrl`]: it must be current. Called only while writes
-    /// pass through.
+    /// KVM is about to use [`GuestPmu::global_ctrl`]: it must be current. Called only while the
+    /// state is in hardware and writes pass through.
     ///
     /// True asks for [`Provider::update`] before the next VM entry.
     fn sync_global_ctrl(this: Switching<'_, Self>) -> bool;
 
-    /// An emulated instruction moves the counter of this index.
-    fn increment(this: Switching<'_, Self>, index: u32) -> Increment;
+    /// An emulated instruction moves the counter of this index. Called only while the state is in
+    /// hardware.
+    ///
+    /// True if the counter overflowed; then its bit in `PERF_GLOBAL_STATUS` is set, too.
+    fn increment(this: Switching<'_, Self>, index: u32) -> bool;
 
     /// A PMI of the guest arrived; KVM injects it. Hard interrupt context.
     fn pmi(_vcpu: Pin<&Self::VcpuData>) {

@@ -200,6 +200,8 @@ pub struct ReturningContext<'irq> {
 impl ReturningContext<'_> {
     /// The counters that perf is about to program: it writes each with its selector, or the control
     /// of the fixed counters, before it enables the PMU. What is in them need not be cleared.
+    ///
+    /// If there are any, perf writes the global control at the end, whatever is in it.
     #[inline(always)]
     pub fn claimed(&self) -> CounterSet {
         self.claimed

@@ -67,7 +67,7 @@ impl<A: Readable> Msr<A> {
     /// If the CPU doesn't have it, the kernel warns once and the result is 0, as with `rdmsrq()`.
     #[inline(always)]
     pub fn read(self) -> u64 {
-        let (low, high): (u32, u32);
+        let (low, high): (u64, u64);
 
         // SAFETY: By the type invariant reading the register is harmless. A fault is resolved by
         // the exception table entry.
@@ -83,12 +83,13 @@ impl<A: Readable> Msr<A> {
                 ".popsection",
                 ex_type = const bindings::EX_TYPE_RDMSR,
                 in("ecx") self.index,
-                out("eax") low,
-                out("edx") high,
+                // The instruction clears the upper halves.
+                out("rax") low,
+                out("rdx") high,
                 options(nostack, preserves_flags),
             )
         };
-        u64::from(low) | u64::from(high) << 32
+        low | high << 32
     }
 }
 

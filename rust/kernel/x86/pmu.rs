@@ -131,7 +131,7 @@ pub mod intel {
 /// Reads a counter (RDPMC).
 #[inline(always)]
 pub fn rdpmc(counter: Counter) -> u64 {
-    let (low, high): (u32, u32);
+    let (low, high): (u64, u64);
 
     // SAFETY: By its invariant the counter exists, so that RDPMC doesn't fault in the kernel; it
     // has no effect but its result.
@@ -139,12 +139,13 @@ pub fn rdpmc(counter: Counter) -> u64 {
         asm!(
             "rdpmc",
             in("ecx") counter.rdpmc_index(),
-            out("eax") low,
-            out("edx") high,
+            // The instruction clears the upper halves.
+            out("rax") low,
+            out("rdx") high,
             options(nostack, nomem, preserves_flags),
         )
     };
-    u64::from(low) | u64::from(high) << 32
+    low | high << 32
 }
 
 /// A counter that the CPU has.
@@ -252,6 +253,18 @@ impl CounterSet {
         } else {
             Self::gp(counter.index())
         }
+    }
+
+    /// Bit n: general purpose counter n.
+    #[inline(always)]
+    pub const fn gp_bits(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Bit n: fixed counter n.
+    #[inline(always)]
+    pub const fn fixed_bits(self) -> u32 {
+        (self.0 >> Self::FIXED) as u32
     }
 
     /// Whether there is no counter in it.

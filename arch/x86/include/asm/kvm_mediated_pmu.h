@@ -9,14 +9,14 @@ struct kvm;
 struct kvm_vcpu;
 struct module;
 
-/* What became of an emulated instruction that a counter counts. */
-enum kvm_mediated_pmu_increment {
-	/* Nothing: the counter is in memory, KVM counts. */
+/* Where @put leaves the state. */
+enum kvm_mediated_pmu_put {
+	/* In memory. */
 	KVM_MEDIATED_PMU_IN_MEMORY,
-	/* The counter in hardware was incremented. */
-	KVM_MEDIATED_PMU_COUNTED,
-	/* The same, it overflowed, and its bit in GLOBAL_STATUS is set. */
-	KVM_MEDIATED_PMU_OVERFLOWED,
+	/* The same, and asks for @update. */
+	KVM_MEDIATED_PMU_IN_MEMORY_UPDATE,
+	/* In hardware. */
+	KVM_MEDIATED_PMU_IN_HARDWARE,
 };
 
 /* In the value of @update, beyond all counters. */
@@ -45,16 +45,18 @@ enum kvm_mediated_pmu_increment {
  *	PMU state of vcpu->arch.pmu and the guest's LVTPC (its mask bit) into
  *	hardware, unless they are there.  IRQs are off.  The last thing before
  *	VM entry.
- * @put: the vCPU left the guest: undo @load, or leave the state in hardware
- *	with all counters stopped until the next @load or @release.  IRQs are
- *	off.  The first thing after VM exit.
- * @release: undo @load if @put did not.  The vCPU leaves the CPU or returns to
- *	userspace, or KVM needs the state in memory.  IRQs are off, the
- *	runqueue's lock may be held.  True asks for @update.
+ * @put: the vCPU left the guest: undo @load, or leave the state in hardware with
+ *	all counters stopped until the next @load or @release.  IRQs are off.
+ *	The first thing after VM exit.
+ * @release: undo @load, which @put did not, or not yet.  The vCPU leaves the CPU
+ *	or returns to userspace, or KVM needs the state in memory.  IRQs are off,
+ *	the runqueue's lock may be held.  True asks for @update.
  * @sync_global_ctrl: make vcpu->arch.pmu.global_ctrl current.  IRQs are off.
- *	Called only while the guest's writes pass through.  True asks for @update.
+ *	Called only while the state is in hardware and the guest's writes pass
+ *	through.  True asks for @update.
  * @increment: an emulated instruction moves a counter of this index.  IRQs are
- *	off.
+ *	off.  Called only while the state is in hardware.  Returns whether the
+ *	counter overflowed, and set its bit in GLOBAL_STATUS then.
  * @pmi: a PMI of the guest arrived on PERF_GUEST_MEDIATED_PMI_VECTOR; KVM
  *	injects it.  Hard IRQ context on the vCPU's CPU.  Optional.
  * @msr_access: KVM handles an intercepted RDMSR or WRMSR of a PMU MSR.  True if
@@ -77,11 +79,10 @@ struct kvm_mediated_pmu_ops {
 
 	u64 (*update)(struct kvm_vcpu *vcpu);
 	void (*load)(struct kvm_vcpu *vcpu, u32 guest_lvtpc);
-	void (*put)(struct kvm_vcpu *vcpu);
+	enum kvm_mediated_pmu_put (*put)(struct kvm_vcpu *vcpu);
 	bool (*release)(struct kvm_vcpu *vcpu);
 	bool (*sync_global_ctrl)(struct kvm_vcpu *vcpu);
-	enum kvm_mediated_pmu_increment (*increment)(struct kvm_vcpu *vcpu,
-						     u32 idx);
+	bool (*increment)(struct kvm_vcpu *vcpu, u32 idx);
 	void (*pmi)(struct kvm_vcpu *vcpu);
 	bool (*msr_access)(struct kvm_vcpu *vcpu, u32 msr, bool write);
 };

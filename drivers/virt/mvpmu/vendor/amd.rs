@@ -57,13 +57,22 @@ impl Vendor for Amd {
     }
 
     #[inline(always)]
-    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
-        if pmu.passthrough().has_global_ctrl() {
-            if let Some(control) = Self::global_ctrl(regs) {
-                pmu.set_global_ctrl(control);
-            }
+    fn put_global<R: RegisterFile>(
+        regs: &mut R,
+        pmu: &mut GuestPmu<'_>,
+        claimed: CounterSet,
+    ) -> Option<bool> {
+        let same = if pmu.passthrough().has_global_ctrl() {
+            Self::sync_global_ctrl(regs, pmu)
+        } else {
+            None
+        };
+
+        // Perf writes it after its selectors, if it has any. Until then no counter of the guest
+        // runs: GuestOnly keeps them from it.
+        if claimed.is_empty() {
+            regs.write(amd::GLOBAL_CTL, 0);
         }
-        Self::stop(regs);
 
         let status = regs.read(amd::GLOBAL_STATUS);
 
@@ -71,11 +80,16 @@ impl Vendor for Amd {
         if status != 0 && !Mutant::StatusLeft.on() {
             regs.write(amd::GLOBAL_STATUS_CLR, status);
         }
+        same
     }
 
     #[inline(always)]
-    fn global_ctrl<R: RegisterFile>(regs: &mut R) -> Option<u64> {
-        Some(regs.read(amd::GLOBAL_CTL))
+    fn sync_global_ctrl<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> Option<bool> {
+        let control = regs.read(amd::GLOBAL_CTL);
+        let same = control == pmu.global_ctrl();
+
+        pmu.set_global_ctrl(control);
+        Some(same)
     }
 
     #[inline(always)]

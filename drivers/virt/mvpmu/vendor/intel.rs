@@ -57,7 +57,11 @@ impl Vendor for Intel {
     }
 
     #[inline(always)]
-    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
+    fn put_global<R: RegisterFile>(
+        regs: &mut R,
+        pmu: &mut GuestPmu<'_>,
+        _claimed: CounterSet,
+    ) -> Option<bool> {
         // VM exit loaded GLOBAL_CTRL with 0.
         let status = regs.read(intel::GLOBAL_STATUS);
 
@@ -65,10 +69,11 @@ impl Vendor for Intel {
         if status != 0 && !Mutant::StatusLeft.on() {
             regs.write(intel::GLOBAL_STATUS_RESET, status);
         }
+        None
     }
 
     #[inline(always)]
-    fn global_ctrl<R: RegisterFile>(_regs: &mut R) -> Option<u64> {
+    fn sync_global_ctrl<R: RegisterFile>(_regs: &mut R, _pmu: &mut GuestPmu<'_>) -> Option<bool> {
         // KVM took it from the VMCS after VM exit.
         None
     }

@@ -4,11 +4,10 @@
 
 use super::{
     GuestPmu,
-    Increment,
     MsrAccess,
     Provider,
-    Selectors,
-    Switching, //
+    Put,
+    Selectors, //
 };
 use crate::{
     error::{
@@ -24,11 +23,16 @@ use crate::{
     prelude::*,
     types::{
         ForeignOwnable,
+        NotThreadSafe,
         Opaque, //
     },
     ThisModule,
 };
-use core::cell::UnsafeCell;
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 
 /// What KVM keeps for a vCPU.
 #[pin_data]
@@ -36,6 +40,76 @@ struct Slot<P: Provider> {
     #[pin]
     data: P::VcpuData,
     state: UnsafeCell<P::State>,
+}
+
+/// A vCPU on the paths of VM entry and exit, for the callback that KVM has called for it. Interrupts
+/// are disabled.
+///
+/// A pointer, from which all else comes when it is needed: these paths are to be short.
+///
+/// # Invariants
+///
+/// For all of `'a`, `vcpu` points to a vCPU whose `vcpu_create` succeeded, interrupts are disabled, and
+/// nobody else accesses the vCPU's [`Provider::State`] and what [`GuestPmu`] owns.
+pub struct Switching<'a, P: Provider> {
+    vcpu: NonNull<bindings::kvm_vcpu>,
+    _life: PhantomData<(&'a mut P::State, P)>,
+    _here: NotThreadSafe,
+}
+
+impl<'a, P: Provider> Switching<'a, P> {
+    /// Wraps a pointer of C.
+    ///
+    /// # Safety
+    ///
+    /// As the type invariant says. The thread of the vCPU has that for its vCPU while interrupts are
+    /// disabled: what could get in its way are interrupts, whose callback, `pmi`, touches neither
+    /// state.
+    #[inline(always)]
+    unsafe fn from_raw(vcpu: *mut bindings::kvm_vcpu) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self {
+            // SAFETY: A pointer to an object is not null.
+            vcpu: unsafe { NonNull::new_unchecked(vcpu) },
+            _life: PhantomData,
+            _here: NotThreadSafe,
+        }
+    }
+
+    /// KVM's vCPU.
+    #[inline(always)]
+    pub fn kvm(&self) -> &'a Vcpu {
+        // SAFETY: By the type invariant.
+        unsafe { Vcpu::from_raw(self.vcpu.as_ptr()) }
+    }
+
+    /// What the vCPU shares with interrupts and with other threads.
+    #[inline(always)]
+    pub fn data(&self) -> Pin<&'a P::VcpuData> {
+        // SAFETY: By the type invariant.
+        unsafe { Registration::<P>::data(self.vcpu.as_ptr()) }
+    }
+
+    /// That interrupts are disabled.
+    #[inline(always)]
+    pub fn irq(&self) -> &'a LocalInterruptDisabled {
+        // SAFETY: By the type invariant.
+        unsafe { LocalInterruptDisabled::assume_disabled() }
+    }
+
+    /// What only these callbacks touch, and the vCPU's state in memory.
+    #[inline(always)]
+    pub fn state(&mut self) -> (&mut P::State, GuestPmu<'_>) {
+        let vcpu = self.vcpu.as_ptr();
+
+        // SAFETY: By the type invariant; `self` is borrowed mutably as long as the results are used.
+        unsafe {
+            (
+                &mut *Registration::<P>::slot(vcpu).get_ref().state.get(),
+                GuestPmu::from_raw(&raw mut (*vcpu).arch.pmu),
+            )
+        }
+    }
 }
 
 /// The registration of a provider with KVM.
@@ -206,25 +280,6 @@ impl<P: Provider> Registration<P> {
 
     /// # Safety
     ///
-    /// As for [`Self::slot`]; interrupts must be disabled for all of `'a`, the caller must be the
-    /// vCPU's thread, and no other result of this function may exist.
-    #[inline(always)]
-    unsafe fn switching<'a>(vcpu: *mut bindings::kvm_vcpu) -> Switching<'a, P> {
-        // SAFETY: By the safety requirements. The thread owns the vCPU's PMU state, and what could
-        // get in its way are interrupts, whose callback, `pmi`, touches neither state.
-        unsafe {
-            Switching {
-                kvm: Vcpu::from_raw(vcpu),
-                vcpu: Self::data(vcpu),
-                state: &mut *Self::slot(vcpu).get_ref().state.get(),
-                pmu: GuestPmu::from_raw(&raw mut (*vcpu).arch.pmu),
-                irq: LocalInterruptDisabled::assume_disabled(),
-            }
-        }
-    }
-
-    /// # Safety
-    ///
     /// Called by KVM as `update`.
     unsafe extern "C" fn update_callback(vcpu: *mut bindings::kvm_vcpu) -> u64 {
         // SAFETY: By the contract of `update`: the vCPU's `vcpu_create` succeeded, and this is its
@@ -245,7 +300,7 @@ impl<P: Provider> Registration<P> {
     unsafe extern "C" fn load_callback(vcpu: *mut bindings::kvm_vcpu, guest_lvtpc: u32) {
         // SAFETY: By the contract of `load`.
         P::load(
-            unsafe { Self::switching(vcpu) },
+            unsafe { Switching::from_raw(vcpu) },
             GuestLvtpc::new(guest_lvtpc),
         );
     }
@@ -253,9 +308,19 @@ impl<P: Provider> Registration<P> {
     /// # Safety
     ///
     /// Called by KVM as `put`, with interrupts disabled, on a vCPU that ran.
-    unsafe extern "C" fn put_callback(vcpu: *mut bindings::kvm_vcpu) {
+    unsafe extern "C" fn put_callback(
+        vcpu: *mut bindings::kvm_vcpu,
+    ) -> bindings::kvm_mediated_pmu_put {
         // SAFETY: By the contract of `put`.
-        P::put(unsafe { Self::switching(vcpu) });
+        match P::put(unsafe { Switching::from_raw(vcpu) }) {
+            Put::InMemory { update: false } => {
+                bindings::kvm_mediated_pmu_put_KVM_MEDIATED_PMU_IN_MEMORY
+            }
+            Put::InMemory { update: true } => {
+                bindings::kvm_mediated_pmu_put_KVM_MEDIATED_PMU_IN_MEMORY_UPDATE
+            }
+            Put::InHardware => bindings::kvm_mediated_pmu_put_KVM_MEDIATED_PMU_IN_HARDWARE,
+        }
     }
 
     /// # Safety
@@ -263,7 +328,7 @@ impl<P: Provider> Registration<P> {
     /// Called by KVM as `release`, with interrupts disabled.
     unsafe extern "C" fn release_callback(vcpu: *mut bindings::kvm_vcpu) -> bool {
         // SAFETY: By the contract of `release`.
-        P::release(unsafe { Self::switching(vcpu) })
+        P::release(unsafe { Switching::from_raw(vcpu) })
     }
 
     /// # Safety
@@ -271,24 +336,15 @@ impl<P: Provider> Registration<P> {
     /// Called by KVM as `sync_global_ctrl`, with interrupts disabled.
     unsafe extern "C" fn sync_global_ctrl_callback(vcpu: *mut bindings::kvm_vcpu) -> bool {
         // SAFETY: By the contract of `sync_global_ctrl`.
-        P::sync_global_ctrl(unsafe { Self::switching(vcpu) })
+        P::sync_global_ctrl(unsafe { Switching::from_raw(vcpu) })
     }
 
     /// # Safety
     ///
     /// Called by KVM as `increment`, with interrupts disabled.
-    unsafe extern "C" fn increment_callback(
-        vcpu: *mut bindings::kvm_vcpu,
-        index: u32,
-    ) -> bindings::kvm_mediated_pmu_increment {
+    unsafe extern "C" fn increment_callback(vcpu: *mut bindings::kvm_vcpu, index: u32) -> bool {
         // SAFETY: By the contract of `increment`.
-        match P::increment(unsafe { Self::switching(vcpu) }, index) {
-            Increment::InMemory => bindings::kvm_mediated_pmu_increment_KVM_MEDIATED_PMU_IN_MEMORY,
-            Increment::Counted => bindings::kvm_mediated_pmu_increment_KVM_MEDIATED_PMU_COUNTED,
-            Increment::Overflowed => {
-                bindings::kvm_mediated_pmu_increment_KVM_MEDIATED_PMU_OVERFLOWED
-            }
-        }
+        P::increment(unsafe { Switching::from_raw(vcpu) }, index)
     }
 
     /// # Safety

@@ -12,6 +12,7 @@ use crate::{
     },
 };
 use core::{
+    hint,
     marker::PhantomData,
     ptr::NonNull, //
 };
@@ -44,41 +45,80 @@ const fn length<T, const N: usize>(_: fn(&bindings::kvm_pmu) -> &[T; N]) -> usiz
     N
 }
 
-/// Some counters of a vCPU, in the order of KVM's indices.
+/// A kind of counters.
+trait Kind {
+    /// The length of KVM's array of them.
+    const MAX: usize;
+
+    /// Names counter `i` of this kind.
+    ///
+    /// # Safety
+    ///
+    /// The CPU must have it.
+    unsafe fn counter(i: u32) -> Counter;
+}
+
+/// General purpose counters, for [`Pmcs`].
+pub enum Gp {}
+/// Fixed counters, for [`Pmcs`].
+pub enum Fixed {}
+
+impl Kind for Gp {
+    const MAX: usize = GuestPmu::MAX_GP_COUNTERS;
+
+    #[inline(always)]
+    unsafe fn counter(i: u32) -> Counter {
+        // SAFETY: By the safety requirement.
+        unsafe { Counter::gp(i) }
+    }
+}
+
+impl Kind for Fixed {
+    const MAX: usize = GuestPmu::MAX_FIXED_COUNTERS;
+
+    #[inline(always)]
+    unsafe fn counter(i: u32) -> Counter {
+        // SAFETY: By the safety requirement.
+        unsafe { Counter::fixed(i) }
+    }
+}
+
+/// Some counters of one kind of a vCPU, in order.
 ///
 /// # Invariants
 ///
-/// `gp` and `fixed` point to the arrays of a `struct kvm_pmu`. For all of `'a` nobody else accesses
-/// the fields of the counters in `left` that [`Pmc`] accesses; the arrays and the CPU have each of
-/// them.
-pub struct Pmcs<'a> {
-    gp: *mut bindings::kvm_pmc,
-    fixed: *mut bindings::kvm_pmc,
-    left: CounterSet,
-    _life: PhantomData<&'a mut bindings::kvm_pmc>,
+/// `first` points to the array of the counters of this kind in a `struct kvm_pmu`, bit n of `left` is
+/// its member n. For all of `'a` nobody else accesses the fields of the counters in `left` that [`Pmc`]
+/// accesses; the array and the CPU have each of them.
+pub struct Pmcs<'a, K> {
+    first: *mut bindings::kvm_pmc,
+    left: u32,
+    _life: PhantomData<(&'a mut bindings::kvm_pmc, K)>,
 }
 
-impl<'a> Iterator for Pmcs<'a> {
+impl<'a, K: Kind> Iterator for Pmcs<'a, K> {
     type Item = Pmc<'a>;
 
     #[inline(always)]
     fn next(&mut self) -> Option<Pmc<'a>> {
-        // INVARIANT: `left` gets smaller, so that each counter is given once.
-        let index = self.left.take_first()?;
+        if self.left == 0 {
+            return None;
+        }
 
-        // SAFETY: By the type invariant the array and the CPU have the counter.
-        let (pmc, hardware) = unsafe {
-            match CounterSet::fixed_index(index) {
-                None => (self.gp.add(index as usize), Counter::gp(index)),
-                Some(i) => (self.fixed.add(i as usize), Counter::fixed(i)),
-            }
-        };
+        let i = self.left.trailing_zeros();
+
+        // INVARIANT: `left` gets smaller, so that each counter is given once.
+        self.left &= self.left.wrapping_sub(1);
+
+        // SAFETY: By the type invariant. It saves whoever looks up registers by `i` from checks.
+        unsafe { hint::assert_unchecked((i as usize) < K::MAX) };
 
         // INVARIANT: By the type invariant.
         Some(Pmc {
-            // SAFETY: It points into an array, an object.
-            pmc: unsafe { NonNull::new_unchecked(pmc) },
-            hardware,
+            // SAFETY: By the type invariant the array has the member, an object.
+            pmc: unsafe { NonNull::new_unchecked(self.first.add(i as usize)) },
+            // SAFETY: By the type invariant.
+            hardware: unsafe { K::counter(i) },
             _life: PhantomData,
         })
     }
@@ -129,50 +169,29 @@ impl<'a> GuestPmu<'a> {
         CounterSet::from_bits(read!(self.all_valid_pmc_idx)[0] as u64)
     }
 
-    /// Those of the guest's counters that are in `set`, in order.
+    /// Those of the guest's general purpose counters that are in `set`.
     #[inline(always)]
-    pub fn counters(&mut self, set: CounterSet) -> Pmcs<'_> {
-        let pmu = self.pmu.as_ptr();
-
-        // INVARIANT: KVM's arrays have what KVM says is valid, the CPU has by the type invariant,
-        // and nobody else accesses them while `self` is borrowed.
+    pub fn gp_counters(&mut self, set: CounterSet) -> Pmcs<'_, Gp> {
+        // INVARIANT: KVM's array has what KVM says is valid, the CPU has by the type invariant, and
+        // nobody else accesses them while `self` is borrowed.
         Pmcs {
             // SAFETY: By the type invariant the object is valid.
-            gp: unsafe { &raw mut (*pmu).gp_counters }.cast(),
-            // SAFETY: As above.
-            fixed: unsafe { &raw mut (*pmu).fixed_counters }.cast(),
-            left: self.valid().intersection(set),
+            first: unsafe { &raw mut (*self.pmu.as_ptr()).gp_counters }.cast(),
+            left: self.valid().intersection(set).gp_bits(),
             _life: PhantomData,
         }
     }
 
-    /// The counters that are not zero.
+    /// Those of the guest's fixed counters that are in `set`.
     #[inline(always)]
-    pub fn nonzero(&self) -> CounterSet {
-        let gp = read!(self.nr_arch_gp_counters).min(Self::MAX_GP_COUNTERS as u32);
-        let fixed = read!(self.nr_arch_fixed_counters).min(Self::MAX_FIXED_COUNTERS as u32);
-        // SAFETY: By the type invariant the object is valid.
-        let (first_gp, first_fixed) = unsafe {
-            (
-                (&raw const (*self.pmu.as_ptr()).gp_counters).cast::<bindings::kvm_pmc>(),
-                (&raw const (*self.pmu.as_ptr()).fixed_counters).cast::<bindings::kvm_pmc>(),
-            )
-        };
-        let mut nonzero = CounterSet::EMPTY;
-
-        for i in 0..gp {
-            // SAFETY: `i` is less than the length of the array; nobody else accesses the field.
-            if unsafe { (&raw const (*first_gp.add(i as usize)).counter).read() } != 0 {
-                nonzero = nonzero.union(CounterSet::gp(i));
-            }
+    pub fn fixed_counters(&mut self, set: CounterSet) -> Pmcs<'_, Fixed> {
+        // INVARIANT: As above.
+        Pmcs {
+            // SAFETY: By the type invariant the object is valid.
+            first: unsafe { &raw mut (*self.pmu.as_ptr()).fixed_counters }.cast(),
+            left: self.valid().intersection(set).fixed_bits(),
+            _life: PhantomData,
         }
-        for i in 0..fixed {
-            // SAFETY: As above.
-            if unsafe { (&raw const (*first_fixed.add(i as usize)).counter).read() } != 0 {
-                nonzero = nonzero.union(CounterSet::fixed(i));
-            }
-        }
-        nonzero
     }
 
     /// The counter of KVM's index `index`, and the mask of the bits it has.
@@ -217,13 +236,6 @@ impl<'a> GuestPmu<'a> {
     #[inline(always)]
     pub fn passthrough(&self) -> Passthrough {
         Passthrough(read!(self.passthrough))
-    }
-
-    /// What the guest selects.
-    #[inline(always)]
-    pub fn selectors(&self) -> Selectors<'_> {
-        // SAFETY: By the type invariant.
-        unsafe { Selectors::from_raw(self.pmu.as_ptr()) }
     }
 
     /// The guest's `PERF_GLOBAL_STATUS`.

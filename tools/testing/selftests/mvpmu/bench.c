@@ -12,10 +12,7 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#include <linux/perf_event.h>
 
 #include "apic.h"
 #include "guest_pmu.h"
@@ -207,21 +204,6 @@ static void measure(const char *name, u64 n)
 
 	for (i = 0; i < NR_KEYS; i++)
 		printf("%s %s %lu\n", name, keys[i], after[i] - before[i]);
-}
-
-static void open_host_event(void)
-{
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_HARDWARE,
-		.config = PERF_COUNT_HW_INSTRUCTIONS,
-		.size = sizeof(attr),
-		.pinned = 1,
-		.inherit = 1,
-		.exclude_guest = 1,
-	};
-	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
-
-	TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fd));
 }
 
 static struct kvm_vm *create_vm(struct kvm_vcpu **vcpu, int counters, u64 pages)

@@ -284,6 +284,45 @@ TEST_F(debugfs, time_passes_in_the_state_that_the_vcpu_is_in)
 	EXPECT_LT(active, read_count(path, "time_active_us"));
 }
 
+static void guest_stop_counting(void)
+{
+	pmu_reset();
+	pmc_program(0, INSTRUCTIONS, PMC_COUNT, 0);
+	measure_cpuid(counter_bit(0), 100);
+	wrmsr(selector_msr(0), 0);
+	measure_cpuid(0, 100);
+	GUEST_SYNC(0);
+	measure_cpuid(0, 100);
+	GUEST_DONE();
+}
+
+/*
+ * Each exit of a guest that counts is a switch then; one that no longer counts
+ * leaves the PMU to the host.  Seen to fail when only the end of parking asks
+ * for that.
+ */
+TEST_F(debugfs, stopped_guest_is_not_switched_while_the_host_counts)
+{
+	char path[320], mode[32];
+	int event;
+	u64 loads;
+
+	read_value(MVPMU "/capability", "switch", mode, sizeof(mode));
+	if (!strcmp(mode, "eager"))
+		SKIP(return, "with switch=eager a vCPU is not dormant");
+
+	event = open_host_event();
+	self->vm = pmu_vm_create(&self->vcpu, guest_stop_counting);
+	vcpu_file(0, path, sizeof(path));
+	EXPECT_TRUE(run_guest(self->vcpu, NULL));
+	loads = read_count(path, "loads");
+	EXPECT_GE(loads, 100);
+
+	EXPECT_FALSE(run_guest(self->vcpu, NULL));
+	EXPECT_EQ(loads, read_count(path, "loads"));
+	close(event);
+}
+
 /* Seen to fail when a PMI is counted twice. */
 TEST_F(debugfs, pmis_are_as_many_as_the_guest_took)
 {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <linux/perf_event.h>
 
 #include "apic.h"
 #include "guest_pmu.h"
@@ -251,4 +254,20 @@ bool run_guest_io(struct kvm_vcpu **vcpu, u64 *arg, io_hook on_io, void *data)
 				  exit_reason_str((*vcpu)->run->exit_reason));
 		}
 	}
+}
+
+int open_host_event(void)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.config = PERF_COUNT_HW_INSTRUCTIONS,
+		.size = sizeof(attr),
+		.pinned = 1,
+		.inherit = 1,
+		.exclude_guest = 1,
+	};
+	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+
+	TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fd));
+	return fd;
 }

@@ -170,6 +170,9 @@ void enter_user_mode(struct kvm_vcpu *vcpu);
 /* Host: map TEST_MMIO, and the xAPIC page, into the guest. */
 void map_mmio(struct kvm_vm *vm);
 
+/* Host: an event that counts this thread, and its children, outside guests. */
+int open_host_event(void);
+
 /* Host: exits but those for host interrupts, which come when they come. */
 static inline u64 guest_exits(struct kvm_vcpu *vcpu)
 {
