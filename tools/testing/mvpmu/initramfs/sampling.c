@@ -16,6 +16,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -166,6 +167,10 @@ static void measure(const char *name, int n)
 	uint64_t begin, end;
 	uint32_t sum;
 
+	/* The console sends what was said before, which takes VM exits: not during the work. */
+	fflush(stdout);
+	if (tcdrain(STDOUT_FILENO))
+		err(1, "tcdrain");
 	for (int i = 0; i < n; i++)
 		open_event(&events[i]);
 	control(events, n, PERF_EVENT_IOC_ENABLE);
