@@ -32,6 +32,12 @@ pub const IO: Scenario = Scenario {
     more: "port I/O, to userspace",
 };
 
+pub const SHARE: Scenario = Scenario {
+    name: "share",
+    words: "two vCPUs, one CPU",
+    more: "two vCPUs on one CPU, for both",
+};
+
 /// All there are.
 pub const SCENARIOS: [Scenario; 6] = [
     Scenario {
@@ -47,9 +53,5 @@ pub const SCENARIOS: [Scenario; 6] = [
         words: "halt and wake-up",
         more: "halt and wake-up, all exits of it",
     },
-    Scenario {
-        name: "share",
-        words: "two vCPUs, one CPU",
-        more: "two vCPUs on one CPU, for both",
-    },
+    SHARE,
 ];
