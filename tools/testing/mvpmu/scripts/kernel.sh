@@ -24,6 +24,8 @@ cache_lock
 source_package "${KERNEL:-7.2}"
 
 fragments=$inner/kernel/base.config
+own=tools/testing/mvpmu/kernel/$version.config
+[ ! -e "$own" ] || fragments="$fragments /mvpmu/$own"
 [ ! -d drivers/virt/mvpmu ] || fragments="$fragments $inner/kernel/mvpmu.config"
 [ "$variant" != debug ] || fragments="$fragments $inner/kernel/debug.config"
 
