@@ -68,6 +68,14 @@ static u64 read_count(const char *path, const char *key)
 	return count;
 }
 
+static bool switches_eagerly(void)
+{
+	char mode[32];
+
+	read_value(MVPMU "/capability", "switch", mode, sizeof(mode));
+	return !strcmp(mode, "eager");
+}
+
 /* The directories of this process's VMs; the name of the last one in @path. */
 static unsigned int vm_directories(char *path, size_t size)
 {
@@ -260,11 +268,10 @@ static void guest_stay_dormant(void)
 /* Seen to fail when the time since the last change of state is left out. */
 TEST_F(debugfs, time_passes_in_the_state_that_the_vcpu_is_in)
 {
-	char path[320], mode[32];
+	char path[320];
 	u64 dormant, active;
 
-	read_value(MVPMU "/capability", "switch", mode, sizeof(mode));
-	if (!strcmp(mode, "eager"))
+	if (switches_eagerly())
 		SKIP(return, "with switch=eager a vCPU is not dormant");
 
 	self->vm = pmu_vm_create(&self->vcpu, guest_stay_dormant);
@@ -303,12 +310,11 @@ static void guest_stop_counting(void)
  */
 TEST_F(debugfs, stopped_guest_is_not_switched_while_the_host_counts)
 {
-	char path[320], mode[32];
+	char path[320];
 	int event;
 	u64 loads;
 
-	read_value(MVPMU "/capability", "switch", mode, sizeof(mode));
-	if (!strcmp(mode, "eager"))
+	if (switches_eagerly())
 		SKIP(return, "with switch=eager a vCPU is not dormant");
 
 	event = open_host_event();
