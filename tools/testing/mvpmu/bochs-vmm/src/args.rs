@@ -9,6 +9,7 @@ use pmu_model::intel::Config;
 use pmu_model::oracle::Mode;
 
 use crate::boot::Boot;
+use crate::capability::Vmx;
 use crate::cpuid;
 use crate::log::Level;
 use crate::quirks::Quirk;
@@ -44,27 +45,6 @@ when stdin is a terminal it is the console's keyboard (Ctrl-A x ends).
 Exit status: (v << 1 | 1) when L1 wrote v to port 0xf4; 2 cannot start, 3 triple
 fault, reset or halt for good, 4 the core gave up, 5 the oracle, 6 instruction limit, 8 Ctrl-A x.
 ";
-
-/// Whether there is VMX, and which VM-entry and VM-exit controls for
-/// IA32_PERF_GLOBAL_CTRL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vmx {
-    /// VMX is there.
-    pub present: bool,
-    /// Load at VM entry and at VM exit.
-    pub load: bool,
-    /// Save at VM exit.
-    pub save: bool,
-}
-
-impl Vmx {
-    /// With all of it.
-    pub const FULL: Vmx = Vmx {
-        present: true,
-        load: true,
-        save: true,
-    };
-}
 
 /// The command line.
 #[derive(Debug)]

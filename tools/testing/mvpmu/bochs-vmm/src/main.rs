@@ -9,21 +9,28 @@
 //! | `quirks` | what it does wrong |
 //! | `boot`, `memory` | Linux in memory, and the CPU's way to it |
 //! | `ports`, `console`, `terminal`, `ioapic`, `mptable`, `timers` | the platform |
-//! | `cpuid`, `msr`, `vmx` | what the CPU says and does otherwise than the core |
-//! | `pmu`, `count`, `oracle` | the PMU, and whose values are in it |
+//! | `gather`, `mode`, `lvtpc` | what has happened, on whose account, and the interrupt that comes of it |
+//! | `pmu`, `oracle` | the PMU, and whose values are in it |
+//! | `count`, `accesses` | the instructions that are counted, and those that look at what is |
+//! | `cpuid`, `msr`, `vmx`, `capability` | what the CPU says and does otherwise than the core |
 //! | `hooks`, `stop`, `stats` | the core's other callbacks, and the end |
 
+mod accesses;
 mod args;
 mod boot;
+mod capability;
 mod console;
 mod core;
 mod count;
 mod cpuid;
+mod gather;
 mod hooks;
 mod ioapic;
 mod layout;
 mod log;
+mod lvtpc;
 mod memory;
+mod mode;
 mod mptable;
 mod msr;
 mod oracle;
@@ -97,7 +104,8 @@ fn run(args: &Args) -> Result<u8, String> {
     params::set_vmx(args.vmx.present);
     cpuid::set_hybrid(args.hybrid);
     cpuid::set_tsc_mhz(args.mhz);
-    pmu::create(args.pmu, args.oracle);
+    pmu::create(args.pmu);
+    oracle::create(args.oracle);
     timers::begin();
     core::cpu_new(0);
     layout::verify()?;

@@ -7,14 +7,15 @@ use pmu_model::intel::msr;
 use pmu_model::intel::Intel;
 use pmu_model::Fault;
 
-use crate::args::Vmx;
+use crate::capability;
+use crate::capability::Vmx;
 use crate::core;
 use crate::cpuid;
 use crate::log;
+use crate::oracle;
 use crate::pmu;
 use crate::quirks;
 use crate::single::SingleCell;
-use crate::vmx;
 
 /// IA32_PLATFORM_ID.
 const PLATFORM_ID: u32 = 0x17;
@@ -85,12 +86,15 @@ unsafe extern "C-unwind" fn rdmsr(index: u32, value: *mut u64) -> bool {
         _ => pmu::rdmsr(index),
     };
     let result = match ours {
-        Some(result) => result.ok(),
+        Some(result) => {
+            oracle::follow();
+            result.ok()
+        }
         None => {
             let mut found = 0;
             let hidden = u64::from(quirks::hidden_controls(index)) << 32;
             core::core_rdmsr(index, &mut found)
-                .then(|| vmx::capability(index, found, VMX.get()) & !hidden)
+                .then(|| capability::offered(index, found, VMX.get()) & !hidden)
         }
     };
     match result {
@@ -111,7 +115,10 @@ extern "C-unwind" fn wrmsr(index: u32, value: u64) -> bool {
         _ => pmu::wrmsr(index, value),
     };
     match ours {
-        Some(result) => result.is_ok(),
+        Some(result) => {
+            oracle::follow();
+            result.is_ok()
+        }
         None => core::core_wrmsr(index, value),
     }
 }

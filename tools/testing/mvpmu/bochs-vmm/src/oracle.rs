@@ -93,19 +93,13 @@ fn stack_moved(stack: u64) {
     if stack_load(&code(rip)).is_none() {
         return;
     }
-    pmu::with(|pmu| {
-        if let Some(oracle) = pmu.oracle_mut() {
-            oracle.at(rip, 0);
-        }
-        pmu.switch(from, stack);
-    });
+    pmu::event(rip, |pmu| pmu.switch(from, stack));
     follow();
 }
 
 #[cold]
 fn user() {
-    at(layout::PREV_RIP.get());
-    pmu::with(|pmu| pmu.user());
+    pmu::event(layout::PREV_RIP.get(), |pmu| pmu.user());
     follow();
 }
 
@@ -119,16 +113,6 @@ fn code(rip: u64) -> Vec<u8> {
                 .flatten()
         })
         .collect()
-}
-
-/// The next operation is that of the instruction at `rip`.
-pub fn at(rip: u64) {
-    let cpl = layout::CPL.get();
-    pmu::with(|pmu| {
-        if let Some(oracle) = pmu.oracle_mut() {
-            oracle.at(rip, cpl);
-        }
-    });
 }
 
 /// What the guest can read or write without a VM exit: counters, a bit for each, and the status.
@@ -170,7 +154,7 @@ pub fn before_entry() -> Option<Entry> {
         return None;
     }
     let (counters, status) = reach(&pmu::config()?);
-    at(layout::PREV_RIP.get());
+    pmu::is_at(layout::PREV_RIP.get());
     let reason = core::vmread32(vmcs::EXIT_REASON) | core::vmread32(vmcs::EXIT_INTERRUPTION);
     Some(Entry {
         guest: layout::VMCS_POINTER.get(),
@@ -186,6 +170,7 @@ pub fn before_entry() -> Option<Entry> {
 pub fn enter(entry: Option<Entry>) {
     if let Some(entry) = entry {
         INSIDE.set(true);
+        // Still on account of the instruction that enters: PREV_RIP is the guest's by now.
         pmu::with(|pmu| pmu.enter(entry));
         STACK.set(layout::GPR.element(gpr::RSP).get());
         follow();
@@ -198,8 +183,7 @@ pub fn exit() {
         return;
     }
     INSIDE.set(false);
-    at(layout::RIP.get());
-    pmu::with(|pmu| pmu.exit());
+    pmu::event(layout::RIP.get(), |pmu| pmu.exit());
     STACK.set(layout::GPR.element(gpr::RSP).get());
     LAST_RIP.set(0);
     follow();

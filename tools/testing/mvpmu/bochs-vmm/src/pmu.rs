@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The PMU of the CPU: the shared model, fed by `count`.
+//! The PMU of the CPU: the shared model, fed by what `gather` has.
 //!
 //! An instruction that changes what is counted (WRMSR, VMRESUME) counts under
 //! the old settings, as on hardware: the one that stops a counter is the last it
@@ -8,42 +8,26 @@
 
 use pmu_model::intel::Config;
 use pmu_model::intel::Intel;
-use pmu_model::oracle::Mode;
 use pmu_model::Access;
 use pmu_model::Fault;
 use pmu_model::Owner;
 use pmu_model::Pmu;
 use pmu_model::Stats;
 
-use crate::core;
-use crate::count;
+use crate::gather;
 use crate::layout;
-use crate::layout::gpr;
-use crate::oracle;
+use crate::lvtpc;
+use crate::mode;
 use crate::single::SingleCell;
 use crate::single::SingleThread;
-use crate::vmx;
-
-const GENERAL_PROTECTION: u32 = 13;
-const EXIT_REASON_RDPMC: u32 = 15;
-const RDPMC_EXITING: u32 = 1 << 11;
-const CR4_PCE: u32 = 1 << 8;
-
-/// The local APIC's entry for PMIs.
-mod lvtpc {
-    pub const REGISTER: u32 = 0x340;
-    pub const ADDRESS: u64 = 0xfee0_0000 + REGISTER as u64;
-    pub const MASKED: u32 = 1 << 16;
-}
 
 static PMU: SingleThread<Option<Pmu<Intel>>> = SingleThread::new(None);
 static CONFIG: SingleCell<Option<Config>> = SingleCell::new(None);
 
 /// Gives the CPU a PMU.
-pub fn create(config: Option<Config>, mode: Mode) {
+pub fn create(config: Option<Config>) {
     CONFIG.set(config);
     PMU.with(|pmu| *pmu = config.map(|config| Pmu::new(Intel::new(config))));
-    oracle::create(mode);
     settings_changed();
 }
 
@@ -59,23 +43,23 @@ pub fn with<R>(f: impl FnOnce(&mut Pmu<Intel>) -> R) -> Option<R> {
 
 fn access() -> Access {
     Access {
-        owner: vmx::current_guest().map_or(Owner::Host, Owner::Guest),
+        owner: mode::current_guest().map_or(Owner::Host, Owner::Guest),
         cpl: layout::CPL.get(),
     }
 }
 
 /// Something that decides what is counted has changed.
 fn settings_changed() {
-    PMU.with(|pmu| count::follow(pmu.as_ref()));
+    PMU.with(|pmu| gather::follow(pmu.as_ref()));
 }
 
 /// Brings the counters up to date, and delivers the PMI that may become due.
 pub fn fold() {
-    let events = count::take();
+    let events = gather::take();
     let pmi = PMU.with(|pmu| {
         let Some(pmu) = pmu else { return false };
         let overflow = pmu.fold(&events);
-        count::follow(Some(pmu));
+        gather::follow(Some(pmu));
         overflow.pmi
     });
     if pmi {
@@ -83,51 +67,48 @@ pub fn fold() {
     }
 }
 
-/// One interrupt by the local APIC's LVTPC, which is masked by it (SDM volume 3,
-/// "Local Vector Table", "Mask").
+/// One interrupt by the local APIC's LVTPC.
 fn deliver_pmi() {
-    let lapic = layout::lapic();
-    let entry = core::lapic_read(lapic, lvtpc::ADDRESS);
-    let masked = entry & lvtpc::MASKED != 0;
-    PMU.with(|pmu| {
-        if let Some(pmu) = pmu {
-            match masked {
-                true => pmu.stats_mut().pmi_masked += 1,
-                false => pmu.stats_mut().pmi += 1,
-            }
-        }
+    let delivered = lvtpc::deliver();
+    with(|pmu| match delivered {
+        true => pmu.stats_mut().pmi += 1,
+        false => pmu.stats_mut().pmi_masked += 1,
     });
-    if !masked {
-        core::lapic_deliver(lapic, entry as u8, (entry >> 8 & 7) as u8, 0);
-        core::lapic_set_lvt(lapic, lvtpc::REGISTER, entry | lvtpc::MASKED);
+}
+
+/// The instruction at `rip` does what comes next: who, and at which level.
+fn at(pmu: &mut Pmu<Intel>, rip: u64) -> Access {
+    let access = access();
+    if let Some(oracle) = pmu.oracle_mut() {
+        oracle.at(rip, access.cpl);
     }
+    access
 }
 
 /// RDMSR of a register of the PMU; `None` for others.
 pub fn rdmsr(index: u32) -> Option<Result<u64, Fault>> {
     let register = PMU.with(|pmu| pmu.as_ref()?.register(index))?;
     fold();
-    let access = access();
-    oracle::at(layout::PREV_RIP.get());
-    let result = with(|pmu| pmu.read(register, access));
-    oracle::follow();
-    result
+    with(|pmu| {
+        let access = at(pmu, layout::PREV_RIP.get());
+        pmu.read(register, access)
+    })
 }
 
 /// WRMSR of a register of the PMU; `None` for others.
 pub fn wrmsr(index: u32, value: u64) -> Option<Result<(), Fault>> {
     let register = PMU.with(|pmu| pmu.as_ref()?.register(index))?;
-    let access = access();
     // An instruction that faults does not count.
     let refused = PMU.with(|pmu| pmu.as_ref()?.refuses(register, value));
     if let Some(fault) = refused {
         return Some(Err(fault));
     }
-    count::retire_early();
+    gather::retire_early();
     fold();
-    oracle::at(layout::PREV_RIP.get());
-    let result = with(|pmu| pmu.write(register, value, access));
-    oracle::follow();
+    let result = with(|pmu| {
+        let access = at(pmu, layout::PREV_RIP.get());
+        pmu.write(register, value, access)
+    });
     settings_changed();
     result
 }
@@ -154,7 +135,7 @@ pub fn set_debugctl(value: u64) {
 
 /// VM entry succeeds: the instruction that enters counts for the host.
 pub fn vm_entry(global_ctrl: Option<u64>) {
-    count::retire_early();
+    gather::retire_early();
     fold();
     PMU.with(|pmu| {
         if let Some(pmu) = pmu {
@@ -169,7 +150,7 @@ pub fn vm_entry(global_ctrl: Option<u64>) {
 /// VM exit: the result is IA32_PERF_GLOBAL_CTRL, to be saved. An instruction that
 /// exits does not retire.
 pub fn vm_exit() -> Option<u64> {
-    count::drop_current();
+    gather::drop_current();
     fold();
     PMU.with(|pmu| {
         let pmu = pmu.as_mut()?;
@@ -183,52 +164,35 @@ pub fn stats() -> Option<Stats> {
     with(|pmu| pmu.stats_with_oracle())
 }
 
-/// Replaces `BX_CPU_C::RDPMC(instruction)`: the core's knows no PMU.
-///
-/// The order of the checks is that of SDM volume 2, RDPMC, and volume 3,
-/// "Relative Priority of Faults and VM Exits".
-#[export_name = "_ZN8BX_CPU_C5RDPMCEP15bxInstruction_c"]
-unsafe extern "C-unwind" fn rdpmc(_instruction: *const std::ffi::c_void) {
-    if layout::CR4.get::<u32>() & CR4_PCE == 0 && layout::CPL.get::<u8>() != 0 {
-        core::exception(GENERAL_PROTECTION, 0);
-    }
-    let in_guest = layout::IN_VMX_GUEST.get::<u8>() != 0;
-    if in_guest && layout::PROC_CONTROLS.get::<u32>() & RDPMC_EXITING != 0 {
-        core::vm_exit(EXIT_REASON_RDPMC, 0);
-    }
+/// RDPMC with `index` in ECX; `None` when there is no PMU.
+pub fn rdpmc(index: u32) -> Option<Result<u64, Fault>> {
     fold();
-    let index = layout::GPR.element(gpr::RCX).get::<u64>() as u32;
-    let access = access();
-    oracle::at(layout::PREV_RIP.get());
-    let value = with(|pmu| pmu.rdpmc(index, access));
-    oracle::follow();
-    let Some(Ok(value)) = value else {
-        core::exception(GENERAL_PROTECTION, 0);
-        return;
-    };
-    layout::GPR.element(gpr::RAX).set(value & 0xffff_ffff);
-    layout::GPR.element(gpr::RDX).set(value >> 32);
-    // What the core does at the end of each instruction. Returning ends the
-    // trace, which is always allowed.
-    layout::PREV_RIP.set(layout::RIP.get::<u64>());
-    count::retire();
-    layout::ICOUNT.set(layout::ICOUNT.get::<u64>() + 1);
+    with(|pmu| {
+        let access = at(pmu, layout::PREV_RIP.get());
+        pmu.rdpmc(index, access)
+    })
 }
 
-/// Replaces `bx_local_apic_c::set_lvt_entry(register, value)`: counts what
-/// software writes.
-#[export_name = "_ZN15bx_local_apic_c13set_lvt_entryEjj"]
-extern "C-unwind" fn set_lvt_entry(lapic: *mut std::ffi::c_void, register: u32, value: u32) {
-    if register == lvtpc::REGISTER {
-        let owner = access().owner;
-        oracle::at(layout::PREV_RIP.get());
-        with(|pmu| {
-            pmu.stats_mut().operations_mut(owner).lvtpc += 1;
-            if let Some(oracle) = pmu.oracle_mut() {
-                oracle.lvtpc(value, owner);
-            }
-        });
-        oracle::follow();
-    }
-    core::lapic_set_lvt(lapic, register, value);
+/// Software writes the LVTPC.
+pub fn lvtpc_written(value: u32) {
+    with(|pmu| {
+        let owner = at(pmu, layout::PREV_RIP.get()).owner;
+        pmu.stats_mut().operations_mut(owner).lvtpc += 1;
+        if let Some(oracle) = pmu.oracle_mut() {
+            oracle.lvtpc(value, owner);
+        }
+    });
+}
+
+/// The instruction at `rip` executes, for the oracle.
+pub fn is_at(rip: u64) {
+    with(|pmu| at(pmu, rip));
+}
+
+/// Something happens at `rip` that the oracle is told of.
+pub fn event(rip: u64, tell: impl FnOnce(&mut Pmu<Intel>)) {
+    with(|pmu| {
+        at(pmu, rip);
+        tell(pmu);
+    });
 }

@@ -9,14 +9,15 @@
 
 use pmu_model::intel::Intel;
 
-use crate::args::Vmx;
+use crate::capability::ENTRY_LOAD_GLOBAL_CTRL;
+use crate::capability::EXIT_LOAD_GLOBAL_CTRL;
+use crate::capability::EXIT_SAVE_GLOBAL_CTRL;
 use crate::core;
-use crate::layout;
+use crate::mode;
 use crate::msr;
 use crate::oracle;
 use crate::pmu;
 use crate::quirks;
-use crate::single::SingleCell;
 
 /// VMCS fields.
 mod field {
@@ -28,39 +29,11 @@ mod field {
 }
 
 const ENTRY_LOAD_DEBUG: u32 = 1 << 2;
-const ENTRY_LOAD_GLOBAL_CTRL: u32 = 1 << 13;
 const EXIT_SAVE_DEBUG: u32 = 1 << 2;
-const EXIT_LOAD_GLOBAL_CTRL: u32 = 1 << 12;
-const EXIT_SAVE_GLOBAL_CTRL: u32 = 1 << 30;
-
-/// IA32_VMX_EXIT_CTLS, IA32_VMX_ENTRY_CTLS and their TRUE versions. What may be
-/// 1 is in the high half.
-const CAPABILITY_EXIT: [u32; 2] = [0x483, 0x48f];
-const CAPABILITY_ENTRY: [u32; 2] = [0x484, 0x490];
 
 /// Basic exit reason and VM-instruction error of the failures below.
 const INVALID_GUEST_STATE: u32 = 33;
 const INVALID_HOST_STATE: u32 = 8;
-
-/// VM entry or VM exit walks an MSR list.
-static IN_MSR_LIST: SingleCell<bool> = SingleCell::new(false);
-
-/// A capability register, without what is hidden.
-pub fn capability(index: u32, value: u64, vmx: Vmx) -> u64 {
-    let mut hidden = 0;
-    if CAPABILITY_EXIT.contains(&index) {
-        if !vmx.save {
-            hidden |= EXIT_SAVE_GLOBAL_CTRL;
-        }
-        if !vmx.load {
-            hidden |= EXIT_LOAD_GLOBAL_CTRL;
-        }
-    }
-    if CAPABILITY_ENTRY.contains(&index) && !vmx.load {
-        hidden |= ENTRY_LOAD_GLOBAL_CTRL;
-    }
-    value & !(u64::from(hidden) << 32)
-}
 
 /// Whether `value` may be loaded into IA32_PERF_GLOBAL_CTRL.
 fn is_valid(value: u64) -> bool {
@@ -137,27 +110,18 @@ extern "C-unwind" fn load_host() {
     oracle::exit();
 }
 
-/// Runs `walk`, with what it does to registers on the host's account: the lists
-/// are the host's, whichever mode the CPU is in by then.
-fn for_the_host(walk: impl FnOnce() -> u32) -> u32 {
-    IN_MSR_LIST.set(true);
-    let failed = walk();
-    IN_MSR_LIST.set(false);
-    failed
-}
-
 /// Replaces `BX_CPU_C::StoreMSRs(count, address)`; the result is the number of
 /// the entry that failed, 0 for none.
 #[export_name = "_ZN8BX_CPU_C9StoreMSRsEjm"]
 extern "C-unwind" fn store_msrs(count: u32, address: u64) -> u32 {
-    for_the_host(|| core::core_store_msrs(count, address))
+    mode::for_the_host(|| core::core_store_msrs(count, address))
 }
 
 /// Replaces `BX_CPU_C::LoadMSRs(count, address)`; the result is the number of
 /// the entry that failed, 0 for none.
 #[export_name = "_ZN8BX_CPU_C8LoadMSRsEjm"]
 extern "C-unwind" fn load_msrs(count: u32, address: u64) -> u32 {
-    for_the_host(|| core::core_load_msrs(count, address))
+    mode::for_the_host(|| core::core_load_msrs(count, address))
 }
 
 /// Replaces `BX_CPU_C::VMenterInjectEvents()`.
@@ -172,46 +136,4 @@ extern "C-unwind" fn inject_events() {
 extern "C-unwind" fn handle_ext_interrupt() {
     quirks::before_external_interrupt();
     core::core_handle_ext_interrupt();
-}
-
-/// The address of the current VMCS while in a guest: the name of the vCPU.
-pub fn current_guest() -> Option<u64> {
-    let guest = layout::IN_VMX_GUEST.get::<u8>() != 0 && !IN_MSR_LIST.get();
-    guest.then(|| layout::VMCS_POINTER.get())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: u64 = u64::MAX;
-
-    #[test]
-    fn everything_is_reported_unless_hidden() {
-        for index in 0x480..0x492 {
-            assert_eq!(capability(index, ALL, Vmx::FULL), ALL);
-        }
-    }
-
-    #[test]
-    fn without_save_only_the_exit_controls_lack_bit_30() {
-        let vmx = Vmx {
-            save: false,
-            ..Vmx::FULL
-        };
-        assert_eq!(capability(0x483, ALL, vmx), ALL & !(1 << 62));
-        assert_eq!(capability(0x48f, ALL, vmx), ALL & !(1 << 62));
-        assert_eq!(capability(0x484, ALL, vmx), ALL);
-    }
-
-    #[test]
-    fn without_load_entry_and_exit_lack_their_bits() {
-        let vmx = Vmx {
-            load: false,
-            ..Vmx::FULL
-        };
-        assert_eq!(capability(0x48f, ALL, vmx), ALL & !(1 << 44));
-        assert_eq!(capability(0x484, ALL, vmx), ALL & !(1 << 45));
-        assert_eq!(capability(0x490, ALL, vmx), ALL & !(1 << 45));
-    }
 }

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether there is VMX, and which controls its capability registers offer for
+//! IA32_PERF_GLOBAL_CTRL.
+
+/// VM-entry control: load IA32_PERF_GLOBAL_CTRL.
+pub const ENTRY_LOAD_GLOBAL_CTRL: u32 = 1 << 13;
+/// VM-exit control: load IA32_PERF_GLOBAL_CTRL.
+pub const EXIT_LOAD_GLOBAL_CTRL: u32 = 1 << 12;
+/// VM-exit control: save IA32_PERF_GLOBAL_CTRL.
+pub const EXIT_SAVE_GLOBAL_CTRL: u32 = 1 << 30;
+
+/// IA32_VMX_EXIT_CTLS, IA32_VMX_ENTRY_CTLS and their TRUE versions. What may be
+/// 1 is in the high half.
+const CAPABILITY_EXIT: [u32; 2] = [0x483, 0x48f];
+const CAPABILITY_ENTRY: [u32; 2] = [0x484, 0x490];
+
+/// Whether there is VMX, and which VM-entry and VM-exit controls for
+/// IA32_PERF_GLOBAL_CTRL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vmx {
+    /// VMX is there.
+    pub present: bool,
+    /// Load at VM entry and at VM exit.
+    pub load: bool,
+    /// Save at VM exit.
+    pub save: bool,
+}
+
+impl Vmx {
+    /// With all of it.
+    pub const FULL: Vmx = Vmx {
+        present: true,
+        load: true,
+        save: true,
+    };
+}
+
+/// A capability register, without what is hidden.
+pub fn offered(index: u32, value: u64, vmx: Vmx) -> u64 {
+    let mut hidden = 0;
+    if CAPABILITY_EXIT.contains(&index) {
+        if !vmx.save {
+            hidden |= EXIT_SAVE_GLOBAL_CTRL;
+        }
+        if !vmx.load {
+            hidden |= EXIT_LOAD_GLOBAL_CTRL;
+        }
+    }
+    if CAPABILITY_ENTRY.contains(&index) && !vmx.load {
+        hidden |= ENTRY_LOAD_GLOBAL_CTRL;
+    }
+    value & !(u64::from(hidden) << 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: u64 = u64::MAX;
+
+    #[test]
+    fn everything_is_reported_unless_hidden() {
+        for index in 0x480..0x492 {
+            assert_eq!(offered(index, ALL, Vmx::FULL), ALL);
+        }
+    }
+
+    #[test]
+    fn without_save_only_the_exit_controls_lack_bit_30() {
+        let vmx = Vmx {
+            save: false,
+            ..Vmx::FULL
+        };
+        assert_eq!(offered(0x483, ALL, vmx), ALL & !(1 << 62));
+        assert_eq!(offered(0x48f, ALL, vmx), ALL & !(1 << 62));
+        assert_eq!(offered(0x484, ALL, vmx), ALL);
+    }
+
+    #[test]
+    fn without_load_entry_and_exit_lack_their_bits() {
+        let vmx = Vmx {
+            load: false,
+            ..Vmx::FULL
+        };
+        assert_eq!(offered(0x48f, ALL, vmx), ALL & !(1 << 44));
+        assert_eq!(offered(0x484, ALL, vmx), ALL & !(1 << 45));
+        assert_eq!(offered(0x490, ALL, vmx), ALL & !(1 << 45));
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What instructions have done since the last fold, and how much of it may gather.
+
+use std::cell::Cell;
+
+use pmu_model::intel::Intel;
+use pmu_model::Class;
+use pmu_model::Deltas;
+use pmu_model::Pmu;
+use pmu_model::RegisterMap;
+use pmu_model::Source;
+
+use crate::layout;
+use crate::single::SingleCell;
+
+/// Modelled: one branch in so many is mispredicted.
+const BRANCHES_PER_MISS: u32 = 16;
+
+/// A number for each source in each class.
+struct Table([[Cell<u64>; Class::COUNT]; Source::COUNT]);
+
+// SAFETY: As for `SingleThread`: one thread.
+unsafe impl Sync for Table {}
+
+impl Table {
+    const fn new() -> Self {
+        Table([const { [const { Cell::new(0) }; Class::COUNT] }; Source::COUNT])
+    }
+
+    fn at(&self, source: Source, class: Class) -> &Cell<u64> {
+        &self.0[source as usize][class as usize]
+    }
+}
+
+/// What gathered since the last fold.
+static GATHERED: Table = Table::new();
+/// How much may gather.
+static BUDGET: Table = Table::new();
+/// Some counter runs.
+static RUNNING: SingleCell<bool> = SingleCell::new(false);
+
+/// What an instruction does, one bit each.
+pub mod did {
+    /// It branches.
+    pub const BRANCH: u8 = 1 << 0;
+    /// It reads memory.
+    pub const LOAD: u8 = 1 << 1;
+    /// It writes memory.
+    pub const STORE: u8 = 1 << 2;
+    /// It flushes a cache line.
+    pub const FLUSH: u8 = 1 << 3;
+}
+
+/// What some counter counts besides instructions.
+static WANTED: SingleCell<u8> = SingleCell::new(0);
+
+/// The instruction that executes.
+struct Current {
+    /// It is to be counted.
+    armed: SingleCell<bool>,
+    class: SingleCell<Class>,
+    rip: SingleCell<u64>,
+    did: SingleCell<u8>,
+}
+
+static CURRENT: Current = Current {
+    armed: SingleCell::new(false),
+    class: SingleCell::new(Class::HostKernel),
+    rip: SingleCell::new(0),
+    did: SingleCell::new(0),
+};
+
+static BRANCHES: SingleCell<u32> = SingleCell::new(0);
+
+/// Adopts what `pmu` counts, and how long it can do without a fold.
+pub fn follow(pmu: Option<&Pmu<Intel>>) {
+    RUNNING.set(false);
+    let Some(pmu) = pmu else { return };
+    let mut wanted = 0;
+    for n in 0..pmu.counters().len() {
+        let Some(counting) = pmu.map().counting(n) else {
+            continue;
+        };
+        RUNNING.set(true);
+        for source in Source::ALL {
+            if counting.event.sources.contains(source) {
+                wanted |= bits_of(source);
+            }
+        }
+    }
+    WANTED.set(wanted);
+    let budget = pmu.budget();
+    for source in Source::ALL {
+        for class in Class::ALL {
+            BUDGET.at(source, class).set(budget.get(source, class));
+        }
+    }
+}
+
+/// What an instruction may do that makes an event of this source.
+fn bits_of(source: Source) -> u8 {
+    match source {
+        Source::Instructions => 0,
+        Source::Branches | Source::BranchMisses => did::BRANCH,
+        Source::Loads | Source::Stores | Source::LoadStores => did::LOAD | did::STORE,
+        Source::Flushes => did::FLUSH,
+    }
+}
+
+/// Takes what gathered.
+pub fn take() -> Deltas {
+    let mut deltas = Deltas::default();
+    for source in Source::ALL {
+        for class in Class::ALL {
+            deltas.add(source, class, GATHERED.at(source, class).take());
+        }
+    }
+    deltas
+}
+
+/// One event of the current instruction; true when a fold is due.
+#[inline(always)]
+fn add(source: Source) -> bool {
+    let class = CURRENT.class.get();
+    let gathered = GATHERED.at(source, class);
+    gathered.set(gathered.get() + 1);
+    gathered.get() >= BUDGET.at(source, class).get()
+}
+
+/// Counts the current instruction, which retires; true when a fold is due.
+#[inline(always)]
+fn gather() -> bool {
+    CURRENT.armed.set(false);
+    let due = add(Source::Instructions);
+    let did = CURRENT.did.get() & WANTED.get();
+    if did == 0 {
+        return due;
+    }
+    due | gather_more(did)
+}
+
+/// Counts what the current instruction did besides.
+fn gather_more(did: u8) -> bool {
+    let mut due = false;
+    if did & did::BRANCH != 0 {
+        due |= add(Source::Branches);
+        let branches = BRANCHES.get().wrapping_add(1);
+        BRANCHES.set(branches);
+        if branches.is_multiple_of(BRANCHES_PER_MISS) {
+            due |= add(Source::BranchMisses);
+        }
+    }
+    match (did & did::LOAD != 0, did & did::STORE != 0) {
+        (false, false) => {}
+        (true, false) => due |= add(Source::Loads),
+        (false, true) => due |= add(Source::Stores),
+        (true, true) => due |= add(Source::LoadStores),
+    }
+    if did & did::FLUSH != 0 {
+        due |= add(Source::Flushes);
+    }
+    due
+}
+
+/// An instruction begins.
+#[inline(always)]
+pub fn begin() {
+    let running = RUNNING.get();
+    CURRENT.armed.set(running);
+    if running {
+        // Intel's counters do not tell guest from host.
+        let user = layout::CPL.get::<u8>() != 0;
+        CURRENT.class.set(Class::new(false, user));
+        CURRENT.rip.set(layout::PREV_RIP.get());
+        CURRENT.did.set(0);
+    }
+}
+
+/// The current instruction did this.
+#[inline(always)]
+pub fn note(what: u8) {
+    CURRENT.did.set(CURRENT.did.get() | what);
+}
+
+/// The current instruction retires: it has done its work; true when a fold is due. A REP
+/// instruction that was interrupted has not: it begins again where it stands.
+#[inline(always)]
+pub fn retire() -> bool {
+    if !CURRENT.armed.get() {
+        return false;
+    }
+    if layout::RIP.get::<u64>() == CURRENT.rip.get() && CURRENT.did.get() & did::BRANCH == 0 {
+        CURRENT.armed.set(false);
+        return false;
+    }
+    gather()
+}
+
+/// The current instruction will retire; counts it now, before it changes what is
+/// counted. The caller folds.
+pub fn retire_early() {
+    if CURRENT.armed.get() {
+        gather();
+    }
+}
+
+/// The current instruction will not retire.
+pub fn drop_current() {
+    CURRENT.armed.set(false);
+}
