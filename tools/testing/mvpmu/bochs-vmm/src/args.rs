@@ -5,6 +5,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
+use clap::builder::TypedValueParser;
+use clap::error::ContextKind;
+use clap::error::ErrorKind;
+use clap::CommandFactory;
+use clap::Parser;
 use pmu_model::intel::Config;
 use pmu_model::oracle::Mode;
 
@@ -14,107 +20,105 @@ use crate::cpuid;
 use crate::log::Level;
 use crate::quirks::Quirk;
 
-/// How it is used.
-pub const USAGE: &str = "\
-usage: bochs-vmm --bochs SO --kernel FILE [option...]
+const ENDS: &str = "\
+Exit status: (v << 1 | 1) when L1 wrote v to port 0xf4; 2 cannot start, 3 triple fault, reset or
+halt for good, 4 the core gave up, 5 the oracle, 6 instruction limit, 8 Ctrl-A x.";
 
-Boots Linux on an emulated Intel CPU with VMX and a PMU. The console is stdout;
-when stdin is a terminal it is the console's keyboard (Ctrl-A x ends).
-
-  --bochs SO             the Bochs core (scripts/bochs.sh fetches it)
-  --kernel FILE          vmlinux or bzImage
-  --initrd FILE...       cpio archives of the initial root file system, in order
-  --append STRING        kernel command line
-  --mem MIB              RAM in MiB (default 512)
-  --mhz N                time: so many instructions to a microsecond (default 200; in hundreds, at
-                         most 4000)
-  --stats FILE           write statistics as JSON when the run ends
-  --stream FILE          write the bytes that L1 sends to port 0xe9
-  --pmu WHICH            on or v5 (default), v4, old or v3, off; then, each after a
-                         comma: no-full-width (writes), fixed=N (counters, at most 4)
-  --oracle WHICH         on (default): stop when a PMU register shows a value to someone whose
-                         it is not; note: only say so; off
-  --vmx WHICH            on (default), off; no-save-global-ctrl,no-load-global-ctrl
-  --hybrid               CPUID says that the machine has core types that differ
-  --max-instructions N   end the run after about N instructions
-  --interactive          stdin is the keyboard also when it is not a terminal
-  --without-quirk NAME   leave out a work-around (all: --list-quirks)
-  --list-quirks          list the work-arounds for the core
-  --verbose              print the core's errors; twice: information too
-
-Exit status: (v << 1 | 1) when L1 wrote v to port 0xf4; 2 cannot start, 3 triple
-fault, reset or halt for good, 4 the core gave up, 5 the oracle, 6 instruction limit, 8 Ctrl-A x.
-";
-
-/// The command line.
-#[derive(Debug)]
+/// Boots Linux on an emulated Intel CPU with VMX and a PMU. The console is stdout; when stdin is a
+/// terminal it is the console's keyboard (Ctrl-A x ends).
+#[derive(Debug, Parser)]
+#[command(name = "bochs-vmm", args_override_self = true, after_help = ENDS)]
 pub struct Args {
-    /// The core.
+    /// The Bochs core (scripts/bochs.sh fetches it)
+    #[arg(long, value_name = "SO")]
     pub bochs: PathBuf,
-    /// What to boot.
+    /// What to boot
+    #[command(flatten)]
     pub boot: Boot,
-    /// RAM in MiB.
+    /// RAM in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub mem: u64,
-    /// Instructions to a microsecond.
+    /// Time: so many instructions to a microsecond; in hundreds, at most 4000
+    #[arg(long, value_name = "N", default_value_t = cpuid::TSC_MHZ, value_parser = mhz)]
     pub mhz: u32,
-    /// Where the statistics go.
+    /// Write statistics as JSON when the run ends
+    #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
-    /// Where the data stream goes.
+    /// Write the bytes that L1 sends to port 0xe9
+    #[arg(long, value_name = "FILE")]
     pub stream: Option<PathBuf>,
-    /// The PMU, if there is one.
-    pub pmu: Option<Config>,
-    /// What the oracle does.
+    /// on or v5, v4, old or v3, off; then, each after a comma: no-full-width (writes), fixed=N
+    /// (counters, at most 4)
+    #[arg(long, value_name = "WHICH", default_value = "v5", value_parser = pmu)]
+    pub pmu: Pmu,
+    /// on: stop when a PMU register shows a value to someone whose it is not; note: only say so; off
+    #[arg(long, value_name = "WHICH", default_value = "on", value_parser = oracle)]
     pub oracle: Mode,
-    /// VMX.
+    /// on, off; or no-save-global-ctrl,no-load-global-ctrl
+    #[arg(long, value_name = "WHICH", default_value = "on", value_parser = vmx)]
     pub vmx: Vmx,
-    /// Whether CPUID announces core types that differ.
+    /// CPUID says that the machine has core types that differ
+    #[arg(long)]
     pub hybrid: bool,
-    /// When to end the run.
+    /// End the run after about N instructions
+    #[arg(long, value_name = "N")]
     pub max_instructions: Option<u64>,
-    /// stdin is the keyboard in any case.
+    /// stdin is the keyboard also when it is not a terminal
+    #[arg(long)]
     pub interactive: bool,
-    /// Work-arounds to leave out.
-    pub without: Vec<Quirk>,
-    /// How much to print.
-    pub level: Level,
+    /// Leave out a work-around for the core
+    #[arg(long, value_name = "NAME", value_parser = quirk())]
+    pub without_quirk: Vec<Quirk>,
+    /// Print the core's errors; twice: information too
+    #[arg(long, action = clap::ArgAction::Count)]
+    verbose: u8,
 }
 
-/// What the command line asks for.
-#[derive(Debug)]
-pub enum Command {
-    /// Run a machine.
-    Run(Box<Args>),
-    /// Print the usage.
-    Help,
-    /// Print the work-arounds.
-    ListQuirks,
+impl Args {
+    /// How much to print.
+    pub fn level(&self) -> Level {
+        match self.verbose {
+            0 => Level::Fatal,
+            1 => Level::Error,
+            _ => Level::Info,
+        }
+    }
 }
+
+/// The PMU, if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pmu(pub Option<Config>);
 
 /// There is an event for each of so many fixed counters.
 const MAX_FIXED: usize = 4;
 
-fn pmu(text: &str) -> Result<Option<Config>, String> {
+fn pmu(text: &str) -> Result<Pmu, String> {
     let mut words = text.split(',');
     let mut config = match words.next().unwrap_or_default() {
         "off" => None,
         "on" | "v5" => Some(Config::V5),
         "v4" => Some(Config::V4),
         "old" | "v3" => Some(Config::V3),
-        _ => return Err(format!("--pmu {text}: there are v5, v4, v3 and off")),
+        word => return Err(format!("no {word}: there are v5, v4, v3 and off")),
     };
     for word in words {
         let fixed = word.strip_prefix("fixed=").map(str::parse);
         match (word, fixed, &mut config) {
             ("no-full-width", _, Some(config)) => config.full_width_writes = false,
             (_, Some(Ok(fixed @ 0..=MAX_FIXED)), Some(config)) => config.fixed = fixed,
-            _ => return Err(format!("--pmu {text}: unknown feature {word}")),
+            (_, _, None) => return Err(format!("no {word} without a PMU")),
+            _ => {
+                return Err(format!(
+                    "no {word}: there are no-full-width and fixed=0 to fixed={MAX_FIXED}"
+                ))
+            }
         }
     }
-    Ok(config)
+    Ok(Pmu(config))
 }
 
 fn oracle(text: &str) -> Result<Mode, String> {
-    Mode::named(text).ok_or_else(|| format!("--oracle {text}: there are on, note and off"))
+    Mode::named(text).ok_or_else(|| "there are on, note and off".to_owned())
 }
 
 fn vmx(text: &str) -> Result<Vmx, String> {
@@ -127,129 +131,83 @@ fn vmx(text: &str) -> Result<Vmx, String> {
         match word {
             "no-save-global-ctrl" => vmx.save = false,
             "no-load-global-ctrl" => vmx.load = false,
-            _ => return Err(format!("--vmx {text}: unknown word {word}")),
+            _ => {
+                return Err(format!(
+                    "no {word}: there are on, off, no-save-global-ctrl and no-load-global-ctrl"
+                ))
+            }
         }
     }
     Ok(vmx)
-}
-
-fn number(option: &str, text: &str) -> Result<u64, String> {
-    text.parse()
-        .map_err(|_| format!("{option} {text}: not a number"))
 }
 
 /// MSR_PLATFORM_INFO has it in hundreds, CPUID in Hz, 32 bits of them.
 fn mhz(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(mhz @ 100..=4000) if mhz % 100 == 0 => Ok(mhz),
-        _ => Err(format!("--mhz {text}: there are 100, 200, ..., 4000")),
+        _ => Err("there are 100, 200, ..., 4000".to_owned()),
     }
+}
+
+fn quirk() -> impl TypedValueParser<Value = Quirk> {
+    PossibleValuesParser::new(Quirk::ALL.map(Quirk::name)).try_map(|name| Quirk::named(&name))
 }
 
 /// Reads the command line (without the program's name).
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
-    let mut args = args.into_iter().peekable();
-    let mut bochs = None;
-    let mut kernel = None;
-    let mut result = Args {
-        bochs: PathBuf::new(),
-        boot: Boot {
-            kernel: PathBuf::new(),
-            initrds: Vec::new(),
-            append: String::new(),
-        },
-        mem: 512,
-        mhz: cpuid::TSC_MHZ,
-        stats: None,
-        stream: None,
-        pmu: Some(Config::V5),
-        oracle: Mode::On,
-        vmx: Vmx::FULL,
-        hybrid: false,
-        max_instructions: None,
-        interactive: false,
-        without: Vec::new(),
-        level: Level::Fatal,
-    };
-    while let Some(option) = args.next() {
-        let option = option.to_string_lossy().into_owned();
-        let mut value = || args.next().ok_or_else(|| format!("{option} wants a value"));
-        let text = |value: OsString| {
-            value
-                .into_string()
-                .map_err(|_| format!("{option}: the value is not UTF-8"))
-        };
-        match option.as_str() {
-            "--bochs" => bochs = Some(PathBuf::from(value()?)),
-            "--kernel" => kernel = Some(PathBuf::from(value()?)),
-            "--initrd" => {
-                result.boot.initrds.push(value()?.into());
-                while let Some(file) = args.next_if(|next| !is_option(next)) {
-                    result.boot.initrds.push(file.into());
-                }
-            }
-            "--append" => result.boot.append = text(value()?)?,
-            "--mem" => result.mem = number(&option, &text(value()?)?)?,
-            "--mhz" => result.mhz = mhz(&text(value()?)?)?,
-            "--stats" => result.stats = Some(value()?.into()),
-            "--stream" => result.stream = Some(value()?.into()),
-            "--pmu" => result.pmu = pmu(&text(value()?)?)?,
-            "--oracle" => result.oracle = oracle(&text(value()?)?)?,
-            "--vmx" => result.vmx = vmx(&text(value()?)?)?,
-            "--hybrid" => result.hybrid = true,
-            "--max-instructions" => {
-                result.max_instructions = Some(number(&option, &text(value()?)?)?);
-            }
-            "--interactive" => result.interactive = true,
-            "--without-quirk" => result.without.push(Quirk::named(&text(value()?)?)?),
-            "--list-quirks" => return Ok(Command::ListQuirks),
-            "--verbose" => {
-                result.level = match result.level {
-                    Level::Fatal => Level::Error,
-                    _ => Level::Info,
-                }
-            }
-            "--help" => return Ok(Command::Help),
-            _ => return Err(format!("unknown option {option} (--help lists them)")),
-        }
-    }
-    result.bochs = bochs.ok_or("--bochs is missing: the file that scripts/bochs.sh fetches")?;
-    result.boot.kernel = kernel.ok_or("--kernel is missing")?;
-    Ok(Command::Run(Box::new(result)))
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    let name = std::iter::once(OsString::from("bochs-vmm"));
+    Args::try_parse_from(name.chain(args)).map_err(|error| match error.kind() {
+        ErrorKind::UnknownArgument => unknown(&error),
+        _ => error,
+    })
 }
 
-fn is_option(text: &OsString) -> bool {
-    text.as_encoded_bytes().starts_with(b"--")
+/// An option that there is not, with those that there are.
+fn unknown(error: &clap::Error) -> clap::Error {
+    let given = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    let mut command = Args::command();
+    let options: Vec<_> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_long())
+        .map(|name| format!("--{name}"))
+        .collect();
+    let message = format!(
+        "no {}: there are {}",
+        given.unwrap_or_default(),
+        options.join(" ")
+    );
+    command.error(ErrorKind::UnknownArgument, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run(line: &str) -> Result<Box<Args>, String> {
+    fn run(line: &str) -> Result<Args, String> {
         let words = format!("--bochs b --kernel k {line}");
-        match parse(words.split_whitespace().map(OsString::from))? {
-            Command::Run(args) => Ok(args),
-            other => panic!("not a run: {other:?}"),
-        }
+        parse(words.split_whitespace().map(OsString::from)).map_err(|error| error.to_string())
     }
 
     #[test]
     fn an_initrd_may_be_several_files() {
         let args = run("--initrd a b --mem 64 --initrd c").unwrap();
-        assert_eq!(args.boot.initrds, ["a", "b", "c"].map(PathBuf::from));
+        assert_eq!(args.boot.initrd, ["a", "b", "c"].map(PathBuf::from));
         assert_eq!((args.mem, args.mhz), (64, 200));
         assert_eq!(run("--mhz 1000").unwrap().mhz, 1000);
     }
 
     #[test]
     fn the_pmu_is_version_5_unless_told_otherwise() {
-        assert_eq!(run("").unwrap().pmu, Some(Config::V5));
-        assert_eq!(run("--pmu off").unwrap().pmu, None);
-        assert_eq!(run("--pmu old").unwrap().pmu, Some(Config::V3));
-        let narrow = run("--pmu v5,no-full-width").unwrap().pmu.unwrap();
+        assert_eq!(run("").unwrap().pmu.0, Some(Config::V5));
+        assert_eq!(run("--pmu off").unwrap().pmu.0, None);
+        assert_eq!(run("--pmu old").unwrap().pmu.0, Some(Config::V3));
+        let narrow = run("--pmu v5,no-full-width").unwrap().pmu.0.unwrap();
         assert!(!narrow.full_width_writes && narrow.fixed == 4);
-        let three = run("--pmu v5,fixed=3,no-full-width").unwrap().pmu.unwrap();
+        let three = run("--pmu v5,fixed=3,no-full-width")
+            .unwrap()
+            .pmu
+            .0
+            .unwrap();
         assert!(!three.full_width_writes && three.fixed == 3);
     }
 
@@ -281,6 +239,28 @@ mod tests {
             let error = run(line).unwrap_err();
             assert!(error.contains(named), "{line}: {error}");
         }
+    }
+
+    // The runner gives options that a group of tests replaces.
+    #[test]
+    fn the_last_of_an_option_counts() {
+        let args = run("--pmu v5,fixed=3 --oracle off --pmu v4 --oracle note").unwrap();
+        assert_eq!((args.pmu.0, args.oracle), (Some(Config::V4), Mode::Note));
+        let args = run("--without-quirk la57 --without-quirk apicv").unwrap();
+        assert_eq!(args.without_quirk, [Quirk::La57, Quirk::Apicv]);
+    }
+
+    #[test]
+    fn an_option_that_there_is_not_is_refused_with_those_that_there_are() {
+        let error = run("--frobnicate").unwrap_err();
+        for option in ["--frobnicate", "--pmu", "--oracle", "--without-quirk"] {
+            assert!(error.contains(option), "{error}");
+        }
+        let error = run("--without-quirk none").unwrap_err();
+        for quirk in Quirk::ALL {
+            assert!(error.contains(quirk.name()), "{error}");
+        }
+        assert!(run("--pmu v5,fast").unwrap_err().contains("no-full-width"));
     }
 
     #[test]

@@ -67,20 +67,28 @@ const EFER_LME_LMA: u32 = 0x500;
 const EFLAGS: u32 = 2;
 
 /// What to boot.
-#[derive(Debug)]
+#[derive(Debug, clap::Args)]
 pub struct Boot {
-    /// vmlinux or bzImage.
+    /// vmlinux or bzImage
+    #[arg(long, value_name = "FILE")]
     pub kernel: PathBuf,
-    /// Archives that make up the initial root file system, in order.
-    pub initrds: Vec<PathBuf>,
-    /// Kernel command line.
+    /// cpio archives of the initial root file system, in order
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub initrd: Vec<PathBuf>,
+    /// Kernel command line
+    #[arg(
+        long,
+        value_name = "STRING",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     pub append: String,
 }
 
 /// Puts everything into `memory`; the result is the entry point.
 pub fn load(boot: &Boot, memory: &GuestMemoryMmap) -> Result<u64, String> {
     let (entry, end, mut header) = load_kernel(&boot.kernel, memory)?;
-    let (initrd, initrd_len) = load_initrds(&boot.initrds, memory, end)?;
+    let (initrd, initrd_len) = load_initrds(&boot.initrd, memory, end)?;
 
     let cmdline = format!("{MACHINE_CMDLINE} {}", boot.append);
     if cmdline.len() >= CMDLINE_MAX {

@@ -53,7 +53,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::args::Args;
-use crate::args::Command;
 use crate::single::SingleCell;
 use crate::stats::Report;
 
@@ -65,20 +64,12 @@ const LIMIT_PERIOD: u64 = 1_000_000;
 static MAX_INSTRUCTIONS: SingleCell<u64> = SingleCell::new(u64::MAX);
 
 fn main() -> ExitCode {
-    let done = match args::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Run(args)) => run(&args),
-        Ok(Command::Help) => {
-            print!("{}", args::USAGE);
-            Ok(0)
-        }
-        Ok(Command::ListQuirks) => {
-            for quirk in quirks::Quirk::ALL {
-                println!("{}", quirk.name());
-            }
-            Ok(0)
-        }
-        Err(error) => Err(error),
+    let args = match args::parse(std::env::args_os().skip(1)) {
+        Ok(args) => args,
+        // Prints, also the help that was asked for, and exits with 2 or 0.
+        Err(error) => error.exit(),
     };
+    let done = run(&args);
     terminal::restore();
     match done {
         Ok(status) => ExitCode::from(status),
@@ -90,7 +81,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<u8, String> {
-    log::set_level(args.level);
+    log::set_level(args.level());
     let memory = memory::create(args.mem)?;
     let entry = boot::load(&args.boot, memory)?;
     if let Some(path) = &args.stream {
@@ -99,12 +90,12 @@ fn run(args: &Args) -> Result<u8, String> {
     let stats = args.stats.as_deref().map(create).transpose()?;
 
     core::load(&args.bochs)?;
-    quirks::apply(&args.without)?;
+    quirks::apply(&args.without_quirk)?;
     msr::set_vmx(args.vmx);
     params::set_vmx(args.vmx.present);
     cpuid::set_hybrid(args.hybrid);
     cpuid::set_tsc_mhz(args.mhz);
-    pmu::create(args.pmu);
+    pmu::create(args.pmu.0);
     oracle::create(args.oracle);
     timers::begin();
     core::cpu_new(0);

@@ -75,7 +75,7 @@ impl Quirk {
         Quirk::ALL
             .into_iter()
             .find(|quirk| quirk.name() == name)
-            .ok_or_else(|| format!("--without-quirk {name}: there is no such work-around"))
+            .ok_or_else(|| format!("there is no work-around {name}"))
     }
 }
 
