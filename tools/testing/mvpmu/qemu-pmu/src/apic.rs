@@ -4,11 +4,9 @@
 //! In xAPIC mode its registers are memory. In x2APIC mode they are MSRs, which a plugin cannot
 //! read, so what is written there is followed.
 
-use pmu_model::Access;
 use pmu_model::Reset;
 
 use crate::registers::Bus;
-use crate::vcpu::Vcpu;
 
 /// `IA32_APIC_BASE`
 pub const MSR_APIC_BASE: u32 = 0x1b;
@@ -24,6 +22,9 @@ const LVT_MASKED: u32 = 1 << 16;
 /// LVT: vector and delivery mode, the same as in an interrupt message.
 const LVT_MESSAGE: u32 = 0x7ff;
 
+/// The most local APICs there can be: physical IDs that an interrupt message can name.
+pub const MAX_APICS: usize = 255;
+
 /// Where the registers and interrupt messages are.
 const BASE: u64 = 0xfee0_0000;
 /// Register: the ID, in the upper byte.
@@ -31,7 +32,7 @@ const ID: u64 = 0x20;
 /// Register: the spurious interrupt vector.
 const SVR: u64 = 0xf0;
 /// Register: the LVTPC.
-pub const LVTPC: u64 = 0x340;
+const LVTPC: u64 = 0x340;
 /// SVR: software enabled.
 const SVR_ENABLE: u32 = 1 << 8;
 
@@ -115,22 +116,18 @@ impl Interrupt {
     }
 }
 
+/// Whether a store to this virtual address can be one to the LVTPC: it has the same offset in its
+/// page.
+pub fn may_be_lvtpc(vaddr: u64) -> bool {
+    vaddr & 0xfff == LVTPC
+}
+
+/// The LVTPC, if it is at this physical address, in xAPIC mode.
+pub fn lvtpc_at(bus: &mut Bus, physical: u64) -> Option<u32> {
+    (physical == BASE + LVTPC).then(|| register(bus, LVTPC))
+}
+
 /// A register in xAPIC mode.
 fn register(bus: &mut Bus, offset: u64) -> u32 {
     bus.physical(BASE + offset, 4) as u32
-}
-
-/// A store that may be to the local APIC was executed.
-pub fn stored(vcpu: &mut Vcpu, physical: u64, access: Access) {
-    if physical == BASE + LVTPC {
-        vcpu.pmu.stats_mut().operations_mut(access.owner).lvtpc += 1;
-        let value = register(&mut vcpu.bus, LVTPC);
-        // A callback of a store is not told which instruction it is.
-        vcpu.oracle_at(0, access.cpl);
-        if let Some(oracle) = vcpu.pmu.oracle_mut() {
-            oracle.lvtpc(value, access.owner);
-        }
-        vcpu.oracle_follow();
-        vcpu.publish();
-    }
 }

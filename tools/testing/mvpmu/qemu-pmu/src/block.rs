@@ -8,10 +8,8 @@ use std::sync::PoisonError;
 
 use pmu_model::Class;
 
-use crate::board;
 use crate::decode::Kind;
 use crate::decode::Watched;
-use crate::vcpu;
 
 /// QEMU keeps translations by physical address: the same one runs wherever a page is mapped. So
 /// only the offset within the page of an address is good for comparisons.
@@ -145,14 +143,9 @@ pub fn keep(block: Block) -> *const Block {
     block
 }
 
-/// QEMU dropped every translation: drop the blocks, but those in which a vCPU was stopped.
-pub fn flushed() {
-    let mut used = HashSet::new();
-    for index in vcpu::all() {
-        // SAFETY: The vCPU exists, and QEMU has stopped all of them while it flushes.
-        let board = unsafe { &*board::find(index) };
-        used.insert(board.block());
-    }
+/// QEMU dropped every translation: drops the blocks, but the `used` ones, in which a vCPU was
+/// stopped.
+pub fn flushed(used: &HashSet<*const Block>) {
     let mut arena = ARENA.lock().unwrap_or_else(PoisonError::into_inner);
     arena.retain(|entry| {
         let keep = used.contains(&entry.0.cast_const());

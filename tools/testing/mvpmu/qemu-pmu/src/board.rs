@@ -13,11 +13,14 @@ use crate::block::Block;
 /// The sources translated code counts: the first ones of [`Source`].
 pub const COUNTED: usize = Source::LoadStores as usize + 1;
 
+/// Accumulators: of each source counted, in each class.
+pub type Events = [[u64; Class::COUNT]; COUNTED];
+
 /// A vCPU's scoreboard entry.
 #[repr(C)]
 pub struct Board {
     /// Accumulators of events.
-    pub events: [[u64; Class::COUNT]; COUNTED],
+    pub events: Events,
     /// The address of the block that was entered last, with [`CLOSED`] set when its last
     /// instruction was reached. If another block starts with it clear, this one was left in the
     /// middle without any event: by a store into itself, or by an atomic instruction that is

@@ -14,10 +14,10 @@ use crate::api;
 use crate::apic;
 use crate::block::Block;
 use crate::block::Site;
-use crate::callback_with_origin;
 use crate::cpuid;
 use crate::decode::Watched;
 use crate::leave;
+use crate::leave::callback_with_origin;
 use crate::leave::Origin;
 use crate::msr;
 use crate::quirks;
@@ -34,6 +34,11 @@ use crate::vcpu::Vcpu;
 unsafe fn context<'a, T>(index: c_uint, data: *mut c_void) -> (&'a mut Vcpu, &'a T) {
     // SAFETY: The caller's promise. What was registered lives as long as the translation.
     unsafe { (vcpu::get(index), &*data.cast_const().cast()) }
+}
+
+fn origin(vcpu: &Vcpu, host_pc: usize, env: *mut c_void) -> Origin {
+    let cpu = vcpu.cpu_state();
+    Origin { cpu, host_pc, env }
 }
 
 /// The block where the host goes on after a #VMEXIT.
@@ -81,9 +86,10 @@ unsafe extern "C-unwind" fn on_alarm(
     vcpu.suspend_rep(block);
     if vcpu.fold() {
         // The interrupt comes before the block.
-        leave::restore(vcpu, Origin { host_pc, env });
+        let origin = origin(vcpu, host_pc, env);
+        leave::restore(origin);
         // SAFETY: There is nothing to drop in this frame, the only one.
-        unsafe { leave::to_main_loop(vcpu) }
+        unsafe { leave::to_main_loop(origin) }
     }
 }
 
@@ -108,7 +114,7 @@ unsafe extern "C-unwind" fn on_msr_access(
     // SAFETY: Registered with a site.
     let (vcpu, site) = unsafe { context::<Site>(index, data) };
     // SAFETY: There is nothing to drop in this frame, the only one.
-    unsafe { msr::execute(vcpu, site, Origin { host_pc, env }) };
+    unsafe { msr::execute(vcpu, site, origin(vcpu, host_pc, env)) };
 }
 
 callback_with_origin!(
@@ -125,7 +131,7 @@ unsafe extern "C-unwind" fn on_rdpmc(
     // SAFETY: Registered with a site.
     let (vcpu, site) = unsafe { context::<Site>(index, data) };
     // SAFETY: There is nothing to drop in this frame, the only one.
-    unsafe { msr::execute_rdpmc(vcpu, site, Origin { host_pc, env }) };
+    unsafe { msr::execute_rdpmc(vcpu, site, origin(vcpu, host_pc, env)) };
 }
 
 /// Before CPUID.
@@ -174,7 +180,7 @@ pub unsafe extern "C-unwind" fn fixmap_store(
     vaddr: u64,
     _data: *mut c_void,
 ) {
-    if vaddr & 0xfff != apic::LVTPC {
+    if !apic::may_be_lvtpc(vaddr) {
         return;
     }
     // SAFETY: In a callback of a memory access, as the calls demand.
@@ -187,6 +193,8 @@ pub unsafe extern "C-unwind" fn fixmap_store(
     };
     // SAFETY: In the vCPU's thread, once.
     let vcpu = unsafe { vcpu::get(index) };
-    let access = vcpu.access(Class::HostKernel);
-    apic::stored(vcpu, physical, access);
+    if let Some(value) = apic::lvtpc_at(&mut vcpu.bus, physical) {
+        // A callback of a store is not told which instruction it is.
+        vcpu.lvtpc_written(value, 0, vcpu.access(Class::HostKernel));
+    }
 }

@@ -10,10 +10,14 @@ use pmu_model::Deltas;
 use pmu_model::Source;
 
 use crate::block::Block;
+use crate::block::Site;
 use crate::board::COUNTED;
 use crate::decode::Kind;
 use crate::demand;
 use crate::pmi;
+use crate::quirks;
+use crate::quirks::Quirk;
+use crate::rep::Rep;
 use crate::vcpu::Vcpu;
 
 /// Translated code calls when an accumulator of instructions reaches this. A fold sets the
@@ -28,10 +32,6 @@ const LONG: u64 = 1 << 62;
 /// branch; for memory accesses a number that few instructions exceed, and then the PMI is late.
 const ACCESSES_PER_INSTRUCTION: u64 = 64;
 
-/// The accumulators when they were folded last.
-#[derive(Default)]
-pub struct Folded([[u64; Class::COUNT]; COUNTED]);
-
 impl Vcpu {
     /// Brings the PMU's counters up to date; true when a PMI was sent because one wrapped.
     pub fn fold(&mut self) -> bool {
@@ -41,11 +41,11 @@ impl Vcpu {
         for source in &Source::ALL[..COUNTED] {
             for class in Class::ALL {
                 let now = events[*source as usize][class as usize];
-                let last = self.folded.0[*source as usize][class as usize];
+                let last = self.folded[*source as usize][class as usize];
                 deltas.add(*source, class, now.saturating_sub(last));
             }
         }
-        self.folded.0 = events;
+        self.folded = events;
         let overflow = self.pmu.fold(&deltas);
         self.arm();
         overflow.pmi && pmi::send(self)
@@ -55,7 +55,7 @@ impl Vcpu {
     pub fn instructions(&mut self) -> u64 {
         let instructions = Source::Instructions as usize;
         let now = self.board().events[instructions];
-        let last = self.folded.0[instructions];
+        let last = self.folded[instructions];
         // What was taken back since the last fold may have been folded before.
         let since = (now.into_iter().zip(last)).map(|(now, last)| now.wrapping_sub(last));
         since.fold(self.retired, u64::wrapping_add)
@@ -64,13 +64,15 @@ impl Vcpu {
     /// Sets the accumulators so that the alarm comes in time. To be called after every change of
     /// the PMU's registers. Everything is folded.
     pub fn arm(&mut self) {
-        demand::follow(self);
+        if demand::follow(&self.pmu) {
+            self.translate_anew();
+        }
         let budget = self.pmu.budget();
         for class in Class::ALL {
             let instructions = instructions_until_alarm(&budget, class);
             let start = ALARM - instructions.min(LONG);
             self.board().events[Source::Instructions as usize][class as usize] = start;
-            self.folded.0[Source::Instructions as usize][class as usize] = start;
+            self.folded[Source::Instructions as usize][class as usize] = start;
         }
     }
 
@@ -108,6 +110,27 @@ impl Vcpu {
         ] {
             let slot = &mut events[source as usize][class as usize];
             *slot = slot.wrapping_add(n);
+        }
+    }
+
+    /// A string instruction is entered.
+    pub fn enter_rep(&mut self, site: &Site) {
+        let rep = Rep::at(site.vaddr, &mut self.bus);
+        let goes_on = self.rep.as_ref().is_some_and(|last| last.goes_on_as(&rep));
+        if goes_on && quirks::active(Quirk::RepPortions) {
+            self.unretire_one(site.block().class);
+        }
+        self.rep = Some(rep);
+    }
+
+    /// A fold is due before `block`: if a string instruction would go on there, it has not
+    /// retired yet. It is added again when it goes on.
+    pub fn suspend_rep(&mut self, block: &Block) {
+        let Some(last) = self.rep.take() else {
+            return;
+        };
+        if last.goes_on_as(&Rep::at(block.vaddr, &mut self.bus)) {
+            self.unretire_one(block.class);
         }
     }
 

@@ -4,33 +4,15 @@
 //! QEMU executes the instruction; its result is changed before the next one.
 
 use pmu_model::amd::Version;
-use pmu_model::amd::COUNTERS;
 use pmu_model::mark::Mark;
 use pmu_model::stats;
 
 use crate::block::Site;
+use crate::leaf;
+use crate::leaf::Leaf;
 use crate::registers::handles;
-use crate::registers::Bus;
 use crate::stats::keep_mark;
 use crate::vcpu::Vcpu;
-
-/// A leaf that speaks of the PMU.
-#[derive(Clone, Copy)]
-pub enum Leaf {
-    /// Fn8000_0001: extended features.
-    Features,
-    /// Fn8000_0022: extended performance monitoring.
-    PerfMon,
-    /// The machine's own: what it has counted.
-    Counted([u32; 4]),
-}
-
-/// Fn8000_0001 ECX: PERFCTR_CORE.
-const PERFCTR_CORE: u64 = 1 << 23;
-/// Fn8000_0022 EAX: PerfMonV2.
-const PERF_MON_V2: u64 = 1;
-/// Fn8000_0022 EBX: number of core counters.
-const NUM_PERF_CTR_CORE: u64 = 0xf;
 
 /// CPUID is about to be executed.
 pub fn execute(vcpu: &mut Vcpu, site: &Site) {
@@ -63,31 +45,8 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
 pub fn executed(vcpu: &mut Vcpu) {
     if let Some(leaf) = vcpu.cpuid.take() {
         let rax = vcpu.bus.register(handles().rax);
-        if let Some(rax) = announce(&mut vcpu.bus, leaf, rax) {
+        if let Some(rax) = leaf::announce(&mut vcpu.bus, leaf, rax) {
             vcpu.bus.set_register(handles().rax, rax);
-        }
-    }
-}
-
-/// Changes what CPUID returned; returns RAX if that is to be changed too.
-pub fn announce(bus: &mut Bus, leaf: Leaf, rax: u64) -> Option<u64> {
-    match leaf {
-        Leaf::Features => {
-            let rcx = bus.register(handles().rcx);
-            bus.set_register(handles().rcx, rcx | PERFCTR_CORE);
-            None
-        }
-        Leaf::PerfMon => {
-            let rbx = bus.register(handles().rbx);
-            let rbx = rbx & !NUM_PERF_CTR_CORE | COUNTERS as u64;
-            bus.set_register(handles().rbx, rbx);
-            Some(rax | PERF_MON_V2)
-        }
-        Leaf::Counted([eax, ebx, ecx, edx]) => {
-            bus.set_register(handles().rbx, ebx.into());
-            bus.set_register(handles().rcx, ecx.into());
-            bus.set_register(handles().rdx, edx.into());
-            Some(eax.into())
         }
     }
 }

@@ -7,11 +7,11 @@
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 
+use pmu_model::amd::Amd;
+use pmu_model::Pmu;
 use pmu_model::Source;
 
 use crate::board::COUNTED;
-use crate::symbols::symbols;
-use crate::vcpu::Vcpu;
 
 /// The sources that are memory accesses.
 pub const MEMORY: [Source; 3] = [Source::Loads, Source::Stores, Source::LoadStores];
@@ -24,15 +24,13 @@ pub fn counted(source: Source) -> bool {
     DEMANDED.load(Ordering::Relaxed) >> source as u8 & 1 != 0
 }
 
-/// The PMU's registers have changed: counts what counters want to be counted.
-pub fn follow(vcpu: &Vcpu) {
+/// The registers of a PMU have changed: what counters want to be counted is demanded. True when
+/// something is new, and everything has to be translated anew.
+pub fn follow(pmu: &Pmu<Amd>) -> bool {
     let wanted = Source::ALL[..COUNTED]
         .iter()
-        .filter(|source| vcpu.pmu.counts(**source))
+        .filter(|source| pmu.counts(**source))
         .fold(0, |bits, source| bits | 1 << *source as u8);
     let before = DEMANDED.fetch_or(wanted, Ordering::Relaxed);
-    if wanted & !before != 0 {
-        // SAFETY: In the CPU's thread.
-        unsafe { (symbols().queue_tb_flush)(vcpu.cpu_state()) };
-    }
+    wanted & !before != 0
 }

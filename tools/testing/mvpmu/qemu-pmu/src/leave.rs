@@ -11,8 +11,9 @@ use std::ffi::c_void;
 
 use crate::api;
 use crate::registers::handles;
+use crate::registers::Bus;
 use crate::symbols::symbols;
-use crate::vcpu::Vcpu;
+use crate::symbols::CpuState;
 
 /// gdb's number of RIP.
 const GDB_RIP: c_int = 16;
@@ -22,6 +23,8 @@ const GENERAL_PROTECTION: c_int = 13;
 /// Where in translated code a callback was called: what is needed to leave from there.
 #[derive(Clone, Copy)]
 pub struct Origin {
+    /// The CPU that executes.
+    pub cpu: *mut CpuState,
     /// The return address.
     pub host_pc: usize,
     /// QEMU's CPU registers, which translated code keeps in RBP.
@@ -29,9 +32,9 @@ pub struct Origin {
 }
 
 /// Brings RIP and the flags up to date for the instruction that is executed at `origin`.
-pub fn restore(vcpu: &Vcpu, origin: Origin) {
+pub fn restore(origin: Origin) {
     // SAFETY: The CPU is the one that executes; a return address lies behind its call.
-    unsafe { (symbols().cpu_restore_state)(vcpu.cpu_state(), origin.host_pc - 1) };
+    unsafe { (symbols().cpu_restore_state)(origin.cpu, origin.host_pc - 1) };
 }
 
 /// Leaves the block, to go on at the RIP that is set: interrupts that are due come first.
@@ -39,9 +42,9 @@ pub fn restore(vcpu: &Vcpu, origin: Origin) {
 /// # Safety
 ///
 /// No frame up to the callback has anything to drop. The registers are up to date.
-pub unsafe fn to_main_loop(vcpu: &Vcpu) -> ! {
+pub unsafe fn to_main_loop(origin: Origin) -> ! {
     // SAFETY: In a callback in the CPU's thread; see above for the rest.
-    unsafe { (symbols().cpu_loop_exit_noexc)(vcpu.cpu_state()) }
+    unsafe { (symbols().cpu_loop_exit_noexc)(origin.cpu) }
 }
 
 /// Leaves the block and goes on at `pc`.
@@ -49,10 +52,10 @@ pub unsafe fn to_main_loop(vcpu: &Vcpu) -> ! {
 /// # Safety
 ///
 /// As for [`to_main_loop`].
-pub unsafe fn to_pc(vcpu: &Vcpu, pc: u64) -> ! {
-    write_rip(vcpu, pc);
+pub unsafe fn to_pc(origin: Origin, pc: u64) -> ! {
+    write_rip(origin.cpu, pc);
     // SAFETY: The caller's promise.
-    unsafe { to_main_loop(vcpu) }
+    unsafe { to_main_loop(origin) }
 }
 
 /// Goes on at `pc` as the API has it: only to see whether its bugs are gone.
@@ -78,32 +81,31 @@ pub unsafe fn general_protection(origin: Origin) -> ! {
 }
 
 /// Checks that RIP can be written by its number. When the vCPU starts, before it executes.
-pub fn check(vcpu: &mut Vcpu) -> Result<(), String> {
-    if vcpu.cpu_state().is_null() {
+pub fn check(cpu: *mut CpuState, bus: &mut Bus) -> Result<(), String> {
+    if cpu.is_null() {
         return Err("this QEMU has no current_cpu in a vCPU's thread".into());
     }
-    let before = vcpu.bus.register(handles().rip);
+    let before = bus.register(handles().rip);
     let other = before ^ 0x10;
-    write_rip(vcpu, other);
-    let after = vcpu.bus.register(handles().rip);
-    write_rip(vcpu, before);
+    write_rip(cpu, other);
+    let after = bus.register(handles().rip);
+    write_rip(cpu, before);
     if after != other {
         return Err("this QEMU numbers its registers in another way".into());
     }
     Ok(())
 }
 
-fn write_rip(vcpu: &Vcpu, pc: u64) {
+fn write_rip(cpu: *mut CpuState, pc: u64) {
     let bytes = pc.to_le_bytes();
     // SAFETY: In the CPU's thread; RIP has 8 bytes.
-    unsafe { (symbols().gdb_write_register)(vcpu.cpu_state(), bytes.as_ptr(), GDB_RIP) };
+    unsafe { (symbols().gdb_write_register)(cpu, bytes.as_ptr(), GDB_RIP) };
 }
 
 /// Makes a plugin callback of a function that wants to know its [`Origin`]:
 /// `fn(vcpu: u32, data: *mut c_void, host_pc: usize, env: *mut c_void)`.
 ///
 /// A function cannot read its return address in Rust; two instructions in front of it can.
-#[macro_export]
 macro_rules! callback_with_origin {
     ($(#[$attribute:meta])* $name:ident => $function:path) => {
         $(#[$attribute])*
@@ -125,3 +127,5 @@ macro_rules! callback_with_origin {
         }
     };
 }
+
+pub(crate) use callback_with_origin;

@@ -6,6 +6,9 @@
 //!     -plugin libqemu_pmu.so,pmu=on,oracle=on,stats=FILE
 //! ```
 //!
+//! The modules are listed from the bottom up: none knows one further down in the list but those it
+//! is listed with.
+//!
 //! QEMU's translated code counts instructions, branches and memory accesses per block
 //! ([`translate`], [`emit`], [`callbacks`], [`board`]), what a block did not execute after all is taken back ([`count`],
 //! [`discon`], [`rep`]), and the PMU model gets the sums when somebody looks ([`msr`]) or a
@@ -17,31 +20,47 @@
 //! MOVS) may bring it later. A local APIC that is not written like Linux writes it (a 32-bit MOV
 //! or XCHG to its fixmap, or x2APIC MSRs) works, but its LVTPC writes are not counted.
 
+// QEMU, and what is known of it.
 pub mod api;
+pub mod quirks;
+pub mod symbols;
+
+// Types, and what can be done with them alone.
 pub mod apic;
 pub mod args;
 pub mod block;
 pub mod board;
-pub mod callbacks;
-pub mod count;
-pub mod cpuid;
 pub mod decode;
 pub mod demand;
-pub mod discon;
-pub mod emit;
+pub mod guest;
+pub mod leaf;
 pub mod leave;
-pub mod msr;
-pub mod oracle;
-pub mod pmi;
-pub mod quirks;
 pub mod registers;
 pub mod rep;
-pub mod reset;
 pub mod stats;
-pub mod svm;
-pub mod symbols;
-pub mod translate;
+
+// A vCPU, which has one of each. Then what changes it: its PMU, the oracle, what instructions do.
 pub mod vcpu;
+
+pub mod pmi;
+
+pub mod count;
+
+pub mod oracle;
+
+pub mod cpuid;
+pub mod msr;
+pub mod reset;
+pub mod svm;
+
+pub mod discon;
+
+// What translated code calls, and how it comes to be there.
+pub mod callbacks;
+
+pub mod emit;
+
+pub mod translate;
 
 use std::ffi::c_char;
 use std::ffi::c_int;
@@ -84,6 +103,9 @@ pub unsafe extern "C" fn qemu_plugin_install(
     match start() {
         Ok(args) => {
             quirks::leave_out(args.without);
+            if let Some(path) = &args.stats {
+                stats::write_to(path.clone(), args.pmu);
+            }
             ARGS.get_or_init(|| args);
         }
         Err(reason) => {
@@ -139,7 +161,7 @@ unsafe extern "C-unwind" fn vcpu_starts(index: c_uint, _data: *mut c_void) {
         if arguments().pmu.is_some() {
             vcpu.watch(arguments().oracle);
         }
-        leave::check(vcpu)?;
+        leave::check(vcpu.cpu_state(), &mut vcpu.bus)?;
         vcpu.arm();
         vcpu.publish();
         Ok(())
@@ -165,18 +187,13 @@ unsafe extern "C-unwind" fn discontinuity(
 }
 
 unsafe extern "C" fn flushed(_data: *mut c_void) {
-    block::flushed();
+    let used = vcpu::all()
+        // SAFETY: The vCPU exists, and QEMU has stopped all of them while it flushes.
+        .map(|index| unsafe { (*board::find(index)).block() })
+        .collect();
+    block::flushed(&used);
 }
 
 unsafe extern "C" fn exits(_data: *mut c_void) {
-    write_stats();
-}
-
-fn write_stats() {
-    let Args { pmu, stats, .. } = arguments();
-    if let Some(path) = stats {
-        if let Err(error) = stats::write(path, *pmu) {
-            eprintln!("qemu-pmu: {}: {error}", path.display());
-        }
-    }
+    stats::write();
 }

@@ -90,7 +90,7 @@ unsafe fn replace(vcpu: &mut Vcpu, site: &Site, origin: Origin, operation: Opera
     let pc = if set_pc {
         site.vaddr
     } else {
-        leave::restore(vcpu, origin);
+        leave::restore(origin);
         vcpu.bus.register(handles().rip)
     };
     // The rest of the block is left; what is not left is this instruction.
@@ -105,7 +105,7 @@ unsafe fn replace(vcpu: &mut Vcpu, site: &Site, origin: Origin, operation: Opera
         // SAFETY: The caller's promise.
         Ok(()) if set_pc => unsafe { leave::by_set_pc(pc.wrapping_add(site.insn().len.into())) },
         // SAFETY: The caller's promise; registers are up to date since the restore.
-        Ok(()) => unsafe { leave::to_pc(vcpu, pc.wrapping_add(site.insn().len.into())) },
+        Ok(()) => unsafe { leave::to_pc(origin, pc.wrapping_add(site.insn().len.into())) },
         // SAFETY: The caller's promise.
         Err(Fault::GeneralProtection) => unsafe { leave::general_protection(origin) },
     }
@@ -162,14 +162,8 @@ fn follow(vcpu: &mut Vcpu, site: &Site, msr: u32) {
         }
         apic::MSR_APIC_BASE => vcpu.apic.set_base(value, &mut vcpu.bus),
         apic::MSR_X2APIC_LVTPC if vcpu.apic.set_lvtpc(value) => {
-            let owner = vcpu.access(block.class).owner;
-            vcpu.pmu.stats_mut().operations_mut(owner).lvtpc += 1;
-            vcpu.oracle_at(site.vaddr, 0);
-            if let Some(oracle) = vcpu.pmu.oracle_mut() {
-                oracle.lvtpc(value as u32, owner);
-            }
-            vcpu.oracle_follow();
-            vcpu.publish();
+            let access = vcpu.access(block.class);
+            vcpu.lvtpc_written(value as u32, site.vaddr, access);
         }
         _ => {}
     }

@@ -9,7 +9,6 @@ use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 
-use pmu_model::amd;
 use pmu_model::oracle::Entry;
 use pmu_model::oracle::Finding;
 use pmu_model::oracle::Mode;
@@ -18,11 +17,12 @@ use pmu_model::oracle::Reported;
 use pmu_model::oracle::SharedVcpus;
 use pmu_model::oracle::StackLoad;
 use pmu_model::oracle::EXIT_STATUS;
+use pmu_model::Access;
 
 use crate::block::Site;
 use crate::decode::ToUser;
 use crate::registers::handles;
-use crate::svm::Guest;
+use crate::stats;
 use crate::vcpu::Vcpu;
 
 static VCPUS: OnceLock<SharedVcpus> = OnceLock::new();
@@ -116,6 +116,17 @@ impl Vcpu {
         }
     }
 
+    /// The LVTPC was written, by the instruction at `rip`.
+    pub fn lvtpc_written(&mut self, value: u32, rip: u64, access: Access) {
+        self.pmu.stats_mut().operations_mut(access.owner).lvtpc += 1;
+        self.oracle_at(rip, 0);
+        if let Some(oracle) = self.pmu.oracle_mut() {
+            oracle.lvtpc(value, access.owner);
+        }
+        self.oracle_follow();
+        self.publish();
+    }
+
     /// Something was done to the PMU: acts on what the oracle says.
     pub fn oracle_follow(&mut self) {
         let Some(oracle) = self.pmu.oracle_mut() else {
@@ -148,32 +159,9 @@ impl Vcpu {
         }
         if self.oracle == Mode::On {
             self.publish();
-            crate::write_stats();
+            stats::write();
             // SAFETY: Ends the process at once. exit() would wait for this thread.
             unsafe { libc::_exit(EXIT_STATUS) }
         }
-    }
-}
-
-impl Guest {
-    /// What the guest can read or write without a #VMEXIT: counters, a bit for each, and the
-    /// status.
-    fn reach(&self, bus: &mut crate::registers::Bus) -> (u64, bool) {
-        let all = (1 << amd::COUNTERS) - 1;
-        let Some(map) = self.msrpm(bus) else {
-            return (all, true);
-        };
-        // Two bits for each MSR, in the parts for C000_0000 and C001_0000.
-        let status = bus.physical(map + 0x800 + 0x300 / 4, 1) & 0b01 == 0;
-        if !self.intercepts_rdpmc() {
-            return (all, status);
-        }
-        let legacy = bus.physical(map + 0x1000, 2);
-        let extended = bus.physical(map + 0x1000 + 0x200 / 4, 4);
-        let counters = (0..amd::COUNTERS).filter(|n| {
-            let legacy = *n < 4 && legacy >> (2 * (4 + n)) & 0b11 != 0b11;
-            legacy || extended >> (2 * (2 * n + 1)) & 0b11 != 0b11
-        });
-        (counters.fold(0, |bits, n| bits | 1 << n), status)
     }
 }

@@ -5,8 +5,9 @@
 //! guests have made, and `cpus`, one with what [`pmu_model::Stats`] counts for each vCPU.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 
 use pmu_model::amd::Version;
@@ -14,11 +15,12 @@ use pmu_model::mark;
 use pmu_model::mark::Mark;
 use pmu_model::Stats;
 
-use crate::vcpu;
-use crate::vcpu::Vcpu;
-use crate::vcpu::MAX_VCPUS;
+use crate::apic::MAX_APICS;
 
-static PUBLISHED: [Mutex<Option<Stats>>; MAX_VCPUS] = [const { Mutex::new(None) }; MAX_VCPUS];
+/// Where the statistics go, and what they say of the PMU.
+static TO: OnceLock<(PathBuf, Option<Version>)> = OnceLock::new();
+
+static PUBLISHED: [Mutex<Option<Stats>>; MAX_APICS] = [const { Mutex::new(None) }; MAX_APICS];
 
 static MARKS: Mutex<Vec<Mark>> = Mutex::new(Vec::new());
 
@@ -30,28 +32,30 @@ pub fn keep_mark(mark: Option<Mark>) {
         .extend(mark);
 }
 
-impl Vcpu {
-    /// Lets other threads see the statistics as they are now.
-    pub fn publish(&self) {
-        let mut slot = PUBLISHED[self.index as usize]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(self.pmu.stats_with_oracle());
-    }
+/// Lets other threads see the statistics of vCPU `index` as they are now.
+pub fn publish(index: u32, stats: Stats) {
+    *PUBLISHED[index as usize]
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = Some(stats);
 }
 
-/// Writes the file.
-pub fn write(path: &Path, version: Option<Version>) -> std::io::Result<()> {
-    let cpus = vcpu::all()
-        .map(|index| {
-            PUBLISHED[index as usize]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .unwrap_or_default()
-        })
-        .collect::<Vec<_>>();
+/// Has [`write`] write to this file.
+pub fn write_to(path: PathBuf, version: Option<Version>) {
+    TO.get_or_init(|| (path, version));
+}
+
+/// Writes the file, if one is wanted.
+pub fn write() {
+    let Some((path, version)) = TO.get() else {
+        return;
+    };
+    let cpus: Vec<Stats> = (PUBLISHED.iter())
+        .filter_map(|slot| *slot.lock().unwrap_or_else(PoisonError::into_inner))
+        .collect();
     let marks = MARKS.lock().unwrap_or_else(PoisonError::into_inner);
-    std::fs::write(path, json(version, &marks, &cpus))
+    if let Err(error) = std::fs::write(path, json(*version, &marks, &cpus)) {
+        eprintln!("qemu-pmu: {}: {error}", path.display());
+    }
 }
 
 fn json(version: Option<Version>, marks: &[Mark], cpus: &[Stats]) -> String {

@@ -3,6 +3,7 @@
 
 use std::ffi::c_void;
 
+use pmu_model::oracle::Mode;
 use pmu_model::Class;
 use pmu_model::Source;
 
@@ -19,12 +20,11 @@ use crate::decode::Watched;
 use crate::demand;
 use crate::emit::Emit;
 use crate::emit::Instruction;
+use crate::guest;
 use crate::registers::handles;
 use crate::reset;
-use crate::svm;
 use crate::vcpu;
 use crate::vcpu::Vcpu;
-use pmu_model::oracle::Mode;
 
 /// RFLAGS: virtual-8086 mode.
 const RFLAGS_VM: u64 = 1 << 17;
@@ -52,8 +52,8 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
     if may_start {
         reset::check(vcpu, vaddr);
     }
-    let guest = vcpu.in_guest();
-    let class = Class::new(guest, !real_mode && user_mode(vcpu));
+    let in_guest = vcpu.in_guest();
+    let class = Class::new(in_guest, !real_mode && user_mode(vcpu));
 
     let insns: Vec<Instruction> = (0..len)
         // SAFETY: The block has `len` instructions, and is being translated.
@@ -86,7 +86,7 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
     let block = unsafe { &*block::keep(block) };
 
     let emit = Emit { tb, block };
-    if !guest && svm::follows_vmrun(&mut vcpu.bus, vaddr) {
+    if !in_guest && guest::follows_vmrun(&mut vcpu.bus, vaddr) {
         emit.at_start(callbacks::after_vmrun);
     }
     if on {

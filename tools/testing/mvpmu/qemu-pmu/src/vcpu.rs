@@ -3,7 +3,7 @@
 //!
 //! Each vCPU has a thread in QEMU. Its state is touched by callbacks in this thread only, and a
 //! callback never runs inside another one, so the state needs no lock. What others want to see of
-//! it at the end, the statistics, is [published](crate::stats) in atomics.
+//! it at the end, the statistics, is [published](crate::stats).
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicPtr;
@@ -11,27 +11,26 @@ use std::sync::atomic::Ordering;
 
 use pmu_model::amd::Amd;
 use pmu_model::amd::Version;
+use pmu_model::oracle::Mode;
 use pmu_model::Access;
 use pmu_model::Class;
 use pmu_model::Owner;
 use pmu_model::Pmu;
 
 use crate::apic::LocalApic;
+use crate::apic::MAX_APICS;
 use crate::board;
 use crate::board::Board;
-use crate::count::Folded;
-use crate::cpuid::Leaf;
+use crate::board::Events;
+use crate::guest::Guest;
+use crate::leaf::Leaf;
 use crate::quirks;
 use crate::quirks::Quirk;
 use crate::registers::Bus;
 use crate::rep::Rep;
-use crate::svm::Guest;
+use crate::stats;
 use crate::symbols;
 use crate::symbols::CpuState;
-use pmu_model::oracle::Mode;
-
-/// The most vCPUs there can be: physical APIC IDs that an interrupt message can name.
-pub const MAX_VCPUS: usize = 255;
 
 /// A vCPU.
 pub struct Vcpu {
@@ -43,8 +42,8 @@ pub struct Vcpu {
     pub version: Option<Version>,
     /// Registers and memory.
     pub bus: Bus,
-    /// What was folded into the PMU so far.
-    pub folded: Folded,
+    /// The accumulators when they were folded into the PMU last.
+    pub folded: Events,
     /// Instructions of all classes, up to the last fold.
     pub retired: u64,
     /// The guest it runs, in guest mode.
@@ -76,7 +75,7 @@ impl Vcpu {
             pmu: Pmu::new(Amd::new(version.unwrap_or(Version::Core))),
             version,
             bus: Bus::default(),
-            folded: Folded::default(),
+            folded: Events::default(),
             retired: 0,
             guest: None,
             exited: false,
@@ -104,6 +103,17 @@ impl Vcpu {
         unsafe { *self.current_cpu }
     }
 
+    /// Has QEMU drop all translations, before this vCPU goes on.
+    pub fn translate_anew(&self) {
+        // SAFETY: In the CPU's thread.
+        unsafe { (symbols::symbols().queue_tb_flush)(self.cpu_state()) };
+    }
+
+    /// Lets other threads see the statistics as they are now.
+    pub fn publish(&self) {
+        stats::publish(self.index, self.pmu.stats_with_oracle());
+    }
+
     /// The circumstances of an access by an instruction of `class`.
     pub fn access(&self, class: Class) -> Access {
         Access {
@@ -117,8 +127,8 @@ impl Vcpu {
 }
 
 /// The vCPUs that have started.
-static VCPUS: [AtomicPtr<Vcpu>; MAX_VCPUS] =
-    [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_VCPUS];
+static VCPUS: [AtomicPtr<Vcpu>; MAX_APICS] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_APICS];
 
 thread_local! {
     /// The number of the vCPU whose thread this is.
@@ -128,7 +138,7 @@ thread_local! {
 /// Starts a vCPU in its own thread; says why not.
 pub fn start(index: u32, version: Option<Version>) -> Result<(), String> {
     let Some(slot) = VCPUS.get(index as usize) else {
-        return Err(format!("no more than {MAX_VCPUS} vCPUs"));
+        return Err(format!("no more than {MAX_APICS} vCPUs"));
     };
     if INDEX.get().is_some() && quirks::active(Quirk::OneThread) {
         return Err("several vCPUs in one thread: use -accel tcg,thread=multi".into());

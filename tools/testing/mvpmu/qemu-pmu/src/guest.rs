@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A guest, as its VMCB describes it.
+//!
+//! A plugin is not told of #VMEXIT. So a value that no exit has is put into the VMCB's exit code
+//! before VMRUN: once it changed, the guest was left.
+
+use pmu_model::amd;
+
+use crate::decode::VMRUN;
+use crate::registers::Bus;
+
+/// VMCB fields, as offsets.
+mod vmcb {
+    /// Intercept words 3 and 4.
+    pub const INTERCEPTS: u64 = 0x00c;
+    /// Physical address of the MSR permission map.
+    pub const MSRPM_BASE: u64 = 0x048;
+    /// EXITCODE
+    pub const EXIT_CODE: u64 = 0x070;
+    /// EXITINFO1
+    pub const EXIT_INFO_1: u64 = 0x078;
+    /// EXITINTINFO
+    pub const EXIT_INT_INFO: u64 = 0x088;
+    /// RIP
+    pub const RIP: u64 = 0x578;
+    /// RAX
+    pub const RAX: u64 = 0x5f8;
+}
+
+/// Intercept: RDPMC.
+const INTERCEPT_RDPMC: u64 = 1 << 15;
+/// Intercept: CPUID.
+const INTERCEPT_CPUID: u64 = 1 << 18;
+/// Intercept: MSRs, as the permission map says.
+const INTERCEPT_MSR: u64 = 1 << 28;
+
+/// Exit codes: physical interrupts, NMI, SMI, INIT, virtual interrupts. The guest is left between
+/// two instructions.
+const EXITS_BETWEEN: std::ops::RangeInclusive<u64> = 0x60..=0x64;
+/// Exit codes: #PF and nested page fault.
+const EXITS_PAGE_FAULT: [u64; 2] = [0x4e, 0x400];
+/// Page fault error code: it was an instruction fetch.
+const PAGE_FAULT_FETCH: u64 = 1 << 4;
+/// EXITINTINFO: an event was being delivered.
+const INT_INFO_VALID: u64 = 1 << 31;
+/// EXITINTINFO types: interrupt, NMI. They come between two instructions.
+const INT_INFO_BETWEEN: [u64; 2] = [0, 2];
+
+/// An exit code that does not exist.
+const RUNNING: u64 = 0x5a5a_5a5a_5a5a_5a5a;
+
+/// The guest a vCPU runs.
+pub struct Guest {
+    /// Physical address of the VMCB.
+    pub vmcb: u64,
+    /// What VMRUN found in the intercept words.
+    intercepts: u64,
+    /// What VMRUN found in the exit code.
+    exit_code: u64,
+    /// Address of the VMRUN.
+    pub vmrun: u64,
+}
+
+/// A #VMEXIT.
+pub struct Exit {
+    /// Where the guest was left.
+    pub rip: u64,
+    /// It was left between two instructions, not within the one at `rip`.
+    pub between: bool,
+}
+
+impl Guest {
+    /// The guest that the VMRUN at `vmrun` is about to enter.
+    pub fn enter(vmcb: u64, vmrun: u64, bus: &mut Bus) -> Guest {
+        let guest = Guest {
+            vmcb,
+            intercepts: bus.physical(vmcb + vmcb::INTERCEPTS, 8),
+            exit_code: bus.physical(vmcb + vmcb::EXIT_CODE, 8),
+            vmrun,
+        };
+        bus.set_physical(vmcb + vmcb::EXIT_CODE, RUNNING, 8);
+        guest
+    }
+
+    /// It was not entered after all.
+    pub fn was_not_entered(&self, bus: &mut Bus) {
+        bus.set_physical(self.vmcb + vmcb::EXIT_CODE, self.exit_code, 8);
+    }
+
+    /// How it was left, if it was.
+    pub fn exit(&self, bus: &mut Bus) -> Option<Exit> {
+        let vmcb = self.vmcb;
+        let code = bus.physical(vmcb + vmcb::EXIT_CODE, 8);
+        if code == RUNNING {
+            return None;
+        }
+        let info = bus.physical(vmcb + vmcb::EXIT_INFO_1, 8);
+        let int_info = bus.physical(vmcb + vmcb::EXIT_INT_INFO, 8);
+        let delivering =
+            int_info & INT_INFO_VALID != 0 && INT_INFO_BETWEEN.contains(&(int_info >> 8 & 7));
+        let fetching = EXITS_PAGE_FAULT.contains(&code) && info & PAGE_FAULT_FETCH != 0;
+        Some(Exit {
+            rip: bus.physical(vmcb + vmcb::RIP, 8),
+            between: EXITS_BETWEEN.contains(&code) || delivering || fetching,
+        })
+    }
+
+    /// Its RAX, in the VMCB.
+    pub fn rax(&self, bus: &mut Bus) -> u64 {
+        bus.physical(self.vmcb + vmcb::RAX, 8)
+    }
+
+    /// Changes its RAX in the VMCB.
+    pub fn set_rax(&self, bus: &mut Bus, rax: u64) {
+        bus.set_physical(self.vmcb + vmcb::RAX, rax, 8);
+    }
+
+    /// Whether RDPMC exits.
+    pub fn intercepts_rdpmc(&self) -> bool {
+        self.intercepts & INTERCEPT_RDPMC != 0
+    }
+
+    /// Whether no #VMEXIT has ever written the VMCB: KVM makes them of zeroes, and 0, a read of
+    /// CR0, is nothing that KVM intercepts in a guest with nested paging.
+    pub fn is_fresh(&self) -> bool {
+        self.exit_code == 0
+    }
+
+    /// The MSR permission map, if MSRs are intercepted at all.
+    fn msrpm(&self, bus: &mut Bus) -> Option<u64> {
+        let used = self.intercepts & INTERCEPT_MSR != 0;
+        used.then(|| bus.physical(self.vmcb + vmcb::MSRPM_BASE, 8))
+    }
+
+    /// Whether CPUID exits.
+    pub fn intercepts_cpuid(&self) -> bool {
+        self.intercepts & INTERCEPT_CPUID != 0
+    }
+
+    /// Whether RDMSR or WRMSR of `msr` exits.
+    pub fn intercepts_msr(&self, bus: &mut Bus, msr: u32, write: bool) -> bool {
+        /// Each of the map's three parts has two bits for each of 0x2000 MSRs.
+        const PART: u64 = 0x2000;
+        let Some(map) = self.msrpm(bus) else {
+            return false;
+        };
+        let n = match msr {
+            0x0000_0000..=0x0000_1fff => u64::from(msr),
+            0xc000_0000..=0xc000_1fff => PART + u64::from(msr & 0x1fff),
+            0xc001_0000..=0xc001_1fff => 2 * PART + u64::from(msr & 0x1fff),
+            _ => return true,
+        };
+        let bit = 2 * n + u64::from(write);
+        bus.physical(map + bit / 8, 1) >> (bit % 8) & 1 != 0
+    }
+
+    /// What the guest can read or write without a #VMEXIT: counters, a bit for each, and the
+    /// status.
+    pub fn reach(&self, bus: &mut Bus) -> (u64, bool) {
+        let all = (1 << amd::COUNTERS) - 1;
+        let Some(map) = self.msrpm(bus) else {
+            return (all, true);
+        };
+        // Two bits for each MSR, in the parts for C000_0000 and C001_0000.
+        let status = bus.physical(map + 0x800 + 0x300 / 4, 1) & 0b01 == 0;
+        if !self.intercepts_rdpmc() {
+            return (all, status);
+        }
+        let legacy = bus.physical(map + 0x1000, 2);
+        let extended = bus.physical(map + 0x1000 + 0x200 / 4, 4);
+        let counters = (0..amd::COUNTERS).filter(|n| {
+            let legacy = *n < 4 && legacy >> (2 * (4 + n)) & 0b11 != 0b11;
+            legacy || extended >> (2 * (2 * n + 1)) & 0b11 != 0b11
+        });
+        (counters.fold(0, |bits, n| bits | 1 << n), status)
+    }
+}
+
+/// Whether the block at `vaddr` is where a host goes on after a #VMEXIT.
+pub fn follows_vmrun(bus: &mut Bus, vaddr: u64) -> bool {
+    let before = vaddr.wrapping_sub(VMRUN.len() as u64);
+    let [a, b, c] = VMRUN;
+    bus.virtual_memory(before, VMRUN.len()) == Some(u64::from_le_bytes([a, b, c, 0, 0, 0, 0, 0]))
+}

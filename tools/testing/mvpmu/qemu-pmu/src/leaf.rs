@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The leaves of CPUID that announce the PMU, or tell the host what was counted.
+
+use pmu_model::amd::COUNTERS;
+
+use crate::registers::handles;
+use crate::registers::Bus;
+
+/// A leaf that speaks of the PMU.
+#[derive(Clone, Copy)]
+pub enum Leaf {
+    /// Fn8000_0001: extended features.
+    Features,
+    /// Fn8000_0022: extended performance monitoring.
+    PerfMon,
+    /// The machine's own: what it has counted.
+    Counted([u32; 4]),
+}
+
+/// Fn8000_0001 ECX: PERFCTR_CORE.
+const PERFCTR_CORE: u64 = 1 << 23;
+/// Fn8000_0022 EAX: PerfMonV2.
+const PERF_MON_V2: u64 = 1;
+/// Fn8000_0022 EBX: number of core counters.
+const NUM_PERF_CTR_CORE: u64 = 0xf;
+
+/// Changes what CPUID returned; returns RAX if that is to be changed too.
+pub fn announce(bus: &mut Bus, leaf: Leaf, rax: u64) -> Option<u64> {
+    match leaf {
+        Leaf::Features => {
+            let rcx = bus.register(handles().rcx);
+            bus.set_register(handles().rcx, rcx | PERFCTR_CORE);
+            None
+        }
+        Leaf::PerfMon => {
+            let rbx = bus.register(handles().rbx);
+            let rbx = rbx & !NUM_PERF_CTR_CORE | COUNTERS as u64;
+            bus.set_register(handles().rbx, rbx);
+            Some(rax | PERF_MON_V2)
+        }
+        Leaf::Counted([eax, ebx, ecx, edx]) => {
+            bus.set_register(handles().rbx, ebx.into());
+            bus.set_register(handles().rcx, ecx.into());
+            bus.set_register(handles().rdx, edx.into());
+            Some(eax.into())
+        }
+    }
+}
