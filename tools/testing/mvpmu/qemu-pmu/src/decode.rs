@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! As much of x86 instruction decoding as counting needs.
+//! What an instruction means for the PMU.
 
+use iced_x86::Code;
+use iced_x86::Decoder;
+use iced_x86::DecoderOptions;
+use iced_x86::FlowControl;
+use iced_x86::Instruction;
+use iced_x86::InstructionInfoFactory;
+use iced_x86::Mnemonic;
+use iced_x86::OpAccess;
+use iced_x86::OpKind;
 use pmu_model::oracle::stack_load;
 use pmu_model::oracle::StackLoad;
 
@@ -70,124 +79,93 @@ pub fn watched(bytes: &[u8]) -> Option<Watched> {
 /// VMRUN
 pub const VMRUN: [u8; 3] = [0x0f, 0x01, 0xd8];
 
-/// An instruction split where its opcode begins.
-struct Split<'a> {
-    /// F2 or F3 among the prefixes.
-    repeat: bool,
-    /// 66 among the prefixes.
-    operand_size: bool,
-    /// Opcode, ModRM, displacement, immediate.
-    rest: &'a [u8],
+/// The instruction `bytes` at `vaddr`. QEMU does not say in which mode the CPU is, but how long the
+/// instruction is: that of the first mode in which it has this length is taken. What counting wants
+/// to know does not depend on it otherwise.
+pub fn decode(bytes: &[u8], vaddr: u64) -> Instruction {
+    [64, 32, 16]
+        .into_iter()
+        .map(|bits| Decoder::with_ip(bits, bytes, vaddr, DecoderOptions::NONE).decode())
+        .find(|insn| !insn.is_invalid() && insn.len() == bytes.len())
+        .unwrap_or_default()
 }
 
-fn split(bytes: &[u8]) -> Split<'_> {
-    let mut repeat = false;
-    let mut operand_size = false;
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            0xf2 | 0xf3 => repeat = true,
-            0x66 => operand_size = true,
-            0x67 | 0xf0 | 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 => {}
-            _ => break,
-        }
-        at += 1;
+/// The kind of an instruction.
+pub fn kind(insn: &Instruction) -> Kind {
+    match insn.mnemonic() {
+        Mnemonic::Wrmsr => return Kind::Wrmsr,
+        Mnemonic::Rdmsr => return Kind::Rdmsr,
+        Mnemonic::Rdpmc => return Kind::Rdpmc,
+        Mnemonic::Cpuid => return Kind::Cpuid,
+        Mnemonic::Vmrun => return Kind::Vmrun,
+        _ => {}
     }
-    // REX, unless it is all there is: then it is a 32-bit INC or DEC.
-    if at + 1 < bytes.len() && bytes[at] & 0xf0 == 0x40 {
-        at += 1;
+    if insn.is_string_instruction() && (insn.has_rep_prefix() || insn.has_repne_prefix()) {
+        return Kind::RepString;
     }
-    Split {
-        repeat,
-        operand_size,
-        rest: &bytes[at..],
-    }
-}
-
-/// The kind of the instruction `bytes`.
-pub fn kind(bytes: &[u8]) -> Kind {
-    let Split { repeat, rest, .. } = split(bytes);
-    let reg = |modrm: u8| modrm >> 3 & 7;
-    match *rest {
-        [0xa4..=0xa7 | 0xaa..=0xaf | 0x6c..=0x6f, ..] if repeat => Kind::RepString,
-        [0x0f, 0x30, ..] => Kind::Wrmsr,
-        [0x0f, 0x32, ..] => Kind::Rdmsr,
-        [0x0f, 0x33, ..] => Kind::Rdpmc,
-        [0x0f, 0xa2, ..] => Kind::Cpuid,
-        [0x0f, 0x01, 0xd8, ..] => Kind::Vmrun,
-        // SYSCALL, SYSRET, SYSENTER, SYSEXIT, Jcc
-        [0x0f, 0x05 | 0x07 | 0x34 | 0x35 | 0x80..=0x8f, ..] => Kind::Branch,
-        [0x0f, ..] => Kind::Plain,
-        [0xcc..=0xce | 0xf1, ..] => Kind::SoftwareInterrupt,
-        // Jcc, LOOPcc and JrCXZ, CALL, JMP, RET, IRET, far ones
-        [0x70..=0x7f | 0xe0..=0xe3 | 0xe8..=0xeb | 0xc2 | 0xc3 | 0xca | 0xcb | 0xcf | 0x9a, ..] => {
-            Kind::Branch
-        }
-        [0xff, modrm, ..] if (2..=5).contains(&reg(modrm)) => Kind::Branch,
+    match insn.flow_control() {
+        FlowControl::Interrupt => Kind::SoftwareInterrupt,
+        FlowControl::UnconditionalBranch
+        | FlowControl::IndirectBranch
+        | FlowControl::ConditionalBranch
+        | FlowControl::IndirectCall => Kind::Branch,
+        FlowControl::Call | FlowControl::Return if is_transfer(insn.mnemonic()) => Kind::Branch,
         _ => Kind::Plain,
     }
 }
 
+/// Whether a call or return is one of the program. The decoder has it that hypervisors and enclaves
+/// are called, too.
+fn is_transfer(mnemonic: Mnemonic) -> bool {
+    matches!(
+        mnemonic,
+        Mnemonic::Call
+            | Mnemonic::Ret
+            | Mnemonic::Retf
+            | Mnemonic::Iret
+            | Mnemonic::Iretd
+            | Mnemonic::Iretq
+            | Mnemonic::Syscall
+            | Mnemonic::Sysenter
+            | Mnemonic::Sysret
+            | Mnemonic::Sysretq
+            | Mnemonic::Sysexit
+            | Mnemonic::Sysexitq
+    )
+}
+
 /// Whether the instruction reads and writes the same memory operand.
-pub fn is_load_store(bytes: &[u8]) -> bool {
-    let (opcode, modrm, two_byte) = match *split(bytes).rest {
-        [0x0f, opcode, modrm, ..] => (opcode, modrm, true),
-        [opcode, modrm, ..] => (opcode, modrm, false),
-        _ => return false,
-    };
-    if modrm >= 0xc0 {
-        return false;
-    }
-    let reg = modrm >> 3 & 7;
-    if two_byte {
-        return match opcode {
-            // CMPXCHG, XADD, CMPXCHG8B, BTS, BTR, BTC
-            0xb0 | 0xb1 | 0xc0 | 0xc1 | 0xc7 | 0xab | 0xb3 | 0xbb => true,
-            0xba => reg >= 5,
-            _ => false,
-        };
-    }
-    match opcode {
-        // ADD, OR, ADC, SBB, AND, SUB, XOR with a memory destination; CMP (38, 39) only reads.
-        0x00..=0x37 => opcode & 7 < 2,
-        0x80..=0x83 => reg != 7,
-        // INC, DEC
-        0xfe | 0xff => reg < 2,
-        // NOT, NEG
-        0xf6 | 0xf7 => reg == 2 || reg == 3,
-        // shifts and rotates, XCHG
-        0xc0 | 0xc1 | 0xd0..=0xd3 | 0x86 | 0x87 => true,
-        _ => false,
-    }
+pub fn is_load_store(insn: &Instruction) -> bool {
+    let mut factory = InstructionInfoFactory::new();
+    let info = factory.info(insn);
+    (0..insn.op_count()).any(|n| {
+        insn.op_kind(n) == OpKind::Memory
+            && matches!(
+                info.op_access(n),
+                OpAccess::ReadWrite | OpAccess::ReadCondWrite
+            )
+    })
 }
 
 /// Whether this is a 32-bit store (MOV or XCHG) whose displacement lies in the last 16 MiB of the
 /// address space. Linux maps the local APIC there, in its fixmap, and writes it with such ones.
-pub fn is_fixmap_store(bytes: &[u8]) -> bool {
-    let split = split(bytes);
-    let (opcode, modrm, tail) = match *split.rest {
-        [opcode, modrm, ref tail @ ..] => (opcode, modrm, tail),
-        _ => return false,
-    };
-    if split.operand_size || !matches!(opcode, 0x87 | 0x89 | 0xc7) {
-        return false;
-    }
-    // The displacement is 32 bits wide with mod 2, or with mod 0 when there is no base.
-    let has_sib = modrm & 7 == 4;
-    let displacement = match (modrm >> 6, has_sib, tail) {
-        (2, false, d) | (2, true, [_, d @ ..]) => d,
-        (0, true, [sib, d @ ..]) if sib & 7 == 5 => d,
-        (0, false, d) if modrm & 7 == 5 => d,
-        _ => return false,
-    };
-    matches!(*displacement, [_, _, _, 0xff, ..])
+pub fn is_fixmap_store(insn: &Instruction) -> bool {
+    const FIXMAP: i64 = -(16 << 20);
+    let stores = matches!(
+        insn.code(),
+        Code::Mov_rm32_r32 | Code::Mov_rm32_imm32 | Code::Xchg_rm32_r32
+    );
+    stores
+        && insn.op0_kind() == OpKind::Memory
+        && insn.memory_displ_size() >= 4
+        && (FIXMAP..0).contains(&insn.memory_displacement64().cast_signed())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // Break: do not skip prefixes.
+    // Break: decode in 64-bit mode only, or take what the decoder calls a call for one.
     #[test]
     fn instructions_the_pmu_cares_about_are_found() {
         for (bytes, expected) in [
@@ -214,8 +192,13 @@ mod tests {
             (&[0xcc], Kind::SoftwareInterrupt),
             (&[0xcd, 0x80], Kind::SoftwareInterrupt),
             (&[0x48], Kind::Plain),
+            // INTO, and a far call and jump, which 64-bit mode does not have; VMMCALL
+            (&[0xce], Kind::SoftwareInterrupt),
+            (&[0x9a, 0, 0, 0, 0, 8, 0], Kind::Branch),
+            (&[0xea, 0, 0, 8, 0], Kind::Branch),
+            (&[0x0f, 0x01, 0xd9], Kind::Plain),
         ] {
-            assert_eq!(kind(bytes), expected, "{bytes:02x?}");
+            assert_eq!(kind(&decode(bytes, 0)), expected, "{bytes:02x?}");
         }
     }
 
@@ -242,14 +225,18 @@ mod tests {
             (&[0x83, 0x3f, 1], false),
             (&[0xff, 0x07], true),
             (&[0xff, 0x37], false),
+            // lock cmpxchg %ecx,(%rdi); shld $4,%eax,(%rdi)
+            (&[0xf0, 0x0f, 0xb1, 0x0f], true),
+            (&[0x0f, 0xa4, 0x07, 4], true),
         ] {
-            assert_eq!(is_load_store(bytes), expected, "{bytes:02x?}");
+            assert_eq!(is_load_store(&decode(bytes, 0)), expected, "{bytes:02x?}");
         }
     }
 
     // Break: take any displacement.
     #[test]
     fn stores_to_the_local_apic_are_found() {
+        let is_fixmap_store = |bytes: &[u8]| is_fixmap_store(&decode(bytes, 0xffff_ffff_8100_0000));
         // mov %esi,-0xa03000(%rdi); mov %esi,0x1000(%rdi); movl $0x400,0xffffffffff5fd340
         assert!(is_fixmap_store(&[0x89, 0xb7, 0x00, 0xd0, 0x5f, 0xff]));
         assert!(!is_fixmap_store(&[0x89, 0xb7, 0x00, 0x10, 0x00, 0x00]));

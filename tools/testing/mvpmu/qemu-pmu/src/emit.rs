@@ -121,6 +121,8 @@ pub struct Instruction {
     pub vaddr: u64,
     /// Its length in bytes.
     pub len: usize,
+    /// What it is.
+    pub code: iced_x86::Instruction,
     bytes: [u8; INSTRUCTION_MAX],
 }
 
@@ -135,10 +137,13 @@ impl Instruction {
         // SAFETY: The instruction is being translated; the array is as long as is said.
         unsafe {
             api::qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len());
+            let len = api::qemu_plugin_insn_size(insn);
+            let vaddr = api::qemu_plugin_insn_vaddr(insn);
             Instruction {
                 insn,
-                vaddr: api::qemu_plugin_insn_vaddr(insn),
-                len: api::qemu_plugin_insn_size(insn),
+                vaddr,
+                len,
+                code: decode::decode(&bytes[..len.min(INSTRUCTION_MAX)], vaddr),
                 bytes,
             }
         }
@@ -209,7 +214,7 @@ impl Instruction {
                 );
             }
         };
-        if decode::is_load_store(self.bytes()) {
+        if decode::is_load_store(&self.code) {
             count(api::MEM_W, Source::LoadStores);
         } else {
             count(api::MEM_R, Source::Loads);

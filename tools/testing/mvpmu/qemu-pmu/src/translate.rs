@@ -60,7 +60,7 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         .map(|n| unsafe { Instruction::new(api::qemu_plugin_tb_get_insn(tb, n)) })
         .collect();
     let on = vcpu.version.is_some();
-    let kinds: Vec<Kind> = insns.iter().map(|i| decode::kind(i.bytes())).collect();
+    let kinds: Vec<Kind> = insns.iter().map(|i| decode::kind(&i.code)).collect();
     let watching = on && class == Class::HostKernel && vcpu.oracle != Mode::Off;
     let watched: Vec<_> = (insns.iter())
         .map(|insn| decode::watched(insn.bytes()).filter(|_| watching))
@@ -121,7 +121,7 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         if demand::MEMORY.into_iter().any(demand::counted) {
             insn.count_memory(class);
         }
-        if class == Class::HostKernel && decode::is_fixmap_store(insn.bytes()) {
+        if class == Class::HostKernel && decode::is_fixmap_store(&insn.code) {
             insn.on_store(callbacks::fixmap_store);
         }
     }
