@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use pmu_model::amd::Version;
-
 use pmu_model::oracle::Mode;
 
 use crate::quirks::Quirk;
@@ -22,34 +21,77 @@ pub struct Args {
     pub without: Option<Quirk>,
 }
 
+impl Default for Args {
+    fn default() -> Args {
+        Args {
+            pmu: Some(Version::PerfMonV2),
+            oracle: Mode::On,
+            stats: None,
+            without: None,
+        }
+    }
+}
+
+/// An option: its name, the values that it takes, and what takes one if it is such a value.
+struct Choice {
+    name: &'static str,
+    values: &'static str,
+    take: fn(&mut Args, &str) -> Option<()>,
+}
+
+/// All options. QEMU splits them at commas, so that none can have one in its value.
+const CHOICES: [Choice; 4] = [
+    Choice {
+        name: "pmu",
+        values: "on|old|off",
+        take: |args, value| {
+            args.pmu = match value {
+                "on" => Some(Version::PerfMonV2),
+                "old" => Some(Version::Core),
+                "off" => None,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Choice {
+        name: "oracle",
+        values: "on|off|note",
+        take: |args, value| {
+            args.oracle = Mode::named(value)?;
+            Some(())
+        },
+    },
+    Choice {
+        name: "stats",
+        values: "FILE",
+        take: |args, value| {
+            args.stats = Some((!value.is_empty()).then(|| value.into())?);
+            Some(())
+        },
+    },
+    Choice {
+        name: "without",
+        values: "QUIRK",
+        take: |args, value| {
+            args.without = Some(Quirk::named(value)?);
+            Some(())
+        },
+    },
+];
+
 /// Parses `name=value` arguments.
 pub fn parse<'a>(args: impl Iterator<Item = &'a str>) -> Result<Args, String> {
-    let mut parsed = Args {
-        pmu: Some(Version::PerfMonV2),
-        oracle: Mode::On,
-        stats: None,
-        without: None,
-    };
+    let mut parsed = Args::default();
     for arg in args {
-        match arg.split_once('=') {
-            Some(("pmu", "on")) => parsed.pmu = Some(Version::PerfMonV2),
-            Some(("pmu", "old")) => parsed.pmu = Some(Version::Core),
-            Some(("pmu", "off")) => parsed.pmu = None,
-            Some(("oracle", name)) if Mode::named(name).is_some() => {
-                parsed.oracle = Mode::named(name).unwrap_or(parsed.oracle);
-            }
-            Some(("stats", file)) if !file.is_empty() => parsed.stats = Some(file.into()),
-            Some(("without", name)) => {
-                let quirk = Quirk::named(name);
-                parsed.without = Some(quirk.ok_or(format!("{arg}: there is no such work-around"))?);
-            }
-            _ => {
-                return Err(format!(
-                    "unknown argument `{arg}` (there are pmu=on|old|off, oracle=on|off|note, \
-                     stats=FILE and without=QUIRK)"
-                ))
-            }
-        }
+        let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
+        let choice = CHOICES.iter().find(|choice| choice.name == name);
+        let choice = choice.ok_or_else(|| {
+            let all = CHOICES.map(|choice| format!("{}={}", choice.name, choice.values));
+            format!("there is no option `{name}`, but {}", all.join(", "))
+        })?;
+        (choice.take)(&mut parsed, value)
+            .ok_or_else(|| format!("`{arg}` is not {name}={}", choice.values))?;
     }
     Ok(parsed)
 }
@@ -65,16 +107,30 @@ mod tests {
         assert_eq!(args.pmu, Some(Version::Core));
         assert_eq!(args.stats, Some("/tmp/x".into()));
         assert_eq!(parse(["pmu=off"].into_iter()).unwrap().pmu, None);
-        assert_eq!(parse([].into_iter()).unwrap().pmu, Some(Version::PerfMonV2));
-        assert_eq!(parse([].into_iter()).unwrap().oracle, Mode::On);
+        assert_eq!(parse([].into_iter()), Ok(Args::default()));
         let args = parse(["oracle=note"].into_iter()).unwrap();
         assert_eq!(args.oracle, Mode::Note);
-        assert!(parse(["oracle=maybe"].into_iter()).is_err());
-        assert!(parse(["pmu=maybe"].into_iter()).is_err());
-        assert!(parse(["speed=11"].into_iter()).is_err());
-        assert!(parse(["stats="].into_iter()).is_err());
-        assert!(parse(["without=nothing"].into_iter()).is_err());
         let without = parse(["without=set-pc"].into_iter()).unwrap().without;
         assert_eq!(without, Some(Quirk::SetPc));
+        for bad in [
+            "oracle=maybe",
+            "pmu=maybe",
+            "pmu",
+            "stats=",
+            "without=nothing",
+        ] {
+            let reason = parse([bad].into_iter()).unwrap_err();
+            assert!(reason.starts_with(&format!("`{bad}` is not ")), "{reason}");
+        }
+    }
+
+    // Break: leave one out of the list.
+    #[test]
+    fn what_does_not_exist_is_refused_with_the_list_of_what_does() {
+        assert_eq!(
+            parse(["speed=11"].into_iter()).unwrap_err(),
+            "there is no option `speed`, but pmu=on|old|off, oracle=on|off|note, stats=FILE, \
+             without=QUIRK"
+        );
     }
 }
