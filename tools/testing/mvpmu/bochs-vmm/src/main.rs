@@ -121,7 +121,10 @@ fn finish(end: stop::Reason, stats: Option<File>) -> Result<u8, String> {
     pmu::fold();
     let report = Report::collect(end);
     if let Some(mut file) = stats {
-        writeln!(file, "{report}").map_err(|e| format!("cannot write the statistics: {e}"))?;
+        serde_json::to_string_pretty(&report)
+            .map_err(std::io::Error::from)
+            .and_then(|text| writeln!(file, "{text}"))
+            .map_err(|e| format!("cannot write the statistics: {e}"))?;
     }
     if !matches!(end, stop::Reason::ExitPort(_)) {
         let rip: u64 = layout::PREV_RIP.get();

@@ -5,14 +5,14 @@
 //! intercepts; ECX is the number of the mark. It learns nothing, and nothing of it is changed: the
 //! machine writes the marks into its statistics at the end.
 
-use std::fmt;
+use serde::Serialize;
 
 use crate::stats::LEAF;
 use crate::Operations;
 use crate::Stats;
 
 /// A place in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Mark {
     /// What the guest calls it.
     pub number: u32,
@@ -40,23 +40,6 @@ impl Mark {
     }
 }
 
-/// As a JSON object.
-impl fmt::Display for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            r#"{{"number": {}, "instructions": {}, "host": {}, "vm_exits": {}, "pmi": {}}}"#,
-            self.number, self.instructions, self.host, self.vm_exits, self.pmi
-        )
-    }
-}
-
-/// As a JSON array.
-pub fn array(marks: &[Mark]) -> String {
-    let marks: Vec<String> = marks.iter().map(Mark::to_string).collect();
-    format!("[{}]", marks.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,12 +56,13 @@ mod tests {
         let marks: Vec<_> = (1..3)
             .filter_map(|n| Mark::of(LEAF, n, 2, &stats))
             .collect();
-        let none = Operations::default();
-        assert_eq!(
-            array(&marks),
-            format!(
-                r#"[{{"number": 1, "instructions": 2, "host": {none}, "vm_exits": 3, "pmi": 4}}, {{"number": 2, "instructions": 2, "host": {none}, "vm_exits": 3, "pmi": 4}}]"#
-            )
-        );
+        let mark = |number| Mark {
+            number,
+            instructions: 2,
+            host: Operations::default(),
+            vm_exits: 3,
+            pmi: 4,
+        };
+        assert_eq!(marks, [mark(1), mark(2)]);
     }
 }

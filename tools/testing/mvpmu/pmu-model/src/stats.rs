@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Counts of what was done to the PMU, and how a machine reports them.
+//! Counts of what was done to the PMU. A machine writes them as JSON objects.
 
-use std::fmt;
+use serde::Serialize;
 
 use crate::oracle::Counts;
 use crate::Owner;
 
 /// PMU register operations that were carried out; refused ones (#GP) and intercepted ones do not
 /// count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Operations {
     /// RDMSR of a PMU register.
     pub rdmsr: u64,
@@ -21,7 +21,7 @@ pub struct Operations {
 }
 
 /// Everything counted on one logical CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Operations in host mode.
     pub host: Operations,
@@ -76,38 +76,6 @@ impl Stats {
         match value {
             Some(value) => [value as u32, LEAF_SIGNATURE, 1, (value >> 32) as u32],
             None => [0, LEAF_SIGNATURE, 0, 0],
-        }
-    }
-}
-
-/// As a JSON object.
-impl fmt::Display for Operations {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            r#"{{"rdmsr": {}, "wrmsr": {}, "rdpmc": {}, "lvtpc": {}}}"#,
-            self.rdmsr, self.wrmsr, self.rdpmc, self.lvtpc
-        )
-    }
-}
-
-/// As a JSON object.
-impl fmt::Display for Stats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            r#"{{"vm_entries": {}, "vm_exits": {}, "host": {}, "guest": {}, "pmi": {}, "pmi_masked": {}, "resets": {}, "oracle": "#,
-            self.vm_entries,
-            self.vm_exits,
-            self.host,
-            self.guest,
-            self.pmi,
-            self.pmi_masked,
-            self.resets
-        )?;
-        match &self.oracle {
-            Some(counts) => write!(f, "{counts}}}"),
-            None => write!(f, "null}}"),
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Outcome {
     /// The values that the guest reported.
     pub values: Vec<u64>,
     /// The statistics.
-    pub stats: String,
+    pub stats: serde_json::Value,
     /// What the machine said.
     pub stderr: String,
 }
@@ -109,7 +109,9 @@ impl Guest {
         let outcome = Outcome {
             status: output.status.code().expect("no signal ended the machine"),
             values,
-            stats: std::fs::read_to_string(&stats).unwrap_or_default(),
+            stats: std::fs::read_to_string(&stats)
+                .map(|text| serde_json::from_str(&text).unwrap())
+                .unwrap_or_default(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
         std::fs::remove_dir_all(&dir).unwrap();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! How much the oracle has seen.
 
-use std::fmt;
+use serde::Serialize;
 
 /// What the oracle has seen and done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// RDPMC in host mode at CPL > 0.
     pub user_rdpmc: u64,
@@ -18,20 +18,4 @@ pub struct Counts {
     pub switches: u64,
     /// Violations.
     pub violations: u64,
-}
-
-/// As a JSON object.
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            r#"{{"user_rdpmc": {}, "kernel_reads": {}, "guest_reads": {}, "mediated_entries": {}, "switches": {}, "violations": {}}}"#,
-            self.user_rdpmc,
-            self.kernel_reads,
-            self.guest_reads,
-            self.mediated_entries,
-            self.switches,
-            self.violations
-        )
-    }
 }
