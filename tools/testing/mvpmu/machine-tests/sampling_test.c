@@ -21,11 +21,12 @@
 
 #define RING_PAGES	256
 #define ITERATIONS	5000000UL
+/* One iteration, one block. */
+#define LOOP_INSTRUCTIONS	8
 
 extern char loop_head[], loop_end[];
 
-/* Eight instructions an iteration, one block. */
-static void loop(uint64_t iterations)
+static __attribute__((noinline)) void loop(uint64_t iterations)
 {
 	asm volatile(".globl loop_head; loop_head: dec %0; .rept 6; nop; .endr; jnz loop_head;"
 		     ".globl loop_end; loop_end:"
@@ -75,7 +76,16 @@ static void samples(struct perf_event_mmap_page *ring, uint64_t *all, uint64_t *
 	}
 }
 
-static void sample_every(uint64_t period)
+struct sampled {
+	uint64_t count;
+	uint64_t interrupts;
+	uint64_t samples;
+	/* Of these, where they may be. */
+	uint64_t there;
+};
+
+/* Samples the loop; what is counted beside it is always the same. */
+static struct sampled sample(uint64_t period, uint64_t iterations)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_RAW,
@@ -87,8 +97,8 @@ static void sample_every(uint64_t period)
 		.disabled = 1,
 	};
 	struct perf_event_mmap_page *ring;
-	uint64_t count, all, there, before;
-	char name[64];
+	struct sampled sampled;
+	uint64_t before;
 	int fd;
 
 	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
@@ -100,34 +110,49 @@ static void sample_every(uint64_t period)
 		err(1, "mmap of the samples");
 	before = interrupts();
 	ioctl(fd, PERF_EVENT_IOC_ENABLE, 0);
-	loop(ITERATIONS);
+	loop(iterations);
 	ioctl(fd, PERF_EVENT_IOC_DISABLE, 0);
-	if (read(fd, &count, sizeof(count)) != sizeof(count))
+	sampled.interrupts = interrupts() - before;
+	if (read(fd, &sampled.count, sizeof(sampled.count)) != sizeof(sampled.count))
 		err(1, "read");
-	samples(ring, &all, &there);
-
-	snprintf(name, sizeof(name), "period %lu: a sample for each overflow", period);
-	tap_equal(all, count / period, name);
-	snprintf(name, sizeof(name), "period %lu: and one interrupt", period);
-	tap_equal(interrupts() - before, all, name);
-	snprintf(name, sizeof(name), "period %lu: all in the loop, where they may be", period);
-	tap_equal(there, all, name);
+	samples(ring, &sampled.samples, &sampled.there);
 	munmap(ring, (RING_PAGES + 1) * getpagesize());
 	close(fd);
+	return sampled;
 }
 
-/* Break: on_alarm() lets the block run first. */
+static void sample_every(uint64_t period, uint64_t base)
+{
+	struct sampled sampled = sample(period, ITERATIONS);
+	char name[64];
+
+	snprintf(name, sizeof(name), "period %lu: the loop is counted", period);
+	tap_equal(sampled.count, base + (ITERATIONS - 1) * LOOP_INSTRUCTIONS, name);
+	snprintf(name, sizeof(name), "period %lu: a sample for each overflow", period);
+	tap_equal(sampled.samples, (base + (ITERATIONS - 1) * LOOP_INSTRUCTIONS) / period, name);
+	snprintf(name, sizeof(name), "period %lu: and one interrupt", period);
+	tap_equal(sampled.interrupts, sampled.samples, name);
+	snprintf(name, sizeof(name), "period %lu: all in the loop, where they may be", period);
+	tap_equal(sampled.there, sampled.samples, name);
+}
+
+/*
+ * Break: on_alarm() lets the block run first; no event counts anything.
+ */
 int main(void)
 {
 	cpu_set_t set;
+	uint64_t base;
 
 	CPU_ZERO(&set);
 	CPU_SET(0, &set);
 	sched_setaffinity(0, sizeof(set), &set);
 
 	printf("TAP version 13\n");
-	sample_every(100003);
-	sample_every(30001);
-	sample_every(1000000);
+	/* The loop once: what is counted beside it. */
+	base = sample(ITERATIONS, 1).count;
+	sample_every(100003, base);
+	sample_every(30001, base);
+	sample_every(1000000, base);
 	return tap_done();
 }
