@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A CPU goes away and comes back while a guest counts on it: the guest does not
+ * notice, and neither the host nor anybody on the new CPU finds anything of it.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kvm_test_harness.h"
+#include "attack.h"
+#include "payload.h"
+
+#define CPU		1
+#define ONLINE		"/sys/devices/system/cpu/cpu1/online"
+#define NR_TURNS	5
+#define ROUNDS		100
+#define HOST_LOOPS	1000
+
+/* The guest's. */
+static u64 iterations;
+static u64 stop;
+
+/* In the guest for as long as the host leaves it alone. */
+static void measure_spin(u64 enable)
+{
+	MEASURE(enable,
+		"1: incq %[iterations]\n\t"
+		"cmpq $0, %[stop]\n\t"
+		"je 1b",
+		[iterations]"m"(iterations), [stop]"m"(stop));
+}
+
+/* In and out of the guest all the time, without a way to userspace. */
+static void measure_exits(u64 enable)
+{
+	MEASURE(enable,
+		"1: incq %[iterations]\n\t"
+		"xor %%eax, %%eax\n\t"
+		"cpuid\n\t"
+		"cmpq $0, %[stop]\n\t"
+		"je 1b",
+		[iterations]"m"(iterations), [stop]"m"(stop));
+}
+
+/* All counters count, each from a secret on. */
+static void guest_count(bool exits)
+{
+	u64 enable = 0, expected;
+	unsigned int pmc;
+
+	pmu_reset();
+	for (pmc = 0; pmc < nr_counters(); pmc++) {
+		if (!pmc_counts(pmc, INSTRUCTIONS))
+			continue;
+		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, SECRET(pmc));
+		enable |= counter_bit(pmc);
+	}
+
+	if (exits)
+		measure_exits(enable);
+	else
+		measure_spin(enable);
+
+	expected = iterations * (exits ? 5 : 3) + MEASURE_INSTRUCTIONS;
+	for (pmc = 0; pmc < nr_counters(); pmc++) {
+		u64 counted = pmc_read(pmc) - (enable & counter_bit(pmc) ? SECRET(pmc) : 0);
+
+		__GUEST_ASSERT(counted == (enable & counter_bit(pmc) ? expected : 0),
+			       "counter %u: expected %lu, counted %lu", pmc, expected, counted);
+	}
+	GUEST_DONE();
+}
+
+static void *vcpu_thread(void *vcpu)
+{
+	TEST_ASSERT(!run_guest(vcpu, NULL), "The guest has to end");
+	return NULL;
+}
+
+/* The thread is on the CPU then, and may leave it. */
+static void move_to_cpu(pthread_t thread)
+{
+	cpu_set_t set;
+
+	pin_task_to_cpu(thread, CPU);
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	CPU_SET(CPU, &set);
+	TEST_ASSERT_EQ(pthread_setaffinity_np(thread, sizeof(set), &set), 0);
+}
+
+static void set_online(bool online)
+{
+	FILE *file = fopen(ONLINE, "w");
+
+	TEST_ASSERT(file, "Cannot open " ONLINE);
+	fprintf(file, "%d", online);
+	TEST_ASSERT(!fclose(file), "CPU %d does not go %s", CPU, online ? "on" : "off");
+	TEST_ASSERT_EQ(sysconf(_SC_NPROCESSORS_ONLN), 1 + online);
+}
+
+/* Returns once the guest has run. */
+static void wait_for_guest(struct kvm_vm *vm)
+{
+	u64 *progress = addr_gva2hva(vm, (gva_t)&iterations);
+	u64 seen = READ_ONCE(*progress);
+
+	while (READ_ONCE(*progress) - seen < 2)
+		sched_yield();
+}
+
+/* A host loop of 2 * @n + 1 instructions. */
+static noinline void host_loop(u64 n)
+{
+	asm volatile("mov %[n], %%rcx\n"
+		     "1: dec %%rcx\n\t"
+		     "jnz 1b" : : [n]"r"(n) : "rcx", "cc");
+}
+
+/* What a new event on @cpu, where the caller is, counts of a loop in user mode. */
+static noinline u64 count_loop(int cpu)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.config = PERF_COUNT_HW_INSTRUCTIONS,
+		.size = sizeof(attr),
+		.pinned = 1,
+		.exclude_guest = 1,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+	};
+	u64 count;
+	int fd;
+
+	fd = syscall(SYS_perf_event_open, &attr, -1, cpu, -1, 0);
+	TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fd));
+	host_loop(HOST_LOOPS);
+	TEST_ASSERT_EQ(read(fd, &count, sizeof(count)), sizeof(count));
+	close(fd);
+	return count;
+}
+
+FIXTURE(hotplug) {
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+};
+
+FIXTURE_VARIANT(hotplug) {
+	bool exits;
+};
+
+FIXTURE_VARIANT_ADD(hotplug, guest_that_stays_in_guest_mode) {
+	.exits = false,
+};
+
+FIXTURE_VARIANT_ADD(hotplug, guest_that_exits_to_the_kernel) {
+	.exits = true,
+};
+
+FIXTURE_SETUP(hotplug)
+{
+	const char *missing = pmu_missing();
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2 || access(ONLINE, W_OK))
+		SKIP(return, "needs two CPUs");
+
+	self->vm = pmu_vm_create(&self->vcpu, guest_count);
+	vcpu_args_set(self->vcpu, 1, variant->exits);
+}
+
+FIXTURE_TEARDOWN(hotplug)
+{
+	kvm_vm_free(self->vm);
+}
+
+/* The guest checks its counts. */
+TEST_F(hotplug, guest_counts_on_and_the_cpu_comes_back_clean)
+{
+	struct rdpmc_reader reader;
+	struct attack attack = {};
+	unsigned int turn, i;
+	pthread_t thread;
+	u64 expected;
+
+	pin_self_to_cpu(0);
+	TEST_ASSERT_EQ(pthread_create(&thread, NULL, vcpu_thread, self->vcpu), 0);
+	move_to_cpu(thread);
+	wait_for_guest(self->vm);
+
+	/* The first time binds symbols. */
+	count_loop(0);
+	expected = count_loop(0);
+	EXPECT_LT(2 * HOST_LOOPS, expected);
+
+	for (turn = 0; turn < NR_TURNS; turn++) {
+		move_to_cpu(thread);
+		wait_for_guest(self->vm);
+		set_online(false);
+		wait_for_guest(self->vm);
+		set_online(true);
+
+		/* Nobody has used the PMU of that CPU since it came back. */
+		pin_self_to_cpu(CPU);
+		EXPECT_EQ(expected, count_loop(CPU));
+		reader_open(&reader, &attack, OWN_EVENT);
+		for (i = 0; i < reader.nr; i++)
+			EXPECT_FALSE(is_secret(reader.before[i]));
+		reader_read(&reader, ROUNDS);
+		reader_close(&reader);
+		pin_self_to_cpu(0);
+	}
+	EXPECT_EQ(0, attack.leaks);
+
+	WRITE_ONCE(*(u64 *)addr_gva2hva(self->vm, (gva_t)&stop), 1);
+	pthread_join(thread, NULL);
+}
+
+TEST_HARNESS_MAIN
