@@ -128,6 +128,9 @@ static void check_secrets(void)
 	}
 }
 
+/* The guest's. */
+static u64 turns;
+
 static void guest_victim(enum victim_mode mode)
 {
 	turns_begin();
@@ -136,10 +139,17 @@ static void guest_victim(enum victim_mode mode)
 	for (;;) {
 		if (mode == VICTIM_HALTS)
 			wait_for_kick();
+		turns++;
 		check_secrets();
 		if (mode != VICTIM_SPINS)
 			turn_over();
 	}
+}
+
+u64 victim_turns(struct kvm_vcpu *victim)
+{
+	sync_global_from_guest(victim->vm, turns);
+	return turns;
 }
 
 struct kvm_vm *victim_create(struct kvm_vcpu **vcpu, enum victim_mode mode)

@@ -67,6 +67,8 @@ void wait_for_kick(void);
 
 /* Host: run a guest until its turn is over; false when it has ended. */
 bool run_turn(struct kvm_vcpu *vcpu);
+/* Host: the turns that a victim has begun. */
+u64 victim_turns(struct kvm_vcpu *victim);
 
 /*
  * The right to execute RDPMC in user mode: perf grants it to a process that has

@@ -22,9 +22,15 @@
 #define ROUNDS_WITH_EXITS	20
 #define BOOTS	20
 
+/*
+ * What the spy does with its own PMU: nothing, so that none of it is in hardware;
+ * counter 0 waits for CPL 3, which never comes; or it counts.
+ */
+enum own_counter { IDLE, RESTS, COUNTS };
+
 struct spy {
 	enum victim_mode mode;
-	bool counts;
+	enum own_counter own;
 	unsigned int turns;
 	unsigned int rounds;
 	struct attack attack;
@@ -46,7 +52,7 @@ static void check(u64 place, u64 value, u64 expected)
 /* Its only counter that counts does not come far. */
 static void check_counter(u64 place, u64 value, unsigned int pmc)
 {
-	check(place, spy.counts && pmc == 0 ? value >> 32 : value, 0);
+	check(place, spy.own == COUNTS && pmc == 0 ? value >> 32 : value, 0);
 }
 
 static void spy_by_rdpmc(void)
@@ -58,9 +64,20 @@ static void spy_by_rdpmc(void)
 			check_counter(rdpmc_index(pmc), pmc_read(pmc), pmc);
 }
 
+static u64 own_selector(void)
+{
+	switch (spy.own) {
+	case RESTS:
+		return vendor->event[BRANCHES] | PMC_USR | PMC_ENABLE;
+	case COUNTS:
+		return vendor->event[BRANCHES] | PMC_USR | PMC_COUNT;
+	default:
+		return 0;
+	}
+}
+
 static void spy_by_rdmsr(u64 global_control)
 {
-	u64 selector;
 	unsigned int pmc;
 	u32 msr;
 
@@ -70,9 +87,7 @@ static void spy_by_rdmsr(u64 global_control)
 	}
 	for (pmc = 0; pmc < shape.nr_gp; pmc++) {
 		msr = selector_msr(pmc);
-		selector = spy.counts && pmc == 0 ?
-			   vendor->event[BRANCHES] | PMC_USR | PMC_COUNT : 0;
-		check(msr, rdmsr(msr), selector);
+		check(msr, rdmsr(msr), pmc == 0 ? own_selector() : 0);
 	}
 	if (vendor->fixed_control)
 		check(vendor->fixed_control, rdmsr(vendor->fixed_control), 0);
@@ -88,17 +103,18 @@ static u64 control_after_reset(void)
 
 static void guest_spy(void)
 {
-	bool counts = spy.counts;
+	enum own_counter own = spy.own;
 	unsigned int turn;
 
-	spy.counts = false;
+	spy.own = IDLE;
 	spy_by_rdmsr(control_after_reset());
 	spy_by_rdpmc();
 
-	spy.counts = counts;
+	spy.own = own;
 	turns_begin();
-	if (counts) {
-		pmc_program(0, BRANCHES, PMC_USR | PMC_COUNT, 0);
+	if (own != IDLE) {
+		wrmsr(selector_msr(0), own_selector());
+		spy_by_rdpmc();
 		wrmsr(vendor->global_control, counter_bit(0));
 	}
 	for (turn = 0; turn < spy.turns; turn++) {
@@ -107,7 +123,7 @@ static void guest_spy(void)
 			wait_for_kick();
 		spy.attack.switches++;
 		spy_by_rdpmc();
-		spy_by_rdmsr(counts ? counter_bit(0) : control_after_reset());
+		spy_by_rdmsr(own == IDLE ? control_after_reset() : counter_bit(0));
 	}
 	GUEST_DONE();
 }
@@ -160,12 +176,15 @@ static struct kvm_vm *spy_create(struct kvm_vcpu **vcpu, void *guest_code)
 	return vm;
 }
 
-/* Runs the victim and the spy in turn until the spy ends. */
+/* Runs the victim and the spy in turn until the spy ends: as often as it knows. */
 static void take_turns(struct kvm_vcpu *victim, struct kvm_vcpu *vcpu)
 {
+	u64 turns = victim_turns(victim);
+
 	while (run_turn(vcpu))
 		TEST_ASSERT(run_turn(victim), "The victim never ends");
 	sync_global_from_guest(vcpu->vm, spy);
+	TEST_ASSERT_EQ(victim_turns(victim) - turns, spy.attack.switches);
 }
 
 static void no_action(int signal)
@@ -197,6 +216,7 @@ static void take_turns_in_kernel(struct kvm_vcpu *victim, struct kvm_vcpu *vcpu)
 	victim->run->immediate_exit = 1;
 	pthread_kill(thread, SIGUSR1);
 	pthread_join(thread, NULL);
+	TEST_ASSERT_EQ(victim_turns(victim), spy.attack.switches);
 	close(of_victim);
 	close(of_spy);
 }
@@ -212,22 +232,32 @@ FIXTURE_VARIANT(attack_guest) {
 
 FIXTURE_VARIANT_ADD(attack_guest, idle_with_exits) {
 	.name = "guest-in-turns/idle-exits",
-	.spy = { VICTIM_EXITS, false, TURNS_WITH_EXITS, ROUNDS_WITH_EXITS },
+	.spy = { VICTIM_EXITS, IDLE, TURNS_WITH_EXITS, ROUNDS_WITH_EXITS },
 };
 
 FIXTURE_VARIANT_ADD(attack_guest, idle_with_halts) {
 	.name = "guest-in-turns/idle-halts",
-	.spy = { VICTIM_HALTS, false, TURNS_WITH_EXITS, ROUNDS_WITH_EXITS },
+	.spy = { VICTIM_HALTS, IDLE, TURNS_WITH_EXITS, ROUNDS_WITH_EXITS },
+};
+
+FIXTURE_VARIANT_ADD(attack_guest, resting_with_exits) {
+	.name = "guest-in-turns/resting-exits",
+	.spy = { VICTIM_EXITS, RESTS, TURNS_WITH_EXITS, ROUNDS },
+};
+
+FIXTURE_VARIANT_ADD(attack_guest, resting_with_halts) {
+	.name = "guest-in-turns/resting-halts",
+	.spy = { VICTIM_HALTS, RESTS, TURNS_WITH_EXITS, ROUNDS },
 };
 
 FIXTURE_VARIANT_ADD(attack_guest, counting_with_exits) {
 	.name = "guest-in-turns/counting-exits",
-	.spy = { VICTIM_EXITS, true, TURNS, ROUNDS },
+	.spy = { VICTIM_EXITS, COUNTS, TURNS, ROUNDS },
 };
 
 FIXTURE_VARIANT_ADD(attack_guest, counting_with_halts) {
 	.name = "guest-in-turns/counting-halts",
-	.spy = { VICTIM_HALTS, true, TURNS, ROUNDS },
+	.spy = { VICTIM_HALTS, COUNTS, TURNS, ROUNDS },
 };
 
 FIXTURE_SETUP(attack_guest)
@@ -257,6 +287,9 @@ TEST_F(attack_guest, guest_reads_nothing_of_another)
 		take_turns_in_kernel(self->victim, vcpu);
 	else
 		take_turns(self->victim, vcpu);
+	/* Each turn ends with the spy's state out of hardware. */
+	if (spy.own != IDLE)
+		EXPECT_LE(spy.turns, pmu_loads(vcpu));
 	kvm_vm_free(vcpu->vm);
 
 	report_attack(variant->name, &spy.attack);
@@ -284,16 +317,17 @@ FIXTURE_TEARDOWN(attack_guest_once)
 	kvm_vm_free(self->victim->vm);
 }
 
-TEST_F(attack_guest_once, guest_reads_nothing_at_boot)
+static struct attack attack_at_boot(struct kvm_vcpu *victim, enum own_counter own)
 {
 	struct attack sum = {};
 	struct kvm_vcpu *vcpu;
 
 	while (sum.switches < BOOTS) {
-		spy = (struct spy) { .rounds = ROUNDS_WITH_EXITS };
+		spy = (struct spy) { .own = own, .rounds = ROUNDS_WITH_EXITS };
 		spy_create(&vcpu, guest_spy);
-		ASSERT_TRUE(run_turn(self->victim));
-		take_turns(self->victim, vcpu);
+		TEST_ASSERT(run_turn(victim), "The victim never ends");
+		take_turns(victim, vcpu);
+		TEST_ASSERT(own == IDLE || pmu_loads(vcpu), "The spy was never in hardware");
 		kvm_vm_free(vcpu->vm);
 
 		sum.switches++;
@@ -301,8 +335,23 @@ TEST_F(attack_guest_once, guest_reads_nothing_at_boot)
 		if (spy.attack.leaks)
 			attack_leak(&sum, spy.attack.place, spy.attack.value);
 	}
-	report_attack("guest-at-boot", &sum);
-	EXPECT_EQ(0, sum.leaks);
+	return sum;
+}
+
+TEST_F(attack_guest_once, guest_reads_nothing_at_boot)
+{
+	struct attack attack = attack_at_boot(self->victim, IDLE);
+
+	report_attack("guest-at-boot/idle", &attack);
+	EXPECT_EQ(0, attack.leaks);
+}
+
+TEST_F(attack_guest_once, guest_reads_nothing_with_its_first_counter)
+{
+	struct attack attack = attack_at_boot(self->victim, RESTS);
+
+	report_attack("guest-at-boot/resting", &attack);
+	EXPECT_EQ(0, attack.leaks);
 }
 
 /* Counter 0 counts in user mode, so that the PMU is the guest's. */
@@ -326,7 +375,7 @@ TEST_F(attack_guest_once, guest_user_mode_reads_its_own_guest_only)
 {
 	struct kvm_vcpu *vcpu;
 
-	spy = (struct spy) { VICTIM_EXITS, true, TURNS, ROUNDS };
+	spy = (struct spy) { VICTIM_EXITS, COUNTS, TURNS, ROUNDS };
 	vcpu = user_spy_create(guest_user_spy, true);
 	take_turns(self->victim, vcpu);
 	EXPECT_NE(0, vcpu_get_msr(vcpu, counter_msr(0)));
@@ -340,7 +389,7 @@ TEST_F(attack_guest_once, guest_user_mode_reads_nothing_without_the_right)
 {
 	struct kvm_vcpu *vcpu;
 
-	spy = (struct spy) { VICTIM_EXITS, true, TURNS, ROUNDS };
+	spy = (struct spy) { VICTIM_EXITS, COUNTS, TURNS, ROUNDS };
 	vcpu = user_spy_create(guest_user_without_right, false);
 	take_turns(self->victim, vcpu);
 	EXPECT_NE(0, vcpu_get_msr(vcpu, counter_msr(0)));
@@ -348,6 +397,20 @@ TEST_F(attack_guest_once, guest_user_mode_reads_nothing_without_the_right)
 
 	report_attack("guest-user-mode/no-pce", &spy.attack);
 	EXPECT_EQ(0, spy.attack.leaks);
+}
+
+/* The attacker above, with the right: it must notice each time. */
+TEST_F(attack_guest_once, guest_user_mode_with_the_right_reads)
+{
+	struct kvm_vcpu *vcpu;
+
+	spy = (struct spy) { VICTIM_EXITS, COUNTS, 1, ROUNDS_WITH_EXITS };
+	vcpu = user_spy_create(guest_user_without_right, true);
+	take_turns(self->victim, vcpu);
+	kvm_vm_free(vcpu->vm);
+
+	EXPECT_EQ(ROUNDS_WITH_EXITS * nr_counters(), spy.attack.reads);
+	EXPECT_EQ(spy.attack.reads, spy.attack.leaks);
 }
 
 TEST_HARNESS_MAIN

@@ -5,8 +5,11 @@
  * of it, or beside it on another CPU.
  *
  * Seen to fail when a put leaves a counter, or is skipped at an exit to
- * userspace or at preemption: all but the attacker on a sibling CPU, which has
- * counters of its own.
+ * userspace or at preemption: all but the attacker on a sibling CPU.  That one
+ * reads counters of a CPU on which the victim never is, and only code on a CPU can
+ * write them: neither KVM nor mvpmu sends any to another CPU.  What it reads, and
+ * how, is what the attacker does on the CPU that the vCPU leaves, which was seen
+ * to fail.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -35,6 +38,7 @@ struct attacker {
 	enum rdpmc_right right;
 	int cpu;
 	void (*attack)(struct attacker *attacker, struct rdpmc_reader *reader);
+	pid_t victim;
 	int ready;			/* eventfds */
 	int kick;
 	int turn_over;
@@ -69,16 +73,40 @@ static void attack_in_turns(struct attacker *attacker, struct rdpmc_reader *read
 	}
 }
 
-/* The victim does nothing but run: each wake-up is in the middle of it. */
+/* How often a thread had to leave its CPU. */
+static u64 preemptions(pid_t thread)
+{
+	char path[32], line[128];
+	u64 count = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", thread);
+	file = fopen(path, "r");
+	TEST_ASSERT(file, "Cannot open %s", path);
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "nonvoluntary_ctxt_switches: %lu", &count) == 1)
+			break;
+	fclose(file);
+	return count;
+}
+
+/*
+ * The victim does nothing but run: each wake-up is in the middle of it, unless the
+ * nap was over before the attacker had left the CPU.
+ */
 static void attack_by_preemption(struct attacker *attacker, struct rdpmc_reader *reader)
 {
 	const struct timespec moment = { .tv_nsec = 1000 };
+	u64 before, now;
 
 	TEST_ASSERT(wait_for_event(attacker->turn_over), "No turn");
+	before = preemptions(attacker->victim);
 	while (attacker->result->switches < PREEMPTIONS) {
 		nanosleep(&moment, NULL);
-		attacker->result->switches++;
 		reader_read(reader, 2 * ROUNDS);
+		now = preemptions(attacker->victim);
+		attacker->result->switches += now != before;
+		before = now;
 	}
 }
 
@@ -105,6 +133,7 @@ static void attacker_start(struct attacker *attacker)
 	TEST_ASSERT(attacker->result != MAP_FAILED, "mmap() failed");
 
 	kick = attacker->kick;
+	attacker->victim = gettid();
 	attacker->pid = fork();
 	TEST_ASSERT(attacker->pid >= 0, "fork() failed");
 	if (attacker->pid) {
@@ -243,6 +272,7 @@ TEST_F(attack_host, vcpu_thread_reads_nothing_after_a_run)
 	}
 	reader_close(&reader);
 	report_attack(variant->names[THREAD], &attack);
+	EXPECT_EQ(SWITCHES, victim_turns(victim));
 	EXPECT_EQ(0, attack.leaks);
 }
 
@@ -258,6 +288,7 @@ TEST_F(attack_host, process_reads_nothing_after_an_exit_to_userspace)
 		signal_event(attacker->turn_over);
 
 	EXPECT_EQ(0, attacker_end(attacker));
+	EXPECT_EQ(attacker->result->switches, victim_turns(victim));
 	EXPECT_EQ(0, attacker->result->leaks);
 }
 
@@ -265,6 +296,7 @@ TEST_F(attack_host, process_reads_nothing_after_an_exit_to_userspace)
 TEST_F(attack_host, process_reads_nothing_while_the_vcpu_halts)
 {
 	struct attacker *attacker = &self->attacker;
+	u64 turns;
 
 	attacker->name = variant->names[AT_HALT];
 	attacker->attack = attack_in_turns;
@@ -274,6 +306,10 @@ TEST_F(attack_host, process_reads_nothing_while_the_vcpu_halts)
 	EXPECT_FALSE(run_victim());
 
 	EXPECT_EQ(0, attacker_end(attacker));
+	/* The attacker's end is a kick, too, that the victim may have got or not. */
+	turns = victim_turns(victim);
+	EXPECT_EQ(SWITCHES, attacker->result->switches);
+	EXPECT_TRUE(turns == SWITCHES || turns == SWITCHES + 1);
 	EXPECT_EQ(0, attacker->result->leaks);
 }
 
@@ -290,6 +326,10 @@ TEST_F(attack_host, process_reads_nothing_when_it_preempts_the_vcpu)
 	EXPECT_FALSE(run_victim());
 
 	EXPECT_EQ(0, attacker_end(attacker));
+	EXPECT_EQ(PREEMPTIONS, attacker->result->switches);
+	/* It went on between them, and has kept its secrets. */
+	EXPECT_LE(PREEMPTIONS, preemptions(gettid()));
+	EXPECT_NE(0, victim_turns(victim));
 	EXPECT_EQ(0, attacker->result->leaks);
 }
 
@@ -314,6 +354,7 @@ TEST_F(attack_host, process_reads_nothing_on_a_sibling_cpu)
 		WRITE_ONCE(attacker->result->switches, attacker->result->switches + 1);
 
 	EXPECT_EQ(0, attacker_end(attacker));
+	EXPECT_LE(SWITCHES, attacker->result->switches);
 	EXPECT_EQ(0, attacker->result->leaks);
 }
 
@@ -336,6 +377,7 @@ TEST_F(attack_host, process_reads_nothing_when_the_vcpu_leaves_its_cpu)
 	}
 
 	EXPECT_EQ(0, attacker_end(attacker));
+	EXPECT_LE(SWITCHES, attacker->result->switches);
 	EXPECT_EQ(0, attacker->result->leaks);
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -96,6 +97,9 @@ static bool parameter_is_set(const char *path)
 	return value == 'Y' || value == '1';
 }
 
+#define MVPMU_ENABLED	"/sys/module/mvpmu/parameters/enable_passthrough_pmu"
+#define MVPMU_DEBUGFS	"/sys/kernel/debug/mvpmu"
+
 const char *pmu_missing(void)
 {
 	vendor = host_cpu_is_intel ? &intel : &amd;
@@ -106,11 +110,54 @@ const char *pmu_missing(void)
 	} else if (!kvm_cpu_has(X86_FEATURE_PERFMON_V2)) {
 		return "KVM offers no PerfMonV2";
 	}
-	if (!parameter_is_set("/sys/module/mvpmu/parameters/enable_passthrough_pmu") &&
+	if (!parameter_is_set(MVPMU_ENABLED) &&
 	    !parameter_is_set("/sys/module/kvm_amd/parameters/enable_mediated_pmu") &&
 	    !parameter_is_set("/sys/module/kvm_intel/parameters/enable_mediated_pmu"))
 		return "no mediated PMU: load mvpmu, or KVM with enable_mediated_pmu=1";
 	return NULL;
+}
+
+/* VMs have a directory each, PID-N; N grows. */
+static unsigned long newest_vm(void)
+{
+	unsigned long n, newest = 0;
+	struct dirent *entry;
+	bool found = false;
+	int pid;
+	DIR *dir;
+
+	dir = opendir(MVPMU_DEBUGFS);
+	TEST_ASSERT(dir, "Cannot open " MVPMU_DEBUGFS);
+	while ((entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "%d-%lu", &pid, &n) != 2 || pid != getpid())
+			continue;
+		newest = found ? max(newest, n) : n;
+		found = true;
+	}
+	closedir(dir);
+	TEST_ASSERT(found, "No VM in " MVPMU_DEBUGFS);
+	return newest;
+}
+
+u64 pmu_loads(struct kvm_vcpu *vcpu)
+{
+	char path[64], line[128];
+	bool found = false;
+	u64 loads = 0;
+	FILE *file;
+
+	/* KVM's own code loads at each VM entry. */
+	if (!parameter_is_set(MVPMU_ENABLED))
+		return vcpu_get_stat(vcpu, exits);
+
+	snprintf(path, sizeof(path), MVPMU_DEBUGFS "/%d-%lu/vcpu0", getpid(), newest_vm());
+	file = fopen(path, "r");
+	TEST_ASSERT(file, "Cannot open %s", path);
+	while (!found && fgets(line, sizeof(line), file))
+		found = sscanf(line, "loads: %lu", &loads) == 1;
+	fclose(file);
+	TEST_ASSERT(found, "%s has no loads", path);
+	return loads;
 }
 
 void pmu_sync_to_guest(struct kvm_vm *vm)

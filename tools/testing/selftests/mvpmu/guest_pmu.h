@@ -137,6 +137,11 @@ void pmu_reset(void);
 
 /* Host: the skip reason when there is no mediated PMU to test, else NULL. */
 const char *pmu_missing(void);
+/*
+ * Host: how often PMU state went into hardware for @vcpu, which is vCPU 0 of the
+ * VM that this process created last.
+ */
+u64 pmu_loads(struct kvm_vcpu *vcpu);
 /* Host: a VM with one vCPU that has all of the PMU. */
 struct kvm_vm *pmu_vm_create(struct kvm_vcpu **vcpu, void *guest_code);
 void pmu_sync_to_guest(struct kvm_vm *vm);
