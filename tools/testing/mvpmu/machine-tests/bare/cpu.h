@@ -11,6 +11,8 @@
 #define MSR_X2APIC	0x800		/* MMIO offset >> 4 is added */
 #define MSR_EFER	0xc0000080
 #define EFER_SVME	(1 << 12)
+#define EFER_SCE	(1 << 0)
+#define MSR_STAR	0xc0000081
 #define MSR_VM_HSAVE_PA	0xc0010117
 
 #define MACHINE_LEAF	0x4d767075
@@ -81,6 +83,15 @@ static inline void apic_write(uint32_t reg, uint32_t value)
 	*(volatile uint32_t *)(APIC + reg) = value;
 }
 
+/* What the machine itself has counted, see pmu-model/src/stats.rs. */
+static inline uint64_t machine_count(uint32_t what)
+{
+	uint32_t low = MACHINE_LEAF, high;
+
+	asm volatile("cpuid" : "+a"(low), "+c"(what), "=d"(high) : : "ebx");
+	return (uint64_t)high << 32 | low;
+}
+
 /* Runs instructions, at CPL 0. */
 #define run(instructions) asm volatile(instructions : : : "rcx", "cc", "memory")
 /* 2 * n + 1 instructions. */
@@ -92,6 +103,14 @@ extern volatile int interrupts[256];	/* how many came */
 extern volatile uint64_t last_fault;	/* address of the last instruction with #GP */
 /* The instruction, of two bytes, is skipped. */
 bool faults(void (*function)(void));
+
+/* start.S */
+#define USER_CODE32	0x1b
+#define USER_DATA	0x23
+#define USER_CODE	0x2b
+/* function is to go to user_code in user mode, with user_stack. */
+void user_run(void (*function)(void));
+extern char user_code[], user_stack[], user_back[];
 
 /* svm.c */
 struct vmcb;

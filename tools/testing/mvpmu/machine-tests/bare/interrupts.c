@@ -83,6 +83,8 @@ void interrupts_init(void)
 	set_gate(0x40, on_40);
 	set_gate(0x41, on_41);
 	set_gate(0x42, on_42);
+	set_gate(0x43, user_back);
+	idt[0x43].flags |= 3 << 13;
 	asm volatile("lidt %0" : : "m"(idtr));
 	/* The interrupt controllers of the PC are not used. */
 	outb(0x21, 0xff);

@@ -6,7 +6,8 @@
 #define CR0_PE		(1 << 0)
 #define CR0_PG		(1 << 31)
 #define CR4_PAE		(1 << 5)
-#define PAGE_1G		0x83		/* present, writable, large */
+#define PAGE_1G		0x87		/* present, writable, for user mode, large */
+#define PAGE_TABLE	0x07
 
 	.section .note.PVH, "a", @note
 	.long	4, 4, 18		/* XEN_ELFNOTE_PHYS32_ENTRY */
@@ -19,7 +20,7 @@
 start:
 	mov	$stack_end, %esp
 	/* The first 4 GiB, one to one. */
-	movl	$pdpt + 3, pml4
+	movl	$pdpt + PAGE_TABLE, pml4
 	movl	$0x00000000 + PAGE_1G, pdpt
 	movl	$0x40000000 + PAGE_1G, pdpt + 8
 	movl	$0x80000000 + PAGE_1G, pdpt + 16
@@ -45,6 +46,13 @@ start64:
 	mov	%eax, %es
 	mov	%eax, %ss
 	mov	$stack_end, %rsp
+	mov	$tss, %rax
+	mov	%ax, gdt + 0x32
+	shr	$16, %rax
+	mov	%al, gdt + 0x34
+	mov	%ah, gdt + 0x37
+	mov	$0x30, %eax
+	ltr	%ax
 	call	main
 1:	hlt
 	jmp	1b
@@ -64,6 +72,33 @@ vmrun:
 	mov	%rdi, %rax
 	vmrun
 	stgi			/* an exit leaves it clear */
+	pop	%r15
+	pop	%r14
+	pop	%r13
+	pop	%r12
+	pop	%rbp
+	pop	%rbx
+	ret
+
+/*
+ * user_run(function): calls a function, which is to go to user mode, to user_code and with
+ * user_stack; returns when that comes back by an interrupt.
+ */
+	.globl	user_run, user_code, user_back
+user_run:
+	push	%rbx
+	push	%rbp
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	mov	%rsp, kernel_stack
+	jmp	*%rdi
+user_code:
+	nop
+	int	$0x43
+user_back:
+	mov	kernel_stack, %rsp
 	pop	%r15
 	pop	%r14
 	pop	%r13
@@ -138,10 +173,27 @@ ap_end:
 gdt:	.quad	0
 	.quad	0x00af9b000000ffff	/* 64-bit code */
 	.quad	0x00cf93000000ffff	/* data */
+	.quad	0x00cffb000000ffff	/* 32-bit code for user mode */
+	.quad	0x00cff3000000ffff	/* data for user mode */
+	.quad	0x00affb000000ffff	/* 64-bit code for user mode */
+	.quad	0x0000890000000067, 0	/* the TSS, below 4 GiB */
 gdtr:	.word	. - gdt - 1
 	.long	gdt
 
+	.balign	16
+tss:	.long	0
+	.quad	interrupt_stack_end	/* RSP0 */
+	.skip	104 - 12
+
 	.bss
+	.balign	4096
+	.skip	4096
+interrupt_stack_end:
+	.globl	user_stack
+	.skip	4096
+user_stack:
+kernel_stack:
+	.skip	8
 	.balign	4096
 pml4:	.skip	4096
 pdpt:	.skip	4096

@@ -54,7 +54,8 @@ impl Stats {
 /// A CPUID leaf by which the host reads what its CPU has counted, while it runs.
 ///
 /// ECX selects: 0 RDMSR, 1 WRMSR, 2 RDPMC of PMU registers and 3 writes of the LVTPC, all in host
-/// mode; 4 VM exits; 5 instructions, where the machine counts them. The count is in EDX:EAX;
+/// mode; 4 VM exits; 5 instructions, where the machine counts them; 6 violations that its oracle has
+/// seen, where one watches. The count is in EDX:EAX;
 /// [`LEAF_SIGNATURE`] in EBX says that there is one, and 1 in ECX.
 pub const LEAF: u32 = 0x4d76_7075;
 
@@ -71,6 +72,7 @@ impl Stats {
             3 => Some(self.host.lvtpc),
             4 => Some(self.vm_exits),
             5 => instructions,
+            6 => self.oracle.map(|counts| counts.violations),
             _ => None,
         };
         match value {
@@ -95,9 +97,13 @@ mod tests {
                 lvtpc: 4,
             },
             vm_exits: 5,
+            oracle: Some(Counts {
+                violations: 7,
+                ..Counts::default()
+            }),
             ..Stats::default()
         };
-        let leaves = [0, 1, 2, 3, 4, 5, 6].map(|ecx| stats.leaf(ecx, Some(6)));
+        let leaves = [0, 1, 2, 3, 4, 5, 6, 7].map(|ecx| stats.leaf(ecx, Some(6)));
         let value = |[eax, _, is_there, edx]: [u32; 4]| (is_there, eax, edx);
         assert_eq!(
             leaves.map(value),
@@ -108,10 +114,12 @@ mod tests {
                 (1, 4, 0),
                 (1, 5, 0),
                 (1, 6, 0),
+                (1, 7, 0),
                 (0, 0, 0)
             ]
         );
         assert!(leaves.iter().all(|leaf| leaf[1] == LEAF_SIGNATURE));
         assert_eq!(stats.leaf(5, None)[2], 0);
+        assert_eq!(Stats::default().leaf(6, None)[2], 0);
     }
 }

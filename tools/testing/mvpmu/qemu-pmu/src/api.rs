@@ -201,15 +201,6 @@ extern "C-unwind" {
         flags: CallbackFlags,
         data: *mut c_void,
     );
-    pub fn qemu_plugin_register_vcpu_insn_exec_cond_cb(
-        insn: *mut Insn,
-        cb: VcpuCallback,
-        flags: CallbackFlags,
-        cond: Condition,
-        entry: U64Field,
-        imm: u64,
-        data: *mut c_void,
-    );
     pub fn qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
         insn: *mut Insn,
         op: InlineOp,

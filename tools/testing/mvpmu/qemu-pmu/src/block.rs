@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use pmu_model::oracle::StackLoad;
 use pmu_model::Class;
 
 use crate::decode::Kind;
-use crate::decode::Watched;
 
 /// QEMU keeps translations by physical address: the same one runs wherever a page is mapped. So
 /// only the offset within the page of an address is good for comparisons.
@@ -29,8 +29,8 @@ pub struct Insn {
     pub len: u8,
     /// What it is.
     pub kind: Kind,
-    /// What the oracle wants to know of it.
-    pub watched: Option<Watched>,
+    /// The load of the stack pointer that it is, for the oracle.
+    pub stack_load: Option<StackLoad>,
 }
 
 impl Insn {
@@ -40,13 +40,13 @@ impl Insn {
             offset: (vaddr & PAGE_OFFSET) as u16,
             len: len as u8,
             kind,
-            watched: None,
+            stack_load: None,
         }
     }
 
-    /// The same, with what the oracle wants to know of it.
-    pub fn watched_for(self, watched: Option<Watched>) -> Insn {
-        Insn { watched, ..self }
+    /// The same, which loads the stack pointer.
+    pub fn loading_stack(self, stack_load: Option<StackLoad>) -> Insn {
+        Insn { stack_load, ..self }
     }
 }
 

@@ -15,7 +15,6 @@ use crate::apic;
 use crate::block::Block;
 use crate::block::Site;
 use crate::cpuid;
-use crate::decode::Watched;
 use crate::leave;
 use crate::leave::callback_with_origin;
 use crate::leave::Origin;
@@ -155,20 +154,18 @@ pub unsafe extern "C-unwind" fn rep_string(index: c_uint, data: *mut c_void) {
     vcpu.enter_rep(site);
 }
 
-/// Before IRET, SYSRET and SYSEXIT, when something of a guest is in the PMU.
-pub unsafe extern "C-unwind" fn to_user(index: c_uint, data: *mut c_void) {
-    // SAFETY: Registered with a site.
-    let (vcpu, site) = unsafe { context::<Site>(index, data) };
-    if let Some(Watched::ToUser(how)) = site.insn().watched {
-        vcpu.oracle_user(site, how);
-    }
+/// A block of the host's user mode, when something of a guest is in the PMU.
+pub unsafe extern "C-unwind" fn user_mode(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a block.
+    let (vcpu, block) = unsafe { context::<Block>(index, data) };
+    vcpu.oracle_user(block);
 }
 
 /// Before the stack pointer is loaded from memory.
 pub unsafe extern "C-unwind" fn stack_load(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a site.
     let (vcpu, site) = unsafe { context::<Site>(index, data) };
-    if let Some(Watched::StackLoad(from)) = site.insn().watched {
+    if let Some(from) = site.insn().stack_load {
         vcpu.oracle_switch(site, from);
     }
 }

@@ -31,7 +31,8 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
         stats::LEAF => {
             let ecx = vcpu.bus.register(handles().rcx) as u32;
             let instructions = vcpu.instructions() - ahead;
-            Leaf::Counted(vcpu.pmu.stats().leaf(ecx, Some(instructions)))
+            let stats = vcpu.pmu.stats_with_oracle();
+            Leaf::Counted(stats.leaf(ecx, Some(instructions)))
         }
         _ => return,
     };

@@ -10,8 +10,6 @@ use iced_x86::InstructionInfoFactory;
 use iced_x86::Mnemonic;
 use iced_x86::OpAccess;
 use iced_x86::OpKind;
-use pmu_model::oracle::stack_load;
-use pmu_model::oracle::StackLoad;
 
 /// What an instruction means for the PMU.
 #[repr(u8)]
@@ -41,38 +39,6 @@ impl Kind {
     /// Whether it counts as a retired branch.
     pub fn is_branch(self) -> bool {
         matches!(self, Kind::Branch | Kind::SoftwareInterrupt)
-    }
-}
-
-/// What the oracle wants to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watched {
-    /// It goes, or may go, to user mode.
-    ToUser(ToUser),
-    /// MOV RSP from memory.
-    StackLoad(StackLoad),
-}
-
-/// How an instruction goes to user mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ToUser {
-    /// SYSRET, SYSEXIT
-    Always,
-    /// IRET, with this operand size in bytes.
-    Iret {
-        /// 4 or 8.
-        operand: u64,
-    },
-}
-
-/// What the oracle wants to see of the instruction `bytes`, in 64-bit mode.
-pub fn watched(bytes: &[u8]) -> Option<Watched> {
-    let iret = |operand| Some(Watched::ToUser(ToUser::Iret { operand }));
-    match *bytes {
-        [0x48, 0xcf] => iret(8),
-        [0xcf] => iret(4),
-        [0x0f, 0x07 | 0x35] | [0x48, 0x0f, 0x07 | 0x35] => Some(Watched::ToUser(ToUser::Always)),
-        _ => stack_load(bytes).map(Watched::StackLoad),
     }
 }
 
@@ -200,16 +166,6 @@ mod tests {
         ] {
             assert_eq!(kind(&decode(bytes, 0)), expected, "{bytes:02x?}");
         }
-    }
-
-    // Break: forget the prefix of SYSRETQ.
-    #[test]
-    fn ways_to_user_mode_are_found() {
-        let iret = |operand| Some(Watched::ToUser(ToUser::Iret { operand }));
-        assert_eq!(watched(&[0x48, 0xcf]), iret(8));
-        assert_eq!(watched(&[0xcf]), iret(4));
-        let sysret = Some(Watched::ToUser(ToUser::Always));
-        assert_eq!(watched(&[0x48, 0x0f, 0x07]), sysret);
     }
 
     // Break: count CMP as a load-store.

@@ -75,6 +75,12 @@ impl Emit<'_> {
         }
     }
 
+    /// Watches what is left in the PMU when the block starts.
+    pub fn watching_user(self) {
+        let (left, callback) = (board::left(), callbacks::user_mode);
+        self.at_start_if(left, api::COND_GE, 1, callback, api::CB_RW_REGS);
+    }
+
     /// Keeps the accumulators. The order matters: when one of the callbacks leaves the block,
     /// nothing of it has been added and it is not open.
     pub fn counting(self, last: Option<&Instruction>) {
@@ -159,23 +165,6 @@ impl Instruction {
         let data = std::ptr::from_ref(site).cast_mut().cast();
         // SAFETY: It is being translated; the site outlives the translation.
         unsafe { api::qemu_plugin_register_vcpu_insn_exec_cb(self.insn, callback, flags, data) };
-    }
-
-    /// Calls before it is executed, if a field of the scoreboard is not 0.
-    pub fn before_if(&self, field: api::U64Field, callback: api::VcpuCallback, site: &Site) {
-        let data = std::ptr::from_ref(site).cast_mut().cast();
-        // SAFETY: It is being translated; the site outlives the translation.
-        unsafe {
-            api::qemu_plugin_register_vcpu_insn_exec_cond_cb(
-                self.insn,
-                callback,
-                api::CB_RW_REGS,
-                api::COND_GE,
-                field,
-                1,
-                data,
-            );
-        }
     }
 
     /// Calls at each store.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Where the oracle of the PMU model is told what happens, and what is done when it objects.
 //!
-//! A plugin is not told of task switches and of the way to user mode. Both take an instruction:
-//! only IRET, SYSRET and SYSEXIT lower the privilege, and Linux goes to another kernel stack by
-//! loading the stack pointer from memory.
+//! A plugin is not told of task switches and of the way to user mode. But a block is translated for
+//! one privilege level, so one of user mode says that the CPU has come there, in whichever way. And
+//! Linux goes to another kernel stack by loading the stack pointer from memory.
 
 use std::sync::Mutex;
 use std::sync::OnceLock;
@@ -19,8 +19,8 @@ use pmu_model::oracle::StackLoad;
 use pmu_model::oracle::EXIT_STATUS;
 use pmu_model::Access;
 
+use crate::block::Block;
 use crate::block::Site;
-use crate::decode::ToUser;
 use crate::registers::handles;
 use crate::stats;
 use crate::vcpu::Vcpu;
@@ -83,21 +83,13 @@ impl Vcpu {
         self.oracle_follow();
     }
 
-    /// IRET, SYSRET or SYSEXIT is about to be executed, with something of a guest in the PMU.
-    pub fn oracle_user(&mut self, site: &Site, how: ToUser) {
-        // IRET pops RIP, then CS.
-        let cs = match how {
-            ToUser::Always => Some(3),
-            ToUser::Iret { operand } => {
-                let stack = self.bus.register(handles().rsp);
-                self.bus.virtual_memory(stack.wrapping_add(operand), 2)
-            }
-        };
-        if cs.is_some_and(|cs| cs & 3 != 0) {
-            self.oracle_at(site.vaddr, 0);
-            self.pmu.user();
-            self.oracle_follow();
-        }
+    /// A block of user mode is about to be executed, with something of a guest in the PMU.
+    pub fn oracle_user(&mut self, block: &Block) {
+        self.oracle_at(block.vaddr, 3);
+        self.pmu.user();
+        self.oracle_follow();
+        // Once will do, until somebody changes the PMU or reads it.
+        self.board().left = 0;
     }
 
     /// The stack pointer is about to be loaded from memory.

@@ -3,6 +3,7 @@
 
 use std::ffi::c_void;
 
+use pmu_model::oracle::stack_load;
 use pmu_model::oracle::Mode;
 use pmu_model::Class;
 use pmu_model::Source;
@@ -12,11 +13,9 @@ use crate::block;
 use crate::block::Block;
 use crate::block::Insn;
 use crate::block::Site;
-use crate::board;
 use crate::callbacks;
 use crate::decode;
 use crate::decode::Kind;
-use crate::decode::Watched;
 use crate::demand;
 use crate::emit::Emit;
 use crate::emit::Instruction;
@@ -61,23 +60,24 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         .collect();
     let on = vcpu.version.is_some();
     let kinds: Vec<Kind> = insns.iter().map(|i| decode::kind(&i.code)).collect();
-    let watching = on && class == Class::HostKernel && vcpu.oracle != Mode::Off;
-    let watched: Vec<_> = (insns.iter())
-        .map(|insn| decode::watched(insn.bytes()).filter(|_| watching))
+    let watching = on && vcpu.oracle != Mode::Off;
+    let watching_stack = watching && class == Class::HostKernel;
+    let stack_loads: Vec<_> = (insns.iter())
+        .map(|insn| stack_load(insn.bytes()).filter(|_| watching_stack))
         .collect();
     let callbacks: Vec<_> = kinds.iter().map(|k| callback_of(*k, class, on)).collect();
     let block = Block {
         class,
         vaddr,
         insns: (insns.iter().zip(&kinds))
-            .zip(&watched)
-            .map(|((insn, kind), watched)| {
+            .zip(&stack_loads)
+            .map(|((insn, kind), load)| {
                 let insn = Insn::new(insn.vaddr, insn.len, *kind);
-                insn.watched_for(*watched)
+                insn.loading_stack(*load)
             })
             .collect(),
         sites: (insns.iter().enumerate())
-            .filter(|(index, _)| callbacks[*index].is_some() || watched[*index].is_some())
+            .filter(|(index, _)| callbacks[*index].is_some() || stack_loads[*index].is_some())
             .map(|(index, insn)| Site::new(index, insn.vaddr))
             .collect(),
         counts_branches: demand::counted(Source::Branches),
@@ -93,20 +93,17 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         if may_start {
             emit.at_start(callbacks::first_block);
         }
+        if watching && class == Class::HostUser {
+            emit.watching_user();
+        }
         emit.counting(insns.last());
     }
     for site in &block.sites {
         if let Some((callback, flags)) = callbacks[site.index] {
             insns[site.index].before(callback, flags, site);
         }
-        match watched[site.index] {
-            Some(Watched::ToUser(_)) => {
-                insns[site.index].before_if(board::left(), callbacks::to_user, site);
-            }
-            Some(Watched::StackLoad(_)) => {
-                insns[site.index].before(callbacks::stack_load, api::CB_RW_REGS, site);
-            }
-            None => {}
+        if stack_loads[site.index].is_some() {
+            insns[site.index].before(callbacks::stack_load, api::CB_RW_REGS, site);
         }
         if site.insn().kind == Kind::Cpuid {
             if let Some(next) = insns.get(site.index + 1) {

@@ -210,7 +210,13 @@ fn machine_tests(machine: Machine) -> Vec<Group> {
         };
         let bare = Work::Bare(boot.clone(), paths::tool("bare_test"));
         groups.push(group("without a kernel", bare));
-        groups.push(group("quirks", Work::Quirks(boot)));
+        groups.push(group("quirks", Work::Quirks(boot.clone())));
+        let noting = Boot {
+            oracle: Oracle::Note,
+            ..boot
+        };
+        let oracle = Work::Bare(noting, paths::tool("oracle_test"));
+        groups.push(group("oracle", oracle));
     }
     for (pmu, name, tests) in [
         (Pmu::On, "on", &MACHINE_TESTS[..]),
