@@ -53,13 +53,4 @@ impl Vcpu {
         // SAFETY: The vCPU exists as `self` does; the field is written only at creation.
         unsafe { (*self.0.get()).vcpu_id }
     }
-
-    /// Whether its thread is leaving the CPU, or has left it.
-    ///
-    /// Only for the vCPU's thread, which is the one that changes it.
-    #[inline(always)]
-    pub fn is_scheduled_out(&self) -> bool {
-        // SAFETY: The vCPU exists as `self` does. Other threads may read the field, none writes it.
-        unsafe { (&raw const (*self.0.get()).scheduled_out).read_volatile() }
-    }
 }

@@ -21,7 +21,6 @@ use kernel::{
 };
 
 mod capability;
-mod mutant;
 mod policy;
 mod provider;
 mod registers;
@@ -35,8 +34,6 @@ use capability::{
     Host,
     Report, //
 };
-#[cfg(CONFIG_MVPMU_MUTANTS)]
-use mutant::Mutant;
 use policy::Mode;
 use provider::Provider;
 use stats::Totals;
@@ -46,38 +43,21 @@ use vendor::{
     Vendor, //
 };
 
-/// The module, with parameters that depend on the configuration.
-macro_rules! mvpmu {
-    ($($params:tt)*) => {
-        module! {
-            type: Mvpmu,
-            name: "mvpmu",
-            authors: ["The mvpmu developers"],
-            description: "Mediated PMU for KVM guests",
-            license: "GPL",
-            params: {
-                enable_passthrough_pmu: bool {
-                    default: false,
-                    description: "Give new KVM guests the host's PMU (bool, default N)",
-                },
-                switch: Mode {
-                    default: crate::Mode::Auto,
-                    description: "When to switch the PMU: at each VM entry and exit (eager) or when it has to be (auto, default)",
-                },
-                $($params)*
-            },
-        }
-    };
-}
-
-#[cfg(not(CONFIG_MVPMU_MUTANTS))]
-mvpmu! {}
-
-#[cfg(CONFIG_MVPMU_MUTANTS)]
-mvpmu! {
-    mutant: Mutant {
-        default: crate::Mutant::None,
-        description: "A deliberate bug (default none)",
+module! {
+    type: Mvpmu,
+    name: "mvpmu",
+    authors: ["The mvpmu developers"],
+    description: "Mediated PMU for KVM guests",
+    license: "GPL",
+    params: {
+        enable_passthrough_pmu: bool {
+            default: false,
+            description: "Give new KVM guests the host's PMU (bool, default N)",
+        },
+        switch: Mode {
+            default: crate::Mode::Auto,
+            description: "When to switch the PMU: at each VM entry and exit (eager) or when it has to be (auto, default)",
+        },
     },
 }
 

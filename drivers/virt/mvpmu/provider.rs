@@ -3,17 +3,13 @@
 //! The callbacks of KVM, and what belongs to a VM and a vCPU.
 
 use crate::{
-    mutant::Mutant,
     policy::{
         self,
         Demand,
         Flag,
         Mode, //
     },
-    registers::{
-        Hardware,
-        RegisterFile, //
-    },
+    registers::Hardware,
     stats::{
         CountedVcpu,
         CountedVm,
@@ -175,12 +171,8 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
 
     #[inline(always)]
     fn put(mut this: Switching<'_, Self>) -> Put {
-        if Mutant::HostCounts.on() && V::GUEST_ONLY == 0 {
-            Hardware::default().write(V::GLOBAL_CTRL, this.state().1.global_ctrl());
-        }
-
         let data = this.data();
-        let contended = RoutedContext::is_contended(this.irq()) && !Mutant::HostWaits.on();
+        let contended = RoutedContext::is_contended(this.irq());
 
         if data.parks && !contended {
             data.stats.parked(&mut this.state().0.tally);
@@ -194,13 +186,6 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
 
     #[inline(always)]
     fn release(mut this: Switching<'_, Self>) -> bool {
-        if this.kvm().is_scheduled_out() {
-            if Mutant::PreemptionPutSkipped.on() {
-                return false;
-            }
-        } else if Mutant::UserspacePutSkipped.on() {
-            return false;
-        }
         this.data().stats.released(&mut this.state().0.tally);
         Self::put_now(this)
     }
@@ -267,7 +252,7 @@ impl<V: Vendor> Provider<V> {
                 }
             }
             State::Hardware(resident) => {
-                if data.demand.take_changed() && !Mutant::SelectionLost.on() {
+                if data.demand.take_changed() {
                     resident.select(&mut hardware, &mut pmu);
                     data.stats.accessed(&mut local.tally, &hardware);
                 }

@@ -3,10 +3,6 @@
 //! The context switch: the guest's PMU state from memory into hardware and back.
 
 use crate::{
-    mutant::{
-        self,
-        Mutant, //
-    },
     registers::{
         Hardware,
         RegisterFile, //
@@ -109,8 +105,8 @@ impl<V: Vendor> State<V> {
         pmu: &mut GuestPmu<'_>,
     ) -> Option<bool> {
         match self {
-            Self::Hardware(_) if !Mutant::GlobalCtrlStale.on() => V::sync_global_ctrl(regs, pmu),
-            _ => None,
+            Self::Hardware(_) => V::sync_global_ctrl(regs, pmu),
+            Self::Memory => None,
         }
     }
 }
@@ -147,9 +143,7 @@ impl<V: Vendor> Resident<V> {
             self.fixed_ctr_ctrl = pmu.fixed_ctr_ctrl_hw();
             V::select_fixed(regs, self.fixed_ctr_ctrl);
         }
-        if !Mutant::DirtyCountersLeft.on() {
-            V::clear_counters(regs, dirty.without(loaded));
-        }
+        V::clear_counters(regs, dirty.without(loaded));
         self.counters = self
             .counters
             .union(pmu.passthrough().counters())
@@ -172,7 +166,7 @@ impl<V: Vendor> Resident<V> {
             let Some(to) = V::registers(counter) else {
                 continue;
             };
-            let value = mutant::loaded(&pmc);
+            let value = pmc.counter();
 
             if value != 0 {
                 regs.write(to.counter, value);
@@ -214,9 +208,7 @@ impl<V: Vendor> Resident<V> {
     #[inline(always)]
     fn selector(pmc: &Pmc<'_>) -> u64 {
         match pmc.eventsel_hw() {
-            selector if selector & EVENTSEL_ENABLE != 0 => {
-                selector & !mutant::removed(V::GUEST_ONLY)
-            }
+            selector if selector & EVENTSEL_ENABLE != 0 => selector,
             _ => 0,
         }
     }
@@ -246,18 +238,9 @@ impl<V: Vendor> Resident<V> {
         pmu: &mut GuestPmu<'_>,
         irq: &LocalInterruptDisabled,
     ) -> Option<bool> {
-        let context = RoutedContext::resume(irq);
+        let context = RoutedContext::resume(irq).return_to_host();
 
-        if Mutant::LvtpcLeft.on() {
-            let same = self.put(regs, pmu, CounterSet::EMPTY);
-
-            context.keep();
-            return same;
-        }
-
-        let context = context.return_to_host();
-
-        self.put(regs, pmu, mutant::claimed(context.claimed()))
+        self.put(regs, pmu, context.claimed())
     }
 
     /// Stops the counters, saves the guest's registers and clears those that hold anything of it,
@@ -280,10 +263,7 @@ impl<V: Vendor> Resident<V> {
         Self::save_counters(regs, pmu.gp_counters(claimed_too));
         self.put_counters(regs, pmu.gp_counters(cleared));
         if V::FIXED_COUNTERS.is_some() {
-            if self.fixed_ctr_ctrl != 0
-                && !claimed.intersects(CounterSet::ALL_FIXED)
-                && !Mutant::FixedControlLeft.on()
-            {
+            if self.fixed_ctr_ctrl != 0 && !claimed.intersects(CounterSet::ALL_FIXED) {
                 V::select_fixed(regs, 0);
             }
             Self::save_counters(regs, pmu.fixed_counters(claimed_too));
@@ -297,7 +277,6 @@ impl<V: Vendor> Resident<V> {
     fn save_counters<'a, R: RegisterFile>(regs: &mut R, pmcs: impl Iterator<Item = Pmc<'a>>) {
         for mut pmc in pmcs {
             pmc.set_counter(regs.read_counter(pmc.hw_counter()));
-            mutant::saved(&pmc);
         }
     }
 
@@ -310,15 +289,10 @@ impl<V: Vendor> Resident<V> {
                 continue;
             };
 
-            if Mutant::ClearedBeforeRead.on() {
-                regs.write(from.counter, 0);
-            }
-
             let value = regs.read_counter(counter);
 
             pmc.set_counter(value);
-            mutant::saved(&pmc);
-            if value != 0 && !mutant::keeps(counter, self.counters) {
+            if value != 0 {
                 regs.write(from.counter, 0);
             }
 
@@ -327,7 +301,7 @@ impl<V: Vendor> Resident<V> {
             };
             let selected = self.selectors.get(counter.index() as usize);
 
-            if selected != Some(&0) && !Mutant::SelectorLeft.on() {
+            if selected != Some(&0) {
                 regs.write(selector, 0);
             }
         }
@@ -364,9 +338,6 @@ impl<V: Vendor> Resident<V> {
         let Some(registers) = V::registers(counter) else {
             return false;
         };
-        if Mutant::IncrementLost.on() {
-            return false;
-        }
 
         let value = regs.read_counter(counter).wrapping_add(1) & width;
 

@@ -38,9 +38,6 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// The oldest version of the PMU that can be switched exactly.
     const MIN_VERSION: u32;
 
-    /// The bit of a selector that keeps its counter from counting for the host, if there is one.
-    const GUEST_ONLY: u64;
-
     /// The event selectors of the general purpose counters.
     const SELECTORS: MsrArray;
 

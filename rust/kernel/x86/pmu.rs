@@ -28,9 +28,6 @@ pub mod amd {
     pub const PERF_CTL: MsrArray =
         unsafe { MsrArray::new(bindings::MSR_F15H_PERF_CTL, 2, COUNTERS) };
 
-    /// Bit of a selector: count in guests only (APM volume 2, "`PERF_CTL`", `HostGuestOnly`).
-    pub const EVENTSEL_GUESTONLY: u64 = 1 << 40;
-
     /// The other numbers of the first selectors (`PerfEvtSel0` to 3).
     pub const LEGACY_PERF_CTL: core::ops::Range<u32> =
         bindings::MSR_K7_EVNTSEL0..bindings::MSR_K7_EVNTSEL0 + bindings::AMD64_NUM_COUNTERS;

@@ -3,10 +3,7 @@
 //! AMD PerfMonV2 (APM volume 2, "Performance Monitoring Counters").
 
 use super::Vendor;
-use crate::{
-    mutant::Mutant,
-    registers::RegisterFile, //
-};
+use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
     x86::{
@@ -37,7 +34,6 @@ impl Vendor for Amd {
     const SELECTORS: MsrArray = amd::PERF_CTL;
     const COUNTERS: MsrArray = amd::PERF_CTR;
     const GLOBAL_CTRL: Msr = amd::GLOBAL_CTL;
-    const GUEST_ONLY: u64 = amd::EVENTSEL_GUESTONLY;
     const FIXED_COUNTERS: Option<MsrArray> = None;
 
     #[inline(always)]
@@ -77,7 +73,7 @@ impl Vendor for Amd {
         let status = regs.read(amd::GLOBAL_STATUS);
 
         pmu.set_global_status(status);
-        if status != 0 && !Mutant::StatusLeft.on() {
+        if status != 0 {
             regs.write(amd::GLOBAL_STATUS_CLR, status);
         }
         same

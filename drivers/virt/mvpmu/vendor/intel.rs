@@ -3,10 +3,7 @@
 //! Intel's architectural PMU (SDM volume 3, "Architectural Performance Monitoring").
 
 use super::Vendor;
-use crate::{
-    mutant::Mutant,
-    registers::RegisterFile, //
-};
+use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
     x86::{
@@ -38,7 +35,6 @@ impl Vendor for Intel {
     const SELECTORS: MsrArray = intel::PERFEVTSEL;
     const COUNTERS: MsrArray = intel::PMC;
     const GLOBAL_CTRL: Msr = intel::GLOBAL_CTRL;
-    const GUEST_ONLY: u64 = 0;
     const FIXED_COUNTERS: Option<MsrArray> = Some(intel::FIXED_CTR);
 
     #[inline(always)]
@@ -66,7 +62,7 @@ impl Vendor for Intel {
         let status = regs.read(intel::GLOBAL_STATUS);
 
         pmu.set_global_status(status);
-        if status != 0 && !Mutant::StatusLeft.on() {
+        if status != 0 {
             regs.write(intel::GLOBAL_STATUS_RESET, status);
         }
         None

@@ -41,8 +41,9 @@ linux_sum=$({
 	echo "$package $fragments"
 	basename "$(readlink "$BUILD/rootfs")"
 	sum_of $(existing "patches/$version" drivers rust arch include \
-		tools/testing/mvpmu/kernel/*.config) \
-		tools/testing/mvpmu/scripts/kernel-build.sh tools/testing/mvpmu/scripts/stage.sh
+		tools/testing/mvpmu/kernel/*.config) tools/testing/mvpmu/mutants \
+		tools/testing/mvpmu/scripts/kernel-build.sh tools/testing/mvpmu/scripts/mutants.sh \
+		tools/testing/mvpmu/scripts/stage.sh
 } | sha256sum | cut -c1-12)
 # shellcheck disable=SC2046
 tests_sum=$({

@@ -2,10 +2,13 @@
 
 //! The tests of the tests: each deliberate bug of the module must be caught.
 //!
-//! A build of the module with `CONFIG_MVPMU_MUTANTS` has a parameter that selects one. A bug that
-//! breaks one of the invariants I1 to I3 must be caught by the oracle of the machine, as a
-//! violation of that one; what breaks I4 or I5 (exact counts of the guest, of the host) by a
-//! selftest that fails.
+//! A build of the module for tests has a parameter that selects one. Those that were [thought
+//! of](list::Thought) must be caught as they say: by the oracle, as a violation of this invariant on
+//! this occasion, or by this case of a selftest. Those that are [made](list::Made), one for each write
+//! of a register, must be caught by either: by what is in the table. A write that can be skipped
+//! without effect is in [`EQUIVALENT`].
+
+mod list;
 
 use std::fs;
 use std::path::Path;
@@ -18,6 +21,8 @@ use anyhow::Result;
 use serde::Deserialize;
 use serde::Serialize;
 
+use self::list::Made;
+use self::list::Thought;
 use crate::boot;
 use crate::boot::Outcome;
 use crate::job::Job;
@@ -30,94 +35,48 @@ use crate::tap::Verdict;
 /// Where the table goes.
 pub const TABLE: &str = "build/test/mutants.json";
 
-/// A deliberate bug: its name, a selftest that makes it show, and the invariant by which it is
-/// caught on the AMD and on the Intel machine, if it applies there.
-struct Mutant {
-    name: &'static str,
-    test: &'static str,
-    amd: Option<&'static str>,
-    intel: Option<&'static str>,
-}
-
-const fn mutant(name: &'static str, test: &'static str, invariant: &'static str) -> Mutant {
-    Mutant {
-        name,
-        test,
-        amd: Some(invariant),
-        intel: Some(invariant),
-    }
-}
-
-impl Mutant {
-    const fn on_intel(self, invariant: &'static str) -> Self {
-        Mutant {
-            intel: Some(invariant),
-            ..self
-        }
-    }
-
-    const fn not_on_amd(self) -> Self {
-        Mutant { amd: None, ..self }
-    }
-
-    const fn not_on_intel(self) -> Self {
-        Mutant {
-            intel: None,
-            ..self
-        }
-    }
-
-    fn invariant(&self, machine: Machine) -> Option<&'static str> {
-        match machine {
-            Machine::Amd => self.amd,
-            Machine::Intel => self.intel,
-        }
-    }
-}
-
-/// On Intel a selector that is left counts as soon as perf enables the PMU: I1 comes before I2. On
-/// AMD it is GuestOnly.
-const MUTANTS: [Mutant; 18] = [
-    mutant("selector-left", "count_test", "I2").on_intel("I1"),
-    mutant("counter-left", "count_test", "I2"),
-    mutant("fixed-counter-left", "count_test", "I2").not_on_amd(),
-    mutant("fixed-control-left", "count_test", "I1").not_on_amd(),
-    mutant("status-left", "state_test", "I2"),
-    mutant("one-too-few", "count_test", "I2"),
-    mutant("cleared-before-read", "count_test", "I4"),
-    mutant("host-counts", "count_test", "I1"),
-    mutant("wrong-vcpu", "cpu_test", "I3"),
-    mutant("lvtpc-left", "count_test", "I2"),
-    mutant("userspace-put-skipped", "count_test", "I2"),
-    mutant("preemption-put-skipped", "cpu_test", "I2"),
-    mutant("dirty-counters-left", "host_perf_test", "I3"),
-    mutant("host-waits", "host_perf_test", "I5"),
-    mutant("selection-lost", "control_test", "I4"),
-    mutant("increment-lost", "count_test", "I4"),
-    mutant("all-claimed", "host_perf_test", "I2").on_intel("I1"),
-    mutant("global-ctrl-stale", "control_test", "I4").not_on_intel(),
+/// The selftests that look for a write that is skipped, the likeliest first.
+const LOOKING: [&str; 6] = [
+    "count_test",
+    "state_test",
+    "control_test",
+    "pmi_test",
+    "host_perf_test",
+    "cpu_test",
 ];
+
+/// Writes that may be skipped: on which machine, and why nothing can show it.
+const EQUIVALENT: [(&str, Machine, &str); 3] = [
+    ("skip:switch.rs:load:1", Machine::Amd, NO_FIXED),
+    ("skip:switch.rs:select:2", Machine::Amd, NO_FIXED),
+    ("skip:switch.rs:put:1", Machine::Amd, NO_FIXED),
+];
+
+const NO_FIXED: &str = "there are no fixed counters, nothing is written";
 
 /// A line of the table.
 #[derive(Serialize, Deserialize)]
 struct Row {
     mutant: String,
     machine: String,
-    /// What was seen: the oracle's invariant, or that of a selftest that failed; or nothing.
-    invariant: Option<String>,
+    /// Of a register write that is skipped: where it is, and what it writes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    write: Option<String>,
+    /// By which occasion of the oracle or cases of a selftest.
+    by: Vec<String>,
     caught: bool,
 }
 
 /// Runs the tests with each bug on `boot`, and once without any.
 pub fn run(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
-    let mutants = || {
-        MUTANTS
-            .iter()
-            .filter_map(|mutant| Some((mutant, mutant.invariant(boot.machine)?)))
-    };
-    let mut tests: Vec<_> = mutants().map(|(mutant, _)| mutant.test).collect();
-    tests.sort_unstable();
-    tests.dedup();
+    let thought = list::thought()?;
+    let made = list::made(boot.kernel)?;
+    let mut tests = LOOKING.map(str::to_owned).to_vec();
+    for mutant in &thought {
+        if !tests.contains(&mutant.test) {
+            tests.push(mutant.test.clone());
+        }
+    }
 
     let (outcome, control) = run_one(boot, "none", &tests, &directory.join("none"))?;
     let unharmed = outcome.violations.is_none() && !control.iter().any(is_failure);
@@ -131,40 +90,109 @@ pub fn run(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
         },
     )];
     let mut rows = Vec::new();
-    for (mutant, invariant) in mutants() {
-        let place = directory.join(mutant.name);
-        let (outcome, results) = run_one(boot, mutant.name, &[mutant.test], &place)?;
-        let seen = seen(&outcome, &results, mutant.test, invariant);
-        let caught = seen.as_deref() == Some(invariant);
-        let name = format!("{} is caught by {}", mutant.name, invariant);
-        cases.push(Case::new(&name, caught, || {
-            let what = seen.as_deref().unwrap_or("nothing");
-            format!("{what} was caught; see {}", place.display())
-        }));
-        rows.push(Row {
-            mutant: mutant.name.to_owned(),
-            machine: boot.machine.name().to_owned(),
-            invariant: seen,
-            caught,
-        });
+    for mutant in &thought {
+        cases.extend(run_thought(boot, mutant, directory, &mut rows)?);
     }
+    for mutant in &made {
+        cases.extend(run_made(boot, mutant, directory, &mut rows)?);
+    }
+    cases.push(equivalent_exist(&made));
     append(rows)?;
     Ok(cases)
 }
 
+/// One that was thought of: how it is caught is known.
+fn run_thought(
+    boot: &Boot,
+    mutant: &Thought,
+    directory: &Path,
+    rows: &mut Vec<Row>,
+) -> Result<Option<Case>> {
+    let Some(expected) = mutant.expected(boot.machine) else {
+        return Ok(None);
+    };
+    let name = &mutant.name;
+    let place = directory.join(name);
+    let (outcome, results) = run_one(boot, name, &[mutant.test.clone()], &place)?;
+    let by = seen(&outcome, &results);
+    let caught = by.iter().any(|by| by == expected);
+    rows.push(Row {
+        mutant: name.clone(),
+        machine: boot.machine.name().to_owned(),
+        write: None,
+        by: by.clone(),
+        caught,
+    });
+    let name = format!("{name} is caught: {expected}");
+    Ok(Some(Case::new(&name, caught, || not_caught(&by, &place))))
+}
+
+/// One that was made: something must catch it, unless it has no effect.
+fn run_made(
+    boot: &Boot,
+    mutant: &Made,
+    directory: &Path,
+    rows: &mut Vec<Row>,
+) -> Result<Option<Case>> {
+    if !mutant.is_for(boot.machine) || reason(&mutant.name, boot.machine).is_some() {
+        return Ok(None);
+    }
+    let name = &mutant.name;
+    let place = directory.join(name.replace([':', '/'], "-"));
+    let (outcome, results) = run_one(boot, name, &LOOKING.map(str::to_owned), &place)?;
+    let by = seen(&outcome, &results);
+    let caught = !by.is_empty();
+    rows.push(Row {
+        mutant: name.clone(),
+        machine: boot.machine.name().to_owned(),
+        write: Some(format!("{}: {}", mutant.place, mutant.source)),
+        by: by.clone(),
+        caught,
+    });
+    let name = format!("{name} ({}) is caught", mutant.source);
+    Ok(Some(Case::new(&name, caught, || not_caught(&by, &place))))
+}
+
+fn not_caught(by: &[String], place: &Path) -> String {
+    format!("seen: {by:?}; see {}", place.display())
+}
+
+/// Why it has no effect there.
+fn reason(name: &str, machine: Machine) -> Option<&'static str> {
+    let is = |(site, on, _): &&(&str, Machine, _)| *site == name && *on == machine;
+    EQUIVALENT.iter().find(is).map(|(.., why)| *why)
+}
+
+/// Nothing is excused that is no longer there.
+fn equivalent_exist(made: &[Made]) -> Case {
+    let gone: Vec<_> = EQUIVALENT
+        .iter()
+        .filter(|(site, ..)| !made.iter().any(|made| made.name == *site))
+        .map(|(site, ..)| *site)
+        .collect();
+    let name = "the writes without effect are there";
+    Case::new(name, gone.is_empty(), || gone.join("\n"))
+}
+
+/// Runs tests up to the first that fails.
 fn run_one(
     boot: &Boot,
     mutant: &str,
-    tests: &[&str],
+    tests: &[String],
     directory: &Path,
 ) -> Result<(Outcome, Vec<Case>)> {
     let mut job = Job::new("selftests");
-    job.arguments = vec![format!("mvpmu,mutant={mutant}")];
+    job.arguments = vec!["first-failure".into(), format!("mvpmu,mutant={mutant}")];
     job.arguments
         .extend(tests.iter().map(|test| format!("mvpmu/{test}")));
     let outcome = boot::run(boot, &job, directory, Duration::from_secs(300), false)?;
-    let tests: Vec<_> = tests.iter().map(|&test| test.to_owned()).collect();
-    let results = results::of_job(&outcome, &tests);
+    // What comes after the first failure is not run.
+    let ran: Vec<_> = tests
+        .iter()
+        .filter(|test| mutant == "none" || outcome.read(&format!("{test}.tap")).is_ok())
+        .cloned()
+        .collect();
+    let results = results::of_job(&outcome, &ran);
     Ok((outcome, results))
 }
 
@@ -172,22 +200,29 @@ fn is_failure(case: &Case) -> bool {
     matches!(case.verdict, Verdict::Failed(_))
 }
 
-/// The invariant that is seen to be violated.
-fn seen(outcome: &Outcome, results: &[Case], test: &str, expected: &str) -> Option<String> {
-    let of_oracle = outcome.violations.as_deref().and_then(|text| {
-        let (_, rest) = text.split_once("violation of ")?;
-        rest.split_whitespace().next()
-    });
-    let prefix = format!("{test}:");
-    let of_test = || {
-        let ran = results.iter().any(|case| case.verdict == Verdict::Passed);
-        let failed = |case: &Case| is_failure(case) && case.name.starts_with(&prefix);
-        (ran && results.iter().any(failed)).then_some(match expected {
-            "I5" => "I5",
-            _ => "I4",
-        })
-    };
-    of_oracle.or_else(of_test).map(str::to_owned)
+/// What has caught a bug: "I2 OCCASION", said by the oracle, or "TEST: CASE" for each that failed. A
+/// machine or a job that breaks down has not caught anything.
+fn seen(outcome: &Outcome, results: &[Case]) -> Vec<String> {
+    if let Some(text) = &outcome.violations {
+        return occasion(text).into_iter().collect();
+    }
+    // Its own test is to fail, not that there are none.
+    if !results.iter().any(|case| case.verdict == Verdict::Passed) {
+        return Vec::new();
+    }
+    results
+        .iter()
+        .filter(|case| is_failure(case) && case.name.contains("_test: "))
+        .map(|case| case.name.clone())
+        .collect()
+}
+
+/// Of the oracle's report the invariant, without what it means, and the occasion.
+fn occasion(report: &str) -> Option<String> {
+    let (_, rest) = report.split_once("violation of ")?;
+    let (invariant, when) = rest.lines().next()?.split_once(": ")?;
+    let (number, _) = invariant.split_once(' ')?;
+    Some(format!("{number} {when}"))
 }
 
 /// Prints the table, if there is one.
@@ -196,11 +231,17 @@ pub fn show() -> Result<()> {
         return Ok(());
     };
     let rows: Vec<Row> = serde_json::from_str(&text).context(TABLE)?;
-    println!("{:36} machine invariant", "  mutant");
+    println!("{:40} machine by", "  mutant");
     for row in &rows {
-        let seen = row.invariant.as_deref().unwrap_or("-");
-        let caught = if row.caught { "caught" } else { "NOT CAUGHT" };
-        println!("  {:34} {:7} {seen:9} {caught}", row.mutant, row.machine);
+        let by = match (row.by.first(), row.caught) {
+            (Some(by), true) => by.clone(),
+            (Some(by), false) => format!("NOT CAUGHT, but {by}"),
+            (None, _) => "NOT CAUGHT".to_owned(),
+        };
+        println!("  {:38} {:7} {by}", row.mutant, row.machine);
+    }
+    for (site, machine, why) in EQUIVALENT {
+        println!("  {site:38} {:7} has no effect: {why}", machine.name());
     }
     Ok(())
 }
@@ -215,4 +256,19 @@ fn append(rows: Vec<Row>) -> Result<()> {
     };
     table.extend(rows);
     fs::write(TABLE, serde_json::to_string_pretty(&table)? + "\n").context(TABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Has to fail when the words behind the number stay, or those of the next line.
+    #[test]
+    fn the_occasion_is_found_in_a_report() {
+        let report =
+            "violation of I2 (no leak out): the host goes to user mode\n  PerfCtr0 holds 1";
+        let expected = Some("I2 the host goes to user mode".to_owned());
+        assert_eq!(occasion(report), expected);
+        assert_eq!(occasion("nothing"), None);
+    }
 }
