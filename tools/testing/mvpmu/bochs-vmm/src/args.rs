@@ -19,6 +19,7 @@ use crate::capability::Vmx;
 use crate::cpuid;
 use crate::log::Level;
 use crate::quirks::Quirk;
+use crate::sweep;
 
 const ENDS: &str = "\
 Exit status: (v << 1 | 1) when L1 wrote v to port 0xf4; 2 cannot start, 3 triple fault, reset or
@@ -63,6 +64,9 @@ pub struct Args {
     /// End the run after about N instructions
     #[arg(long, value_name = "N")]
     pub max_instructions: Option<u64>,
+    /// An event at each instruction that L1 asks for
+    #[command(flatten)]
+    pub sweep: Sweep,
     /// stdin is the keyboard also when it is not a terminal
     #[arg(long)]
     pub interactive: bool,
@@ -81,6 +85,35 @@ impl Args {
             0 => Level::Fatal,
             1 => Level::Error,
             _ => Level::Info,
+        }
+    }
+}
+
+/// What is swept.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Sweep {
+    /// Inject these, each by itself, after each instruction of the part of the run that L1 names
+    #[arg(long, value_name = "KIND,...", value_enum, value_delimiter = ',')]
+    pub sweep: Vec<sweep::Kind>,
+    /// Only after every N-th instruction
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub sweep_every: u64,
+    /// Only from the N-th instruction on
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub sweep_from: u64,
+    /// Only to the N-th instruction
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+    pub sweep_to: u64,
+}
+
+impl From<Sweep> for sweep::Plan {
+    fn from(args: Sweep) -> Self {
+        sweep::Plan {
+            kinds: args.sweep,
+            every: args.sweep_every,
+            from: args.sweep_from,
+            to: args.sweep_to,
         }
     }
 }

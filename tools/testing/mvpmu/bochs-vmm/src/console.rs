@@ -25,7 +25,8 @@ use crate::timers;
 pub const PORT: u16 = 0x3f8;
 /// How many ports it has.
 pub const PORTS: u16 = 8;
-const IRQ: usize = 4;
+/// Its interrupt.
+pub const IRQ: usize = 4;
 
 /// Ticks between two looks at stdin: a millisecond.
 const INPUT_PERIOD: u64 = cpuid::TSC_MHZ as u64 * 1000;
@@ -137,6 +138,11 @@ unsafe extern "C-unwind" fn look_at_input(_argument: *mut c_void) {
     if len > 0 && with_uart(|uart| uart.typed(&bytes[..len])) == Some(false) {
         stop::now(stop::Reason::ConsoleEscape);
     }
+}
+
+/// Somebody types this.
+pub fn type_bytes(bytes: &[u8]) {
+    with_uart(|uart| uart.typed(bytes));
 }
 
 /// Reads a port.

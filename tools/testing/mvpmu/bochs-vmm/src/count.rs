@@ -11,6 +11,7 @@ use crate::gather;
 use crate::gather::did;
 use crate::oracle;
 use crate::pmu;
+use crate::sweep;
 
 /// The current instruction retires.
 #[inline(always)]
@@ -22,6 +23,7 @@ pub fn retire() {
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_before_execution(_cpu: u32, _instruction: *const c_void) {
+    sweep::step();
     oracle::step();
     gather::begin();
 }

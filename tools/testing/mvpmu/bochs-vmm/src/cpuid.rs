@@ -12,6 +12,7 @@ use crate::core::CpuidLeaf;
 use crate::layout;
 use crate::pmu;
 use crate::single::SingleCell;
+use crate::sweep;
 
 /// Frequency of the TSC in MHz, unless told otherwise: one tick per instruction, so many to a
 /// microsecond of the guest.
@@ -104,6 +105,7 @@ fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
             }
         }
         stats::LEAF => {
+            sweep::mark(subleaf);
             let stats = pmu::stats().unwrap_or_default();
             let [eax, ebx, ecx, edx] = stats.leaf(subleaf, Some(layout::ICOUNT.get()));
             *out = CpuidLeaf { eax, ebx, ecx, edx };

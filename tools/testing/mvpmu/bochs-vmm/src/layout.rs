@@ -111,6 +111,8 @@ pub mod gpr {
     pub const RCX: usize = 1;
     /// RDX.
     pub const RDX: usize = 2;
+    /// RBX.
+    pub const RBX: usize = 3;
     /// RSP.
     pub const RSP: usize = 4;
     /// RSI.

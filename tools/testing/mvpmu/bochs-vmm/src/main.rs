@@ -13,6 +13,7 @@
 //! | `pmu`, `oracle` | the PMU, and whose values are in it |
 //! | `count`, `accesses` | the instructions that are counted, and those that look at what is |
 //! | `cpuid`, `msr`, `vmx`, `capability` | what the CPU says and does otherwise than the core |
+//! | `sweep` | an event at each instruction of a part of the run |
 //! | `hooks`, `stop`, `stats` | the core's other callbacks, and the end |
 
 mod accesses;
@@ -42,6 +43,7 @@ mod quirks;
 mod single;
 mod stats;
 mod stop;
+mod sweep;
 mod terminal;
 mod timers;
 mod vmx;
@@ -97,12 +99,13 @@ fn run(args: &Args) -> Result<u8, String> {
     cpuid::set_tsc_mhz(args.mhz);
     pmu::create(args.pmu.0);
     oracle::create(args.oracle);
+    sweep::create(args.sweep.clone().into());
     timers::begin();
     core::cpu_new(0);
     layout::verify()?;
     console::create(args.interactive || terminal::is_terminal());
-    if let Some(limit) = args.max_instructions {
-        MAX_INSTRUCTIONS.set(limit);
+    if args.max_instructions.is_some() || !args.sweep.sweep.is_empty() {
+        MAX_INSTRUCTIONS.set(args.max_instructions.unwrap_or(u64::MAX));
         timers::every(LIMIT_PERIOD, check_limit);
     }
     boot::enter(entry);
@@ -117,6 +120,16 @@ fn run(args: &Args) -> Result<u8, String> {
 
 fn finish(end: stop::Reason, stats: Option<File>) -> Result<u8, String> {
     let _ = std::io::stdout().flush();
+    if sweep::is_child() {
+        if end != stop::Reason::Swept {
+            let rip: u64 = layout::PREV_RIP.get();
+            eprintln!("{} at {rip:#018x}", end.name());
+        }
+        return Ok(end.exit_status() as u8);
+    }
+    if let Some(report) = sweep::report() {
+        eprint!("{report}");
+    }
     ports::finish()?;
     pmu::fold();
     let report = Report::collect(end);
@@ -142,7 +155,7 @@ fn create(path: &Path) -> Result<File, String> {
 }
 
 unsafe extern "C-unwind" fn check_limit(_argument: *mut c_void) {
-    if layout::ICOUNT.get::<u64>() >= MAX_INSTRUCTIONS.get() {
+    if layout::ICOUNT.get::<u64>() >= MAX_INSTRUCTIONS.get().min(sweep::limit()) {
         stop::now(stop::Reason::InstructionLimit);
     }
 }

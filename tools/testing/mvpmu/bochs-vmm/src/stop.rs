@@ -26,6 +26,8 @@ pub enum Reason {
     ConsoleEscape,
     /// The oracle reported a violation.
     Violation,
+    /// The part that is swept has ended, in a child.
+    Swept,
 }
 
 impl Reason {
@@ -39,6 +41,7 @@ impl Reason {
             Reason::InstructionLimit => 6,
             Reason::ConsoleEscape => 8,
             Reason::Violation => EXIT_STATUS,
+            Reason::Swept => 0,
         }
     }
 
@@ -53,6 +56,7 @@ impl Reason {
             Reason::InstructionLimit => "instruction-limit",
             Reason::ConsoleEscape => "console-escape",
             Reason::Violation => "violation",
+            Reason::Swept => "swept",
         }
     }
 }
