@@ -19,13 +19,14 @@ export KERNEL
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench fuzz kernel module shell clean rootfs tools debug-kernel bochs
+.PHONY: help demo test bench fuzz sweep kernel module shell clean rootfs tools debug-kernel bochs
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
 	@echo 'make test     all tests; ends with the number of passed, failed and skipped ones'
 	@echo 'make bench    what a VM exit and sampling cost with each provider; numbers, tables, picture in build/bench'
 	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
+	@echo 'make sweep    an interrupt after each instruction of the host kernel in a short run (Intel; hours)'
 	@echo 'make kernel   kernel, modules and selftests, in build/main and build/selftests'
 	@echo 'make module   mvpmu.ko, in build'
 	@echo 'make shell    a root shell on the test machine, with the module at hand'
@@ -71,6 +72,9 @@ bench: kernel tools bochs
 
 fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 	@$(run) fuzz $(MACHINE:%=--machine %) --seed $(SEED) --programs $(PROGRAMS)
+
+sweep: kernel tools bochs
+	@$(run) sweep
 
 shell: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 	@$(run) shell $(MACHINE:%=--machine %) --pmu $(PMU)

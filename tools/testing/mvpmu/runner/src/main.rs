@@ -21,6 +21,7 @@ mod results;
 mod sampling;
 mod schedule;
 mod suite;
+mod sweep;
 mod tap;
 
 use std::path::Path;
@@ -42,6 +43,9 @@ use crate::machine::Boot;
 use crate::machine::Machine;
 use crate::machine::Pmu;
 use crate::oracle::Oracle;
+use crate::sweep::Company;
+use crate::sweep::Sweep;
+use crate::tap::Verdict;
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -122,6 +126,24 @@ enum Task {
         /// Only the program in this file
         #[arg(long)]
         replay: Option<PathBuf>,
+    },
+    /// An event after each instruction of the kernel in a run of a guest that counts (Intel)
+    Sweep {
+        /// Who moves the PMU state of guests: mvpmu, also with a parameter (mvpmu,NAME=VALUE), or c
+        #[arg(long, default_value = "mvpmu")]
+        provider: String,
+        /// What else there is; without it: each, one after the other
+        #[arg(long, value_enum)]
+        with: Option<Company>,
+        /// The kinds of events
+        #[arg(long, default_value = sweep::KINDS)]
+        kinds: String,
+        /// Only after every N-th instruction
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        every: u64,
+        /// Time limit in seconds, for each
+        #[arg(long, default_value_t = 7200)]
+        timeout: u64,
     },
     /// A root shell in L1, on this terminal
     Shell {
@@ -267,6 +289,37 @@ fn run() -> Result<ExitCode> {
                 None => differential::fuzz(&fuzz)?,
             };
             Ok(ExitCode::from(u8::from(!same)))
+        }
+        Task::Sweep {
+            provider,
+            with,
+            kinds,
+            every,
+            timeout,
+        } => {
+            let mut passed = true;
+            for company in Company::ALL {
+                if with.is_some_and(|with| with != company) {
+                    continue;
+                }
+                let sweep = Sweep {
+                    provider: &provider,
+                    company,
+                    kinds: &kinds,
+                    every,
+                    limit: Duration::from_secs(timeout),
+                };
+                for case in sweep.run(Path::new("build/sweep"))? {
+                    match case.verdict {
+                        Verdict::Passed => println!("passed   {}", case.name),
+                        Verdict::Failed(why) | Verdict::Skipped(why) => {
+                            println!("FAILED   {}\n{why}", case.name);
+                            passed = false;
+                        }
+                    }
+                }
+            }
+            Ok(ExitCode::from(u8::from(!passed)))
         }
         Task::Shell { options } => {
             boot::interactive(&options.boot(), Path::new("build/shell"))?;

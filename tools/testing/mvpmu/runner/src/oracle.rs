@@ -51,9 +51,11 @@ pub fn report(directory: &Path, kernel: Kernel) -> Option<String> {
         .filter_map(|line| line.strip_prefix("oracle: "))
         .filter(|line| *line != "end")
         .collect();
-    if lines.is_empty() {
-        return None;
-    }
+    (!lines.is_empty()).then(|| with_names(&lines, directory, kernel).join("\n"))
+}
+
+/// Lines of the log of a run, with the names of the functions.
+pub fn with_names(lines: &[&str], directory: &Path, kernel: Kernel) -> Vec<String> {
     let map = fs::read_to_string(kernel.product("System.map")).unwrap_or_default();
     let mut symbols = Symbols::parse(&map);
     let console = fs::read(directory.join("console")).unwrap_or_default();
@@ -69,8 +71,7 @@ pub fn report(directory: &Path, kernel: Kernel) -> Option<String> {
         });
     }
     symbols.0.sort_unstable();
-    let named: Vec<_> = lines.iter().map(|line| symbols.name_all(line)).collect();
-    Some(named.join("\n"))
+    lines.iter().map(|line| symbols.name_all(line)).collect()
 }
 
 /// The kernel's functions by their addresses.

@@ -25,6 +25,8 @@ use crate::oracle;
 use crate::oracle::Oracle;
 use crate::paths;
 use crate::results;
+use crate::sweep::Company;
+use crate::sweep::Sweep;
 use crate::tap;
 use crate::tap::Case;
 use crate::tap::Verdict;
@@ -62,6 +64,8 @@ pub enum Work {
     Mutants(Boot),
     /// What a VM exit may cost.
     Figures(Boot),
+    /// A sample of the sweep, with this company.
+    Sweep(Company),
 }
 
 /// Who moves the PMU state of guests.
@@ -130,7 +134,11 @@ impl Group {
     /// Has the oracle do this, unless it is off anyway. What it reports shall have names.
     pub fn set_oracle(&mut self, oracle: Oracle) {
         match &mut self.work {
-            Work::Local(_) | Work::Bare(..) | Work::Quirks(_) | Work::Differential(..) => {}
+            Work::Local(_)
+            | Work::Bare(..)
+            | Work::Quirks(_)
+            | Work::Differential(..)
+            | Work::Sweep(_) => {}
             Work::Demo(boot) | Work::Mutants(boot) | Work::Figures(boot) => boot.oracle = oracle,
             Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
                 boot.oracle = oracle;
@@ -185,6 +193,7 @@ impl Group {
             Work::Quirks(boot) => quirks(boot, &directory),
             Work::Mutants(boot) => mutants::run(boot, &directory),
             Work::Figures(boot) => bench::test(boot, &directory),
+            Work::Sweep(company) => Sweep::sample(*company).run(&directory),
             Work::Differential(machine, provider, programs) => {
                 differential::test(*machine, provider.name(), *programs, &directory)
             }

@@ -22,6 +22,7 @@ use crate::object_code;
 use crate::oracle::Oracle;
 use crate::paths;
 use crate::paths::Kernel;
+use crate::sweep::Company;
 
 /// Our selftests that are about mvpmu itself: not for KVM's C code.
 const ABOUT_MVPMU: [&str; 1] = ["debugfs_test"];
@@ -144,6 +145,12 @@ fn intel_groups() -> Vec<Group> {
             },
         },
     ];
+    for company in Company::ALL {
+        groups.push(Group {
+            name: format!("intel sweep, {}", company.name()),
+            work: Work::Sweep(company),
+        });
+    }
     for (suite, options) in [
         // Skylake and Ice Lake.
         ("selftests, no save", &["--vmx", "no-save-global-ctrl"]),
