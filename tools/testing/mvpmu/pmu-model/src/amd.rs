@@ -18,12 +18,14 @@
 //! | RDPMC of a counter that does not exist: #GP | APM volume 3, RDPMC; KVM `amd_check_rdpmc_early()` |
 //! | INIT leaves the PMU as it is, RESET clears it | KVM: `kvm_vcpu_reset()` never touched it on INIT |
 //!
-//! What is modelled rather than real: one cycle is one instruction. So CntMask 1 makes no
+//! What is modelled rather than real: an instruction takes one cycle, unless [`Weights`] say otherwise. So CntMask 1 makes no
 //! difference to instructions and branches, which happen at most once a cycle; with another
 //! CntMask, with Inv or with Edge a counter stands still.
 
 mod watched;
 
+use crate::options::Random;
+use crate::options::Weights;
 use crate::ClassSet;
 use crate::Counters;
 use crate::Counting;
@@ -77,6 +79,17 @@ const HOST_ONLY: u64 = 1 << 41;
 /// PERF_CTL: all bits there are. Bits 19 and 21, 39:36 and those from 42 on are not defined.
 const CTL_DEFINED: u64 = 0x0000_030f_ffd7_ffff;
 
+/// Event: retired instructions.
+const INSTRUCTIONS: u64 = 0xc0;
+
+/// Cycles, of which an instruction takes so many.
+fn cycles(weight: u32) -> Event {
+    Event {
+        weight,
+        ..Event::of(Source::Instructions)
+    }
+}
+
 /// Which PMU the CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
@@ -113,6 +126,7 @@ pub enum Register {
 #[derive(Clone, Debug)]
 pub struct Amd {
     version: Version,
+    weights: Weights,
     svme: bool,
     ctl: [u64; COUNTERS],
     global_ctl: u64,
@@ -124,11 +138,17 @@ impl Amd {
     pub fn new(version: Version) -> Amd {
         Amd {
             version,
+            weights: Weights::default(),
             svme: false,
             ctl: [0; COUNTERS],
             global_ctl: COUNTER_MASK,
             global_status: 0,
         }
+    }
+
+    /// The same, with cycles that take longer.
+    pub fn with_weights(self, weights: Weights) -> Amd {
+        Amd { weights, ..self }
     }
 
     /// Follows `EFER.SVME`, which HostOnly and GuestOnly depend on.
@@ -156,7 +176,7 @@ impl Amd {
 }
 
 /// The event that PERF_CTL value `ctl` selects, if it is one of those that are counted.
-fn event(ctl: u64) -> Option<Event> {
+fn event(ctl: u64, weights: Weights) -> Option<Event> {
     let select = ctl & 0xff | ctl >> 24 & 0xf00;
     let unit_mask = ctl >> 8 & 0xff;
     let count_mask = ctl >> 24 & 0xff;
@@ -164,8 +184,12 @@ fn event(ctl: u64) -> Option<Event> {
         return None;
     }
     match select {
-        // ExRetInstr and LsNotHaltedCyc: one cycle is one instruction.
-        0x0c0 | 0x076 => Some(Event::of(Source::Instructions)),
+        // ExRetInstr
+        INSTRUCTIONS => Some(Event::of(Source::Instructions)),
+        // LsNotHaltedCyc
+        0x076 => Some(cycles(weights.cycles)),
+        // LsNotHaltedP0Cyc, the reference of perf on Zen 4: amd_zen4_perfmon_event_map.
+        0x120 if unit_mask == 1 => Some(cycles(weights.reference)),
         // ExRetBrn
         0x0c2 => Some(Event::of(Source::Branches)),
         // LsDispatch: the unit mask says which kinds are added up. They can happen several times
@@ -265,7 +289,7 @@ impl RegisterMap for Amd {
             return None;
         }
         Some(Counting {
-            event: event(ctl)?,
+            event: event(ctl, self.weights)?,
             classes: self.classes(ctl),
             pmi: ctl & INT != 0,
         })
@@ -280,8 +304,27 @@ impl RegisterMap for Amd {
     fn reset(&mut self, reset: Reset, counters: &mut Counters) {
         self.svme = false;
         if reset == Reset::Reset {
-            *self = Amd::new(self.version);
+            *self = Amd::new(self.version).with_weights(self.weights);
             counters.clear();
+        }
+    }
+
+    fn scramble(&mut self, random: &mut Random, counters: &mut Counters) {
+        /// The event and its unit mask.
+        const EVENT: u64 = 0xf_0000_ffff;
+        for n in 0..COUNTERS {
+            counters.set(n, random.next());
+            let bits = USR | OS | INT | EN | GUEST_ONLY | HOST_ONLY;
+            let value = random.next() & (bits | EVENT);
+            // Every second one counts instructions, or would.
+            self.ctl[n] = match random.next() & 1 {
+                0 => value,
+                _ => value & bits | INSTRUCTIONS,
+            };
+        }
+        if self.version >= Version::PerfMonV2 {
+            self.global_ctl = random.next() & COUNTER_MASK;
+            self.global_status = random.next() & COUNTER_MASK;
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod msr;
 mod registers;
 mod watched;
 
+use crate::options::Random;
 use crate::ClassSet;
 use crate::Counters;
 use crate::Counting;
@@ -352,5 +353,29 @@ impl RegisterMap for Intel {
             *self = Intel::new(self.config);
             counters.clear();
         }
+    }
+
+    fn scramble(&mut self, random: &mut Random, counters: &mut Counters) {
+        /// The event and its unit mask.
+        const EVENT: u64 = 0xffff;
+        /// Instructions retired.
+        const INSTRUCTIONS: u64 = 0x00c0;
+        for n in 0..counters.len() {
+            counters.set(n, random.next());
+        }
+        for selector in &mut self.evtsel[..self.config.gp] {
+            let bits = evtsel::USR | evtsel::OS | evtsel::INT | evtsel::EN;
+            let value = random.next() & (bits | EVENT);
+            // Every second one counts instructions, or would.
+            *selector = match random.next() & 1 {
+                0 => value,
+                _ => value & bits | INSTRUCTIONS,
+            };
+        }
+        let fixed = fixed::OS | fixed::USR | fixed::PMI;
+        let all = (0..self.config.fixed).fold(0, |all, n| all | fixed << (fixed::BITS * n));
+        self.fixed_ctrl = random.next() & all;
+        self.global_ctrl = random.next() & self.counter_bits();
+        self.global_status = random.next() & self.counter_bits();
     }
 }

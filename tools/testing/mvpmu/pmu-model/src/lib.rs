@@ -50,6 +50,7 @@ mod cycle;
 mod event;
 pub mod intel;
 pub mod mark;
+pub mod options;
 pub mod oracle;
 mod pmu;
 pub mod stats;

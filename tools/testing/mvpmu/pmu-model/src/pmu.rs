@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The vendor-neutral PMU of one logical CPU.
 
+use crate::options::PowerOn;
+use crate::options::Random;
 use crate::oracle::Entry;
 use crate::oracle::Operation;
 use crate::oracle::Oracle;
@@ -84,6 +86,9 @@ pub trait RegisterMap {
 
     /// Back to the initial state.
     fn reset(&mut self, reset: Reset, counters: &mut Counters);
+
+    /// Fills all registers with what they can hold; some counters shall run.
+    fn scramble(&mut self, random: &mut Random, counters: &mut Counters);
 }
 
 /// What counts cycles: one cycle is one instruction.
@@ -108,6 +113,8 @@ pub struct Pmu<M: RegisterMap> {
     asserted: [bool; MAX_COUNTERS],
     stats: Stats,
     oracle: Option<Box<Oracle<M::Register>>>,
+    /// What is in the registers after RESET, if not what the manuals say.
+    random: Option<Random>,
 }
 
 impl<M: Watched> Pmu<M> {
@@ -121,6 +128,20 @@ impl<M: Watched> Pmu<M> {
             asserted: [false; MAX_COUNTERS],
             stats: Stats::default(),
             oracle: None,
+            random: None,
+        }
+    }
+
+    /// Has the registers of CPU `cpu` hold this when it is powered on, which is now, and after
+    /// each RESET.
+    pub fn power_on(&mut self, with: PowerOn, cpu: u32) {
+        self.random = with.random(cpu);
+        self.scramble();
+    }
+
+    fn scramble(&mut self) {
+        if let Some(random) = &mut self.random {
+            self.map.scramble(random, &mut self.counters);
         }
     }
 
@@ -327,6 +348,9 @@ impl<M: Watched> Pmu<M> {
     /// RESET or INIT. [Fold](Pmu::fold) first.
     pub fn reset(&mut self, reset: Reset) {
         self.map.reset(reset, &mut self.counters);
+        if reset == Reset::Reset {
+            self.scramble();
+        }
         if let Some(oracle) = &mut self.oracle {
             oracle.reset();
         }

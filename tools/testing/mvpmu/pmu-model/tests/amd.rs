@@ -4,6 +4,7 @@
 //! The comment above a test names a change to the model that makes the test fail.
 
 use pmu_model::amd::*;
+use pmu_model::options::PowerOn;
 use pmu_model::Access;
 use pmu_model::Budget;
 use pmu_model::Class;
@@ -416,5 +417,42 @@ fn operations_are_counted_for_the_mode_that_does_them() {
         [stats.guest.rdmsr, stats.guest.wrmsr, stats.guest.rdpmc],
         [0, 2, 1],
         "a fault is no operation"
+    );
+}
+
+// Break: let INIT scramble, or RESET clear.
+#[test]
+fn what_firmware_has_left_is_there_after_reset_and_stays_over_init() {
+    let mut cpu = Cpu::new();
+    cpu.0.power_on(PowerOn::Random(3), 1);
+    let all = |cpu: &mut Cpu| -> Vec<u64> {
+        let registers = (0..6).flat_map(|n| [ctl(n), ctr(n)]);
+        registers.map(|msr| cpu.read(msr)).collect()
+    };
+    let first = all(&mut cpu);
+    assert!(first.iter().filter(|value| **value != 0).count() >= 11);
+    cpu.0.reset(Reset::Init);
+    assert_eq!(all(&mut cpu), first);
+    cpu.0.reset(Reset::Reset);
+    let second = all(&mut cpu);
+    assert_ne!(second, first);
+    assert!(second.iter().any(|value| *value != 0));
+}
+
+// Break: give cycles the weight of the reference clock.
+#[test]
+fn with_weights_cycles_are_not_instructions() {
+    let weights = "3:2".parse().unwrap();
+    let mut cpu = Cpu(Pmu::new(Amd::new(Version::PerfMonV2).with_weights(weights)));
+    cpu.0.reset(Reset::Reset);
+    cpu.write(ctl(0), ALL_ON);
+    cpu.write(ctl(1), CYCLES | USR | OS | EN | INT);
+    cpu.write(ctl(2), 1 << 32 | 0x120 | USR | OS | EN);
+    cpu.write(ctr(1), LAST - 29);
+    assert!(!cpu.instructions(Class::HostUser, 9).pmi);
+    assert!(cpu.instructions(Class::HostUser, 1).pmi);
+    assert_eq!(
+        [cpu.read(ctr(0)), cpu.read(ctr(1)), cpu.read(ctr(2))],
+        [10, 0, 20]
     );
 }

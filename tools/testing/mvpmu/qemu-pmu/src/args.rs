@@ -4,6 +4,9 @@
 use std::path::PathBuf;
 
 use pmu_model::amd::Version;
+use pmu_model::options::PmiDelay;
+use pmu_model::options::PowerOn;
+use pmu_model::options::Weights;
 use pmu_model::oracle::Mode;
 
 use crate::quirks::Quirk;
@@ -19,6 +22,12 @@ pub struct Args {
     pub stats: Option<PathBuf>,
     /// A work-around to leave out.
     pub without: Option<Quirk>,
+    /// How long PMIs take.
+    pub pmi_delay: PmiDelay,
+    /// What the PMU holds at the start.
+    pub power_on: PowerOn,
+    /// How long an instruction takes.
+    pub weights: Weights,
 }
 
 impl Default for Args {
@@ -28,6 +37,9 @@ impl Default for Args {
             oracle: Mode::On,
             stats: None,
             without: None,
+            pmi_delay: PmiDelay::default(),
+            power_on: PowerOn::default(),
+            weights: Weights::default(),
         }
     }
 }
@@ -40,7 +52,7 @@ struct Choice {
 }
 
 /// All options. QEMU splits them at commas, so that none can have one in its value.
-const CHOICES: [Choice; 4] = [
+const CHOICES: [Choice; 7] = [
     Choice {
         name: "pmu",
         values: "on|old|off",
@@ -78,6 +90,30 @@ const CHOICES: [Choice; 4] = [
             Some(())
         },
     },
+    Choice {
+        name: "pmi-delay",
+        values: "N",
+        take: |args, value| {
+            args.pmi_delay = value.parse().ok()?;
+            Some(())
+        },
+    },
+    Choice {
+        name: "power-on",
+        values: "zero|random:SEED",
+        take: |args, value| {
+            args.power_on = value.parse().ok()?;
+            Some(())
+        },
+    },
+    Choice {
+        name: "weights",
+        values: "CYCLES:REFERENCE",
+        take: |args, value| {
+            args.weights = value.parse().ok()?;
+            Some(())
+        },
+    },
 ];
 
 /// Parses `name=value` arguments.
@@ -112,7 +148,11 @@ mod tests {
         assert_eq!(args.oracle, Mode::Note);
         let without = parse(["without=set-pc"].into_iter()).unwrap().without;
         assert_eq!(without, Some(Quirk::SetPc));
+        let args = parse(["pmi-delay=20", "power-on=random:3"].into_iter()).unwrap();
+        assert_eq!(args.pmi_delay, "20".parse().unwrap());
+        assert_eq!(args.power_on, PowerOn::Random(3));
         for bad in [
+            "weights=3",
             "oracle=maybe",
             "pmu=maybe",
             "pmu",
@@ -130,7 +170,7 @@ mod tests {
         assert_eq!(
             parse(["speed=11"].into_iter()).unwrap_err(),
             "there is no option `speed`, but pmu=on|old|off, oracle=on|off|note, stats=FILE, \
-             without=QUIRK"
+             without=QUIRK, pmi-delay=N, power-on=zero|random:SEED, weights=CYCLES:REFERENCE"
         );
     }
 }

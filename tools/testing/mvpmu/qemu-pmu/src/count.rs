@@ -46,9 +46,12 @@ impl Vcpu {
             }
         }
         self.folded = events;
-        let overflow = self.pmu.fold(&deltas);
+        if self.pmu.fold(&deltas).pmi {
+            self.pmi_delay.raise(self.retired);
+        }
+        let due = self.pmi_delay.take(self.retired);
         self.arm();
-        overflow.pmi && pmi::send(self)
+        due && pmi::send(self)
     }
 
     /// The instructions executed so far in any mode, with all of the block that was entered last.
@@ -68,8 +71,11 @@ impl Vcpu {
             self.translate_anew();
         }
         let budget = self.pmu.budget();
+        // They may be of any class. A fold that comes too early does no harm.
+        let until_pmi = (self.pmi_delay.left(self.retired))
+            .map_or(LONG, |left| left.div_ceil(Class::COUNT as u64).max(1));
         for class in Class::ALL {
-            let instructions = instructions_until_alarm(&budget, class);
+            let instructions = instructions_until_alarm(&budget, class).min(until_pmi);
             let start = ALARM - instructions.min(LONG);
             self.board().events[Source::Instructions as usize][class as usize] = start;
             self.folded[Source::Instructions as usize][class as usize] = start;

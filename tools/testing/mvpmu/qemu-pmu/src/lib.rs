@@ -155,7 +155,7 @@ fn arguments() -> &'static Args {
 unsafe extern "C-unwind" fn vcpu_starts(index: c_uint, _data: *mut c_void) {
     let start = || {
         registers::find()?;
-        vcpu::start(index, arguments().pmu)?;
+        vcpu::start(index, arguments())?;
         // SAFETY: In the vCPU's thread, once, after its start.
         let vcpu = unsafe { vcpu::get(index) };
         if arguments().pmu.is_some() {

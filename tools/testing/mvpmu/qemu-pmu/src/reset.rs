@@ -53,6 +53,9 @@ pub fn check(vcpu: &mut Vcpu, vaddr: u64) {
     vcpu.resets = resets;
     vcpu.fold();
     vcpu.pmu.reset(reset);
+    if reset == Reset::Reset {
+        vcpu.pmi_delay.reset();
+    }
     vcpu.arm();
     vcpu.apic.reset(reset);
     vcpu.guest = None;

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use pmu_model::amd::Amd;
 use pmu_model::amd::Version;
+use pmu_model::options::PmiDelay;
 use pmu_model::oracle::Mode;
 use pmu_model::Access;
 use pmu_model::Class;
@@ -19,6 +20,7 @@ use pmu_model::Pmu;
 
 use crate::apic::LocalApic;
 use crate::apic::MAX_APICS;
+use crate::args::Args;
 use crate::board;
 use crate::board::Board;
 use crate::board::Events;
@@ -40,6 +42,8 @@ pub struct Vcpu {
     pub pmu: Pmu<Amd>,
     /// Whether CPUID announces the PMU, and its registers exist; which one.
     pub version: Option<Version>,
+    /// The PMI under way, if there is one.
+    pub pmi_delay: PmiDelay,
     /// Registers and memory.
     pub bus: Bus,
     /// The accumulators when they were folded into the PMU last.
@@ -69,11 +73,17 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    fn new(index: u32, version: Option<Version>) -> Vcpu {
+    fn new(index: u32, args: &Args) -> Vcpu {
+        let version = args.pmu.unwrap_or(Version::Core);
+        let mut pmu = Pmu::new(Amd::new(version).with_weights(args.weights));
+        if args.pmu.is_some() {
+            pmu.power_on(args.power_on, index);
+        }
         Vcpu {
             index,
-            pmu: Pmu::new(Amd::new(version.unwrap_or(Version::Core))),
-            version,
+            pmu,
+            pmi_delay: args.pmi_delay,
+            version: args.pmu,
             bus: Bus::default(),
             folded: Events::default(),
             retired: 0,
@@ -136,7 +146,7 @@ thread_local! {
 }
 
 /// Starts a vCPU in its own thread; says why not.
-pub fn start(index: u32, version: Option<Version>) -> Result<(), String> {
+pub fn start(index: u32, args: &Args) -> Result<(), String> {
     let Some(slot) = VCPUS.get(index as usize) else {
         return Err(format!("no more than {MAX_APICS} vCPUs"));
     };
@@ -144,7 +154,7 @@ pub fn start(index: u32, version: Option<Version>) -> Result<(), String> {
         return Err("several vCPUs in one thread: use -accel tcg,thread=multi".into());
     }
     INDEX.set(Some(index));
-    let vcpu = Box::new(Vcpu::new(index, version));
+    let vcpu = Box::new(Vcpu::new(index, args));
     slot.store(Box::into_raw(vcpu), Ordering::Release);
     Ok(())
 }

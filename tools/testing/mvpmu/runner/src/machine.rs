@@ -69,6 +69,8 @@ pub struct Boot {
     pub kernel: Kernel,
     /// Further options of the program that is the machine.
     pub options: &'static [&'static str],
+    /// Options that all machines have: see pmu-model/src/options.rs. NAME=VALUE
+    pub model: Vec<String>,
     /// A work-around for a bug of the emulator, which is left out.
     pub without: Option<String>,
     /// Further words on the kernel command line.
@@ -87,6 +89,7 @@ impl Boot {
             clock: Clock::Own,
             kernel: Kernel::Main,
             options: &[],
+            model: Vec::new(),
             without: None,
             append: String::new(),
         }
@@ -199,6 +202,7 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         (Some(ONE_THREAD), _) | (_, Clock::Instructions) => "single",
         _ => "multi",
     };
+    let model: String = boot.model.iter().map(|o| format!(",{o}")).collect();
     let data = files.data.display();
     let stats = files.stats.display();
     command
@@ -213,7 +217,7 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
         .arg("-plugin")
         .arg(format!(
-            "{},pmu={pmu},oracle={},stats={stats}{without}",
+            "{},pmu={pmu},oracle={},stats={stats}{without}{model}",
             plugin.display(),
             boot.oracle.name()
         ))
@@ -261,6 +265,7 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
         command.args(["--mhz", "1000"]);
     }
     command.args(boot.options);
+    command.args(boot.model.iter().map(|option| format!("--{option}")));
     if let Some(initrd) = &files.initrd {
         command.arg("--initrd").arg(initrd);
         command.args(["--append", &command_line(boot)]);

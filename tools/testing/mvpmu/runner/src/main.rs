@@ -178,6 +178,10 @@ struct Options {
     /// Time: a nanosecond is an instruction, on one CPU
     #[arg(long)]
     instruction_clock: bool,
+    /// Option of the machine's PMU, may be repeated: pmi-delay=N, power-on=random:SEED,
+    /// weights=CYCLES:REFERENCE
+    #[arg(long, value_name = "NAME=VALUE")]
+    model: Vec<String>,
     /// Further words on the kernel command line
     #[arg(long, default_value = "")]
     append: String,
@@ -193,6 +197,7 @@ impl Options {
             pmu: self.pmu,
             oracle: self.oracle,
             cpus: self.smp.unwrap_or(boot.cpus),
+            model: self.model,
             append: self.append,
             ..boot
         }

@@ -218,6 +218,14 @@ fn machine_tests(machine: Machine) -> Vec<Group> {
         let bare = Work::Bare(boot.clone(), paths::tool("bare_test"));
         groups.push(group("without a kernel", bare));
         groups.push(group("quirks", Work::Quirks(boot.clone())));
+        let with_options = Boot {
+            model: ["power-on=random:1", "pmi-delay=200", "weights=3:2"]
+                .map(str::to_owned)
+                .to_vec(),
+            ..boot.clone()
+        };
+        let options = Work::Bare(with_options, paths::tool("options_test"));
+        groups.push(group("options", options));
         let noting = Boot {
             oracle: Oracle::Note,
             ..boot
