@@ -46,6 +46,8 @@ pub unsafe extern "C-unwind" fn after_vmrun(index: c_uint, data: *mut c_void) {
     let (vcpu, block) = unsafe { context::<Block>(index, data) };
     vcpu.in_guest();
     if std::mem::take(&mut vcpu.exited) {
+        // Only a block of the guest would have noticed a wrap in its last one.
+        vcpu.fold();
         vcpu.oracle_exit(block.vaddr);
     }
 }

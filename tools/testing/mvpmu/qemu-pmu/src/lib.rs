@@ -10,15 +10,17 @@
 //! is listed with.
 //!
 //! QEMU's translated code counts instructions, branches and memory accesses per block
-//! ([`translate`], [`emit`], [`callbacks`], [`board`]), what a block did not execute after all is taken back ([`count`],
-//! [`discon`], [`rep`]), and the PMU model gets the sums when somebody looks ([`msr`]) or a
-//! counter may wrap ([`pmi`]). [`svm`] knows host from guest mode, [`cpuid`] announces the PMU,
+//! ([`translate`], [`emit`], [`callbacks`], [`board`]), what a block did not execute after all is
+//! taken back ([`count`], [`discon`], [`rep`]), and the PMU model gets the sums when somebody looks
+//! ([`msr`]) or a counter may wrap ([`pmi`]). [`svm`] knows host from guest mode, [`cpuid`] announces the PMU,
 //! [`reset`] notices RESET and INIT, [`oracle`] has the PMU model watch whose values are where.
 //!
-//! What differs from hardware: a PMI comes before the first block that starts after the overflow,
-//! not within the block; events of memory accesses that one instruction makes by the hundred (REP
-//! MOVS) may bring it later. A local APIC that is not written like Linux writes it (a 32-bit MOV
-//! or XCHG to its fixmap, or x2APIC MSRs) works, but its LVTPC writes are not counted.
+//! What differs from hardware: a PMI comes (or begins to take its time) before the first block that
+//! starts after the overflow, not within the block, and when the last block of user mode wraps a
+//! counter, before the next one of user mode; events of memory accesses that one instruction makes
+//! by the hundred (REP MOVS) may bring it later. A local APIC that is not written like Linux writes
+//! it (a 32-bit MOV or XCHG to its fixmap, or x2APIC MSRs) works, but its LVTPC writes are not
+//! counted.
 
 // QEMU, and what is known of it.
 pub mod api;
