@@ -8,6 +8,7 @@
 
 use pmu_model::intel::msr;
 use pmu_model::intel::Config;
+use pmu_model::intel::Intel;
 use pmu_model::oracle::stack_load;
 use pmu_model::oracle::Entry;
 use pmu_model::oracle::Finding;
@@ -15,6 +16,7 @@ use pmu_model::oracle::Mode;
 use pmu_model::oracle::Oracle;
 use pmu_model::oracle::Reported;
 use pmu_model::oracle::SharedVcpus;
+use pmu_model::Pmu;
 
 use crate::core;
 use crate::layout;
@@ -31,6 +33,10 @@ mod vmcs {
     pub const MSR_BITMAP: u32 = 0x2004;
     pub const EXIT_REASON: u32 = 0x4402;
     pub const EXIT_INTERRUPTION: u32 = 0x4404;
+    pub const GUEST_CR0: u32 = 0x6800;
+    pub const HOST_CR3: u32 = 0x6c02;
+    /// Exit reason: WRMSR.
+    pub const WRMSR: u32 = 32;
     pub const RDPMC_EXITING: u32 = 1 << 11;
     pub const USE_MSR_BITMAPS: u32 = 1 << 28;
     /// In the bitmap: WRMSR of low MSRs.
@@ -39,6 +45,10 @@ mod vmcs {
 
 /// As large as a kernel stack, or smaller.
 const STACK_MASK: u64 = (16 << 10) - 1;
+/// CR3: the physical address, without the bit that tells the two page tables of a process.
+const PAGE_TABLE: u64 = 0x000f_ffff_ffff_e000;
+/// CR0: protected mode.
+const CR0_PE: u64 = 1;
 /// Kernel addresses.
 const KERNEL: u64 = 1 << 63;
 /// The longest instruction.
@@ -49,6 +59,8 @@ static MODE: SingleCell<Mode> = SingleCell::new(Mode::Off);
 static INSIDE: SingleCell<bool> = SingleCell::new(false);
 /// In host mode, and something of a guest is in the PMU.
 static LEFT: SingleCell<bool> = SingleCell::new(false);
+/// In host mode CPL 3 was seen, and the oracle does not know yet.
+static USER: SingleCell<bool> = SingleCell::new(false);
 /// The stack pointer, when it was on another stack before.
 static STACK: SingleCell<u64> = SingleCell::new(0);
 /// The instruction before.
@@ -77,8 +89,11 @@ pub fn step() {
         stack_moved(stack);
     }
     LAST_RIP.set(layout::PREV_RIP.get());
-    if LEFT.get() && layout::CPL.get::<u8>() == 3 {
-        user();
+    if layout::CPL.get::<u8>() == 3 && !INSIDE.get() {
+        USER.set(true);
+        if LEFT.get() {
+            user();
+        }
     }
 }
 
@@ -93,8 +108,19 @@ fn stack_moved(stack: u64) {
     if stack_load(&code(rip)).is_none() {
         return;
     }
-    pmu::event(rip, |pmu| pmu.switch(from, stack));
+    pmu::event(rip, |pmu| {
+        follow_user(pmu);
+        pmu.switch(from, stack);
+    });
     follow();
+}
+
+/// Tells the oracle whether the host was in user mode.
+fn follow_user(pmu: &mut Pmu<Intel>) {
+    if let (true, Some(oracle)) = (USER.get(), pmu.oracle_mut()) {
+        oracle.has_run_user();
+    }
+    USER.set(false);
 }
 
 #[cold]
@@ -158,6 +184,8 @@ pub fn before_entry() -> Option<Entry> {
     let reason = core::vmread32(vmcs::EXIT_REASON) | core::vmread32(vmcs::EXIT_INTERRUPTION);
     Some(Entry {
         guest: layout::VMCS_POINTER.get(),
+        process: core::vmread64(vmcs::HOST_CR3) & PAGE_TABLE,
+        initial: core::vmread64(vmcs::GUEST_CR0) & CR0_PE == 0,
         // KVM makes a VMCS of zeroes. Reason 0 is an exception, which is then described.
         fresh: reason == 0,
         stack: layout::GPR.element(gpr::RSP).get(),
@@ -171,7 +199,10 @@ pub fn enter(entry: Option<Entry>) {
     if let Some(entry) = entry {
         INSIDE.set(true);
         // Still on account of the instruction that enters: PREV_RIP is the guest's by now.
-        pmu::with(|pmu| pmu.enter(entry));
+        pmu::with(|pmu| {
+            follow_user(pmu);
+            pmu.enter(entry);
+        });
         STACK.set(layout::GPR.element(gpr::RSP).get());
         follow();
     }
@@ -183,7 +214,19 @@ pub fn exit() {
         return;
     }
     INSIDE.set(false);
-    pmu::event(layout::RIP.get(), |pmu| pmu.exit());
+    let asked = (core::vmread32(vmcs::EXIT_REASON) == vmcs::WRMSR).then(|| {
+        let register = |n| layout::GPR.element(n).get::<u64>();
+        let value = register(gpr::RDX) << 32 | register(gpr::RAX) & 0xffff_ffff;
+        (register(gpr::RCX) as u32, value)
+    });
+    pmu::event(layout::RIP.get(), |pmu| {
+        pmu.exit();
+        if let Some((msr, value)) = asked {
+            if let Some(register) = pmu.register(msr) {
+                pmu.asks(layout::VMCS_POINTER.get(), register, value);
+            }
+        }
+    });
     STACK.set(layout::GPR.element(gpr::RSP).get());
     LAST_RIP.set(0);
     follow();

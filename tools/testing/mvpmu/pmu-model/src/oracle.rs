@@ -3,33 +3,43 @@
 //!
 //! # Who owns a value
 //!
-//! Each [`Cell`] (a counter, a selector, the control of the fixed counters, each status bit, the
-//! LVTPC) carries a [`Mark`]. 0 is nobody's, whatever the mark says.
+//! Each [`Cell`] (a counter, a selector, the control of the fixed counters, the global control, each
+//! status bit, the LVTPC) carries a [`Mark`]. 0 is nobody's, whatever the mark says.
 //!
 //! * What a guest writes, and what counts in a guest in a register within its *reach*, is the
 //!   guest's. Its reach is what it can read or write without a VM exit, as the MSR bitmap and the
-//!   RDPMC intercept say at each VM entry. A guest without any reach (no PMU, an emulated one, a
+//!   RDPMC intercept say at each VM entry.
+//! * While PMIs go to the guest's vector, the PMU is *lent*: what the host writes then was loaded
+//!   for a guest, and is that of the next one that is entered. It is a guest's also if none is
+//!   entered, and also if the guest cannot reach it (a nested guest whose hypervisor intercepts
+//!   all). A guest without any reach, with PMIs that are the host's (no PMU, an emulated one, a
 //!   mediated one that does not count) owns nothing: what counts under perf's selectors then is
 //!   the host's, GuestOnly or not.
-//! * What the host writes is the host's, but the machine cannot tell from a WRMSR for whom: perf's
-//!   sample period and a guest's counter look alike. So it is *unclaimed* until something decides.
-//!   A VM entry with the register within reach makes it the guest's. A count in host mode, or the
-//!   host switching the counters on while the selector is not GuestOnly, makes it an *event* of
-//!   the host's: that is what perf does and what a provider, which loads a stopped PMU, does not.
-//!   (On AMD a provider switches the counters on too, but under GuestOnly selectors.)
-//! * At a VM exit all that was claimed stays the guest's until the host rewrites it. A counter of
-//!   the guest that the host moves on by a few is still the guest's: KVM has emulated an
-//!   instruction.
+//! * What the host writes else is the host's. It is *unclaimed* until something decides: a VM entry
+//!   with the register within reach makes it the guest's. A count in host mode, or the host
+//!   switching the counters on while the selector is not GuestOnly, makes it an *event* of the
+//!   host's.
+//! * At a VM exit all that was claimed stays the guest's until the host rewrites it. INIT changes
+//!   nothing in the registers, hence no mark either.
 //!
 //! # Which guest
 //!
-//! A VMCB (VMCS) is not a vCPU: for a nested guest KVM enters two of them, in turn, and need not
-//! clear the PMU in between. But one can see it from outside. KVM runs a vCPU from one ioctl of one
-//! thread, so between two VM entries of *different* vCPUs the CPU has gone through user mode, or to
-//! another kernel stack. At both, [`Oracle::user`] and [`Oracle::switch`], nothing of a guest may
-//! be left. Hence, if there is something left at a VM entry on the same stack as the last one, both
-//! are of one vCPU: that is when two VMCBs are [joined](vcpus::Vcpus::join). Should a machine not
-//! notice a task switch, the other stack is noticed at that thread's VM entry.
+//! A VMCB (VMCS) is not a vCPU: for a nested guest KVM enters two of them, in turn. But one can see
+//! it from outside. KVM runs a vCPU from one ioctl of one thread. So what a thread, known by its
+//! kernel stack, enters without having been in user mode since its last VM exit is the same vCPU,
+//! and [`Vcpus`] takes both VMCBs for one. The page table of the process is the VM: a VMM runs one,
+//! and may hand values from a vCPU to another as it likes.
+//!
+//! # What a vCPU comes back with
+//!
+//! A counter within reach, and on AMD the global control, must be at a VM entry what they were at
+//! the vCPU's last exit, wherever that was; a counter may have been moved on a bit by instructions
+//! that KVM has emulated. What the guest writes with an exit, for KVM to do, counts as well: the
+//! machine sees the operands ([`Pmu::asks`](crate::Pmu::asks)). So a value that the guest copies
+//! from a vCPU to another is its own, by whichever way it went. In user mode the VMM may set
+//! anything (KVM_SET_MSRS needs the vCPU's mutex, so that KVM_RUN has returned): then the only thing
+//! that must not come is what a vCPU of another process has come to by itself. INIT clears a vCPU's
+//! PMU: an entry in real mode begins anew.
 //!
 //! # What is checked, and where
 //!
@@ -38,15 +48,25 @@
 //! | I1 | a count in host mode; after VM exit and each write of the host | a counter that runs in host mode under a selector of a guest |
 //! | I1 | VM entry | within reach, a counter that runs under a selector of the host |
 //! | I2 | before CPL 3, at a task switch, at the VM entry of another thread, RDPMC at CPL 3 | any value of a guest |
+//! | I2 | RDMSR and RDPMC at CPL 0 | a value of a guest, if the code is not KVM's or mvpmu's |
 //! | I3 | VM entry, each read of the guest | within reach: an event of the host's, or its overflow, or what another vCPU was left with; a PMI of the guest that would be the host's NMI |
+//! | I4 | VM entry | within reach: another value than the vCPU was left with |
+//! | I4 | WRMSR at CPL 0 while the PMU is lent | a change by code that is not KVM's or mvpmu's |
+//! | I5 | overflow | an event of the host's whose PMI goes to the guest's vector |
 //!
 //! A host event whose counter is in reach passes when the value is what the vCPU had at its last
 //! exit: a provider need not write what is there already, and the guest learns nothing.
 //!
-//! "What another vCPU was left with" compares numbers, so it is only said when the vCPU had another
-//! one before, further away than emulated instructions would bring it, and the other one came to
-//! its number by itself. A vCPU that is entered for the first time may have been given the state
-//! of another on purpose: that is migration.
+//! # What it does not see
+//!
+//! * Code is KVM's or mvpmu's if it is where Linux has [modules](is_provider): another module passes
+//!   for them.
+//! * Continuity is not checked for the status, for selectors (what KVM puts into hardware is not
+//!   what the guest wrote), nor for Intel's global control, which VM entry loads from the VMCS.
+//! * A loss of up to sixteen increments, or as many too many, between two entries: tests count those.
+//! * What KVM_SET_MSRS sets, and WRMSR that KVM's emulator executes (it does so only with
+//!   force_emulation_prefix), are not known: the latter would be a false alarm.
+//! * Two VMs in one process are told apart only as long as their threads stay in the kernel.
 
 mod cell;
 mod checks;
@@ -66,11 +86,13 @@ use std::sync::PoisonError;
 use crate::Access;
 use crate::Counters;
 use crate::Owner;
+use crate::Reset;
 use crate::MAX_COUNTERS;
 
 pub use cell::Cell;
 pub use cell::Mark;
 pub use cell::Watched;
+pub use code::is_provider;
 pub use code::stack_load;
 pub use code::StackLoad;
 pub use counts::Counts;
@@ -91,8 +113,14 @@ const EMULATED: u64 = 16;
 const STACK_MASK: u64 = (16 << 10) - 1;
 /// LVT: delivery mode.
 const LVT_MODE: u32 = 7 << 8;
+/// LVT: delivery mode fixed.
+const LVT_FIXED: u32 = 0;
 /// LVT: delivery mode NMI.
 const LVT_NMI: u32 = 4 << 8;
+/// LVT: the vector.
+const LVT_VECTOR: u32 = 0xff;
+/// The first vector that there is.
+const LVT_FIRST_VECTOR: u32 = 16;
 /// LVT: masked.
 const LVT_MASKED: u32 = 1 << 16;
 
@@ -104,8 +132,12 @@ pub type SharedVcpus = Arc<Mutex<Vcpus>>;
 pub struct Entry {
     /// Physical address of the VMCB or VMCS.
     pub guest: u64,
+    /// Physical address of the page table of the process that runs it.
+    pub process: u64,
     /// It was never entered before: what was known of that address is of another one.
     pub fresh: bool,
+    /// It is in real mode: INIT may have come, which clears its PMU.
+    pub initial: bool,
     /// The stack pointer of the host.
     pub stack: u64,
     /// The counters that the guest can read or write without an exit, a bit for each.
@@ -114,10 +146,19 @@ pub struct Entry {
     pub status: bool,
 }
 
+impl Entry {
+    /// Whether the guest can read or write something of the PMU without an exit.
+    fn has_reach(&self) -> bool {
+        self.counters != 0 || self.status
+    }
+}
+
 /// Whose the bits of the status register are.
 #[derive(Clone, Copy, Debug, Default)]
 struct Status {
     guest: u64,
+    /// Of a guest that is loaded.
+    lent: u64,
     event: u64,
 }
 
@@ -130,14 +171,17 @@ pub struct Oracle<R> {
     counters: [Mark; MAX_COUNTERS],
     selectors: [Mark; MAX_COUNTERS],
     fixed_control: Mark,
+    control: Mark,
     status: Status,
     lvtpc: (Mark, u32),
     /// The guest that runs.
     inside: Option<Entry>,
     /// Its counters at the entry.
     before: [u64; MAX_COUNTERS],
-    /// The last VM entry of a guest that has reach.
+    /// The last VM entry of a guest that has reach or is loaded.
     last: Option<Entry>,
+    /// Host mode has executed at CPL > 0 since the last task switch or VM entry.
+    user: bool,
     journal: Journal<R>,
     counts: Counts,
     finding: Option<Box<Finding>>,
@@ -153,11 +197,13 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             counters: [Mark::Unclaimed; MAX_COUNTERS],
             selectors: [Mark::Unclaimed; MAX_COUNTERS],
             fixed_control: Mark::Unclaimed,
+            control: Mark::Unclaimed,
             status: Status::default(),
             lvtpc: (Mark::Unclaimed, LVT_MASKED),
             inside: None,
             before: [0; MAX_COUNTERS],
             last: None,
+            user: false,
             journal: Journal::default(),
             counts: Counts::default(),
             finding: None,
@@ -188,8 +234,9 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Cell::Counter(n) => self.counters[n],
             Cell::Selector(n) => self.selectors[n],
             Cell::FixedControl => self.fixed_control,
+            Cell::Control => self.control,
             Cell::Lvtpc => self.lvtpc.0,
-            Cell::Status | Cell::Control => Mark::Unclaimed,
+            Cell::Status => Mark::Unclaimed,
         }
     }
 
@@ -198,8 +245,9 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Cell::Counter(n) => self.counters[n] = mark,
             Cell::Selector(n) => self.selectors[n] = mark,
             Cell::FixedControl => self.fixed_control = mark,
+            Cell::Control => self.control = mark,
             Cell::Lvtpc => self.lvtpc.0 = mark,
-            Cell::Status | Cell::Control => {}
+            Cell::Status => {}
         }
     }
 
@@ -240,30 +288,41 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         self.note(owner, Operation::Wrmsr(register, value));
         let Some(cell) = cell else { return };
         let now = map.value(cell, counters);
+        let (was, lent) = (self.mark(cell), self.is_lent());
         match (cell, owner) {
             (Cell::Status, _) => {
                 let set = now & !old;
                 self.status.event &= now & !set;
                 self.status.guest &= now & !set;
+                self.status.lent &= now & !set;
                 if owner.is_guest() {
                     self.status.guest |= set;
+                } else if lent {
+                    self.status.lent |= set;
                 }
             }
-            (Cell::Counter(n), Owner::Host) => {
-                let emulated = self.counters[n].is_guest()
-                    && old != 0
-                    && now.wrapping_sub(old) & counters.mask() <= EMULATED;
-                if !emulated {
-                    self.counters[n] = Mark::Unclaimed;
-                }
-            }
-            (Cell::Control, Owner::Host) if now != 0 => self.settle(map, counters),
-            (_, Owner::Host) => self.set_mark(cell, Mark::Unclaimed),
             (_, Owner::Guest(guest)) => self.set_mark(cell, Mark::Guest(guest)),
+            // KVM has emulated an instruction.
+            (_, Owner::Host) if lent && was.is_guest() && old != 0 => {}
+            (_, Owner::Host) if lent => self.set_mark(cell, Mark::Lent),
+            (_, Owner::Host) => self.set_mark(cell, Mark::Unclaimed),
         }
-        if owner == Owner::Host && self.inside.is_none() {
-            self.check_stray(map, counters);
+        if owner.is_guest() || self.inside.is_some() {
+            return;
         }
+        if cell == Cell::Control && now != 0 {
+            self.settle(map, counters);
+        }
+        self.check_stray(map, counters);
+        if lent && now != old && self.is_foreign(owner) {
+            self.check_write(map, cell, was, now);
+        }
+    }
+
+    /// Whether PMIs go to the guest's vector: what the host writes to the PMU is the guest's.
+    fn is_lent(&self) -> bool {
+        let value = self.lvtpc.1;
+        value & LVT_MODE == LVT_FIXED && value & LVT_VECTOR >= LVT_FIRST_VECTOR
     }
 
     /// The host has switched the counters on: what is programmed without GuestOnly is its event.
@@ -288,10 +347,14 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         counters: &Counters,
         n: usize,
         wrapped: bool,
+        pmi: bool,
     ) {
         let bit = if wrapped { map.status_bit(n) } else { 0 };
+        let selector = map.selected_by(n);
+        let selected_by = self.mark(selector);
         match self.inside {
-            Some(entry) if entry.counters >> n & 1 != 0 => {
+            // Also if the guest cannot read it: it is loaded.
+            Some(entry) if entry.counters >> n & 1 != 0 || selected_by.is_guest() => {
                 self.counters[n] = Mark::Guest(entry.guest);
                 self.status.guest |= bit;
             }
@@ -303,11 +366,13 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                 self.check_count(map, counters, n);
                 self.counters[n] = Mark::Event;
                 self.status.event |= bit;
-                let selector = map.selected_by(n);
-                if self.mark(selector) == Mark::Unclaimed {
+                if selected_by == Mark::Unclaimed {
                     self.set_mark(selector, Mark::Event);
                 }
             }
+        }
+        if wrapped && pmi {
+            self.check_pmi(map, counters, n);
         }
     }
 
@@ -316,14 +381,26 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         self.note(owner, Operation::Lvtpc(value));
         if value != self.lvtpc.1 {
             self.lvtpc = (Mark::Unclaimed, value);
+            if self.is_lent() {
+                self.lvtpc.0 = Mark::Lent;
+            }
         }
     }
 
-    /// RESET or INIT.
-    pub(crate) fn reset(&mut self) {
-        *self = Oracle {
-            counts: self.counts,
-            ..Oracle::new(self.cpu, self.vcpus.clone())
-        };
+    /// RESET or INIT. INIT leaves the registers of the PMU alone, hence also whose they are.
+    pub(crate) fn reset(&mut self, reset: Reset) {
+        match reset {
+            Reset::Reset => {
+                *self = Oracle {
+                    counts: self.counts,
+                    ..Oracle::new(self.cpu, self.vcpus.clone())
+                };
+            }
+            Reset::Init => {
+                self.lvtpc = (Mark::Unclaimed, LVT_MASKED);
+                self.inside = None;
+                self.user = false;
+            }
+        }
     }
 }

@@ -207,6 +207,13 @@ impl<M: Watched> Pmu<M> {
         }
     }
 
+    /// The guest has left with WRMSR of this register, for the host to do it: for the oracle.
+    pub fn asks(&mut self, guest: u64, register: M::Register, value: u64) {
+        if let Some(oracle) = &mut self.oracle {
+            oracle.asks(&self.map, &self.counters, guest, register, value);
+        }
+    }
+
     /// Host mode goes to CPL > 0, for the oracle.
     pub fn user(&mut self) {
         if let Some(oracle) = &mut self.oracle {
@@ -306,7 +313,8 @@ impl<M: Watched> Pmu<M> {
                 overflow.pmi |= counting.pmi;
             }
             if let Some(oracle) = &mut self.oracle {
-                oracle.counted(&self.map, &self.counters, n, wrapped);
+                let pmi = counting.pmi;
+                oracle.counted(&self.map, &self.counters, n, wrapped, pmi);
             }
         }
         if overflow.pmi {
@@ -352,7 +360,7 @@ impl<M: Watched> Pmu<M> {
             self.scramble();
         }
         if let Some(oracle) = &mut self.oracle {
-            oracle.reset();
+            oracle.reset(reset);
         }
     }
 }

@@ -35,6 +35,7 @@ const ACCESSES_PER_INSTRUCTION: u64 = 64;
 impl Vcpu {
     /// Brings the PMU's counters up to date; true when a PMI was sent because one wrapped.
     pub fn fold(&mut self) -> bool {
+        self.follow_user();
         let mut deltas = Deltas::default();
         self.retired = self.instructions();
         let events = self.board().events;
@@ -52,6 +53,16 @@ impl Vcpu {
         let due = self.pmi_delay.take(self.retired);
         self.arm();
         due && pmi::send(self)
+    }
+
+    /// Tells the oracle whether host mode has executed at CPL > 0 since the last fold.
+    pub fn follow_user(&mut self) {
+        let (instructions, user) = (Source::Instructions as usize, Class::HostUser as usize);
+        let now = self.board().events[instructions][user];
+        let ran = now != self.folded[instructions][user];
+        if let (true, Some(oracle)) = (ran, self.pmu.oracle_mut()) {
+            oracle.has_run_user();
+        }
     }
 
     /// The instructions executed so far in any mode, with all of the block that was entered last.

@@ -21,6 +21,8 @@ mod vmcb {
     pub const EXIT_INFO_1: u64 = 0x078;
     /// EXITINTINFO
     pub const EXIT_INT_INFO: u64 = 0x088;
+    /// CR0
+    pub const CR0: u64 = 0x558;
     /// RIP
     pub const RIP: u64 = 0x578;
     /// RAX
@@ -37,6 +39,10 @@ const INTERCEPT_MSR: u64 = 1 << 28;
 /// Exit codes: physical interrupts, NMI, SMI, INIT, virtual interrupts. The guest is left between
 /// two instructions.
 const EXITS_BETWEEN: std::ops::RangeInclusive<u64> = 0x60..=0x64;
+/// Exit code: RDMSR or WRMSR.
+const EXIT_MSR: u64 = 0x7c;
+/// EXITINFO1: it was WRMSR.
+const MSR_WRITE: u64 = 1;
 /// Exit codes: #PF and nested page fault.
 const EXITS_PAGE_FAULT: [u64; 2] = [0x4e, 0x400];
 /// Page fault error code: it was an instruction fetch.
@@ -45,6 +51,9 @@ const PAGE_FAULT_FETCH: u64 = 1 << 4;
 const INT_INFO_VALID: u64 = 1 << 31;
 /// EXITINTINFO types: interrupt, NMI. They come between two instructions.
 const INT_INFO_BETWEEN: [u64; 2] = [0, 2];
+
+/// CR0: protected mode.
+const CR0_PE: u64 = 1;
 
 /// An exit code that does not exist.
 const RUNNING: u64 = 0x5a5a_5a5a_5a5a_5a5a;
@@ -67,6 +76,8 @@ pub struct Exit {
     pub rip: u64,
     /// It was left between two instructions, not within the one at `rip`.
     pub between: bool,
+    /// By WRMSR.
+    pub wrmsr: bool,
 }
 
 impl Guest {
@@ -102,6 +113,7 @@ impl Guest {
         Some(Exit {
             rip: bus.physical(vmcb + vmcb::RIP, 8),
             between: EXITS_BETWEEN.contains(&code) || delivering || fetching,
+            wrmsr: code == EXIT_MSR && info == MSR_WRITE,
         })
     }
 
@@ -124,6 +136,11 @@ impl Guest {
     /// CR0, is nothing that KVM intercepts in a guest with nested paging.
     pub fn is_fresh(&self) -> bool {
         self.exit_code == 0
+    }
+
+    /// Whether it is entered in real mode.
+    pub fn is_in_real_mode(&self, bus: &mut Bus) -> bool {
+        bus.physical(self.vmcb + vmcb::CR0, 8) & CR0_PE == 0
     }
 
     /// The MSR permission map, if MSRs are intercepted at all.

@@ -25,6 +25,9 @@ use crate::registers::handles;
 use crate::stats;
 use crate::vcpu::Vcpu;
 
+/// CR3: the physical address, without the bit that tells the two page tables of a process.
+const PAGE_TABLE: u64 = 0x000f_ffff_ffff_e000;
+
 static VCPUS: OnceLock<SharedVcpus> = OnceLock::new();
 static REPORTED: OnceLock<Mutex<Reported>> = OnceLock::new();
 
@@ -61,10 +64,13 @@ impl Vcpu {
     /// The VM entry that is under way.
     fn entry(&mut self) -> Option<Entry> {
         let stack = self.bus.register(handles().rsp);
+        let process = self.bus.register(handles().cr3) & PAGE_TABLE;
         let guest = self.guest.as_ref()?;
         let (counters, status) = guest.reach(&mut self.bus);
         Some(Entry {
             guest: guest.vmcb,
+            process,
+            initial: guest.is_in_real_mode(&mut self.bus),
             fresh: guest.is_fresh(),
             stack,
             counters,
@@ -80,6 +86,11 @@ impl Vcpu {
         self.oracle_at(rip, 0);
         self.fold();
         self.pmu.exit();
+        if let Some((vmcb, msr, value)) = self.asked.take() {
+            if let Some(register) = self.pmu.register(msr) {
+                self.pmu.asks(vmcb, register, value);
+            }
+        }
         self.oracle_follow();
     }
 
@@ -100,6 +111,7 @@ impl Vcpu {
         ][usize::from(from.base & 7)];
         let address = self.bus.register(base).wrapping_add_signed(from.offset);
         let stack = self.bus.register(names.rsp);
+        self.follow_user();
         if let Some(next) = self.bus.virtual_memory(address, 8) {
             self.oracle_at(site.vaddr, 0);
             self.pmu.switch(stack, next);

@@ -34,6 +34,8 @@ pub struct Handles {
     pub cr0: Handle,
     /// CR2
     pub cr2: Handle,
+    /// CR3
+    pub cr3: Handle,
     /// CR4
     pub cr4: Handle,
     /// EFER
@@ -95,6 +97,7 @@ pub fn find() -> Result<(), String> {
         cs: handle(c"cs")?,
         cr0: handle(c"cr0")?,
         cr2: handle(c"cr2")?,
+        cr3: handle(c"cr3")?,
         cr4: handle(c"cr4")?,
         efer: handle(c"efer")?,
     };

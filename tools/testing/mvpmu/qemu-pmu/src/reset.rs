@@ -60,12 +60,13 @@ pub fn check(vcpu: &mut Vcpu, vaddr: u64) {
     vcpu.apic.reset(reset);
     vcpu.guest = None;
     vcpu.exited = false;
-    vcpu.board().left = 0;
+    vcpu.asked = None;
     vcpu.cpuid = None;
     vcpu.rep = None;
     vcpu.exception = false;
     vcpu.fetch_fault = None;
     vcpu.board().leave();
+    vcpu.oracle_follow();
     vcpu.pmu.stats_mut().resets += 1;
     vcpu.publish();
 }

@@ -13,6 +13,7 @@ use crate::guest::Exit;
 use crate::guest::Guest;
 use crate::leaf;
 use crate::registers::handles;
+use crate::registers::Bus;
 use crate::vcpu::Vcpu;
 
 impl Vcpu {
@@ -66,6 +67,17 @@ impl Vcpu {
             }
             self.board().leave();
         }
+        let register = |bus: &mut Bus, name| bus.register(name) & u64::from(u32::MAX);
+        self.asked = match (&self.guest, exit.wrmsr) {
+            (Some(guest), true) => {
+                // RAX is the host's again.
+                let low = guest.rax(&mut self.bus) & u64::from(u32::MAX);
+                let high = register(&mut self.bus, handles().rdx) << 32;
+                let msr = register(&mut self.bus, handles().rcx) as u32;
+                Some((guest.vmcb, msr, high | low))
+            }
+            _ => None,
+        };
         self.broke_at(exit.rip, !exit.between);
         self.exception = false;
         self.guest = None;

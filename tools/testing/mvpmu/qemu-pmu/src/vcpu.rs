@@ -54,6 +54,8 @@ pub struct Vcpu {
     pub guest: Option<Guest>,
     /// It was left, and the host has not gone on yet.
     pub exited: bool,
+    /// WRMSR that made the guest leave: of which VMCB, the MSR, the value.
+    pub asked: Option<(u64, u32, u64)>,
     /// What the oracle does.
     pub oracle: Mode,
     /// The local APIC.
@@ -89,6 +91,7 @@ impl Vcpu {
             retired: 0,
             guest: None,
             exited: false,
+            asked: None,
             oracle: Mode::Off,
             apic: LocalApic::default(),
             cpuid: None,

@@ -49,6 +49,10 @@ impl Watched for Amd {
         self.ctl[n] & (GUEST_ONLY | HOST_ONLY) == GUEST_ONLY
     }
 
+    fn is_control_switched(&self) -> bool {
+        false
+    }
+
     fn status_bit(&self, n: usize) -> u64 {
         1 << n
     }

@@ -64,6 +64,10 @@ impl Watched for Intel {
         false
     }
 
+    fn is_control_switched(&self) -> bool {
+        true
+    }
+
     fn status_bit(&self, n: usize) -> u64 {
         self.global_bit(n)
     }

@@ -28,6 +28,8 @@ pub enum Mark {
     Unclaimed,
     /// An event of the host's.
     Event,
+    /// A guest's that is loaded: the host has written it while PMIs go to the guest's vector.
+    Lent,
     /// The guest's with this VMCB or VMCS.
     Guest(u64),
 }
@@ -35,7 +37,7 @@ pub enum Mark {
 impl Mark {
     /// Whether a guest owns it.
     pub fn is_guest(self) -> bool {
-        matches!(self, Mark::Guest(_))
+        matches!(self, Mark::Lent | Mark::Guest(_))
     }
 }
 
@@ -58,6 +60,9 @@ pub trait Watched: RegisterMap {
 
     /// Whether the selector of counter `n` lets it count in guest mode only.
     fn is_guest_only(&self, n: usize) -> bool;
+
+    /// Whether VM entry and exit load the register that enables counters.
+    fn is_control_switched(&self) -> bool;
 
     /// The overflow bit of counter `n`.
     fn status_bit(&self, n: usize) -> u64;

@@ -5,6 +5,8 @@ use crate::ClassSet;
 use crate::Counters;
 use crate::Owner;
 
+use super::code::is_provider;
+use super::vcpus::Origin;
 use super::Access;
 use super::Cell;
 use super::Entry;
@@ -13,37 +15,49 @@ use super::Invariant;
 use super::Mark;
 use super::Oracle;
 use super::Watched;
-use super::EMULATED;
 use super::LVT_MASKED;
 use super::LVT_MODE;
 use super::LVT_NMI;
 
+/// A register is not what it was at the last exit.
+const UNEXPLAINED: &str = "the guest is entered with another value than it was left with";
+
 impl<R: Copy + std::fmt::Debug> Oracle<R> {
-    /// The first thing that a guest has left, its owner, and what is there.
-    pub(super) fn left<M: Watched<Register = R>>(
+    /// The first value of a guest's that is in the registers, and whose it is. `is` says which
+    /// marks count, `status` which bits.
+    fn find<M: Watched<Register = R>>(
         &self,
         map: &M,
         counters: &Counters,
-    ) -> Option<(Cell, u64, u64)> {
+        is: impl Fn(Mark) -> bool,
+        status: u64,
+    ) -> Option<(Cell, Mark, u64)> {
         let counter = (0..counters.len()).map(Cell::Counter);
         let selectors = (0..counters.len()).map(|n| map.selected_by(n));
-        let left = counter.chain(selectors).find_map(|cell| {
-            match (self.mark(cell), map.value(cell, counters)) {
-                (Mark::Guest(guest), value @ 1..) => Some((cell, guest, value)),
-                _ => None,
-            }
-        });
-        let last = self.last.map_or(0, |entry| entry.guest);
-        let status = self.status.guest & map.value(Cell::Status, counters);
-        match (left, self.lvtpc) {
-            (Some(_), _) => left,
-            (None, _) if status != 0 => Some((Cell::Status, last, status)),
-            (None, (Mark::Guest(guest), value)) => Some((Cell::Lvtpc, guest, value.into())),
-            _ => None,
-        }
+        let left = counter
+            .chain(selectors)
+            .map(|cell| (cell, self.mark(cell), map.value(cell, counters)))
+            .find(|(_, mark, value)| *value != 0 && is(*mark));
+        let last = self
+            .last
+            .map_or(Mark::Lent, |entry| Mark::Guest(entry.guest));
+        let status = status & map.value(Cell::Status, counters);
+        let (mark, lvtpc) = self.lvtpc;
+        left.or_else(|| (status != 0).then_some((Cell::Status, last, status)))
+            .or_else(|| is(mark).then_some((Cell::Lvtpc, mark, lvtpc.into())))
     }
 
-    /// Whether a guest has left something.
+    /// The first thing that a guest has left or that was loaded for it.
+    fn left<M: Watched<Register = R>>(
+        &self,
+        map: &M,
+        counters: &Counters,
+    ) -> Option<(Cell, Mark, u64)> {
+        let status = self.status.guest | self.status.lent;
+        self.find(map, counters, Mark::is_guest, status)
+    }
+
+    /// Whether a guest has left something, or something was loaded for it.
     pub fn has_left<M: Watched<Register = R>>(&self, map: &M, counters: &Counters) -> bool {
         self.left(map, counters).is_some()
     }
@@ -55,8 +69,17 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         counters: &Counters,
         when: &'static str,
     ) {
-        if let Some((cell, guest, value)) = self.left(map, counters) {
-            let mark = Mark::Guest(guest);
+        if let Some((cell, mark, value)) = self.left(map, counters) {
+            self.report(map, Invariant::LeakOut, when, cell, mark, value);
+        }
+    }
+
+    /// I2: nothing is left of the guest that another thread has run. What was loaded since is for
+    /// the one that is entered.
+    pub(super) fn check_others<M: Watched<Register = R>>(&mut self, map: &M, counters: &Counters) {
+        let is = |mark| matches!(mark, Mark::Guest(_));
+        if let Some((cell, mark, value)) = self.find(map, counters, is, self.status.guest) {
+            let when = "another thread enters its guest";
             self.report(map, Invariant::LeakOut, when, cell, mark, value);
         }
     }
@@ -101,7 +124,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         self.report(map, Invariant::Stray, when, selector, mark, value);
     }
 
-    /// I2, I3: what is read is the reader's, or the reader is the kernel.
+    /// I2, I3: what is read is the reader's, or the reader is KVM.
     pub(super) fn check_read<M: Watched<Register = R>>(
         &mut self,
         map: &M,
@@ -115,6 +138,10 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                 let when = "a host process reads a counter";
                 self.report(map, Invariant::LeakOut, when, cell, mark, value);
             }
+            Owner::Host if self.is_foreign(access.owner) && self.is_guests(cell, value) => {
+                let when = "code of the host that is not KVM's reads a register";
+                self.report(map, Invariant::LeakOut, when, cell, Mark::Lent, value);
+            }
             Owner::Guest(_) if mark == Mark::Event => {
                 let when = "the guest reads a register";
                 self.report(map, Invariant::LeakIn, when, cell, mark, value);
@@ -127,16 +154,70 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         }
     }
 
+    /// Whether the instruction is one of the host's kernel, but not of KVM or its providers. (What
+    /// VM entry and exit do by themselves is no instruction.)
+    pub(super) fn is_foreign(&self, owner: Owner) -> bool {
+        owner == Owner::Host && self.inside.is_none() && !is_provider(self.place.rip)
+    }
+
+    /// Whether this value of a cell is a guest's.
+    fn is_guests(&self, cell: Cell, value: u64) -> bool {
+        match cell {
+            Cell::Status => value & (self.status.guest | self.status.lent) != 0,
+            Cell::Control => false,
+            _ => self.mark(cell).is_guest(),
+        }
+    }
+
+    /// I4: as long as the PMU is a guest's, nobody else changes it. `was` is whose it was before.
+    pub(super) fn check_write<M: Watched<Register = R>>(
+        &mut self,
+        map: &M,
+        cell: Cell,
+        was: Mark,
+        value: u64,
+    ) {
+        let when = "code of the host that is not KVM's changes a register of the guest's PMU";
+        self.report(map, Invariant::Exact, when, cell, was, value);
+    }
+
+    /// I5: a counter of the host's does not overflow into the guest's vector.
+    pub(super) fn check_pmi<M: Watched<Register = R>>(
+        &mut self,
+        map: &M,
+        counters: &Counters,
+        n: usize,
+    ) {
+        let (cell, mark) = (Cell::Counter(n), self.counters[n]);
+        if self.is_lent() && !mark.is_guest() {
+            let when = "an event of the host overflows into the guest's vector";
+            self.report(map, Invariant::HostExact, when, cell, mark, counters.get(n));
+        }
+    }
+
     /// I3: what is within the guest's reach is its own.
     pub(super) fn check_entry<M: Watched<Register = R>>(
         &mut self,
         map: &M,
         counters: &Counters,
         entry: Entry,
+        continuous: bool,
     ) {
         for n in (0..counters.len()).filter(|n| entry.counters >> n & 1 != 0) {
             self.check_event(map, counters, n);
-            self.check_counter(map, counters, entry, n);
+            self.check_counter(map, counters, entry, continuous, n);
+        }
+        let control = map.value(Cell::Control, counters);
+        if entry.status && continuous && !self.vcpus().explains_control(&entry, control) {
+            let mark = self.mark(Cell::Control);
+            self.report(
+                map,
+                Invariant::Exact,
+                UNEXPLAINED,
+                Cell::Control,
+                mark,
+                control,
+            );
         }
         let event = self.status.event & map.value(Cell::Status, counters);
         if entry.status && event != 0 {
@@ -172,46 +253,32 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         }
     }
 
+    /// I3, I4: the counter holds what the vCPU was left with, or what was made of that since.
     fn check_counter<M: Watched<Register = R>>(
         &mut self,
         map: &M,
         counters: &Counters,
         entry: Entry,
+        continuous: bool,
         n: usize,
     ) {
         let (cell, value, mark) = (Cell::Counter(n), counters.get(n), self.counters[n]);
-        if value == 0 || mark.is_guest() {
-            return;
-        }
-        let (had, other) = {
-            let vcpus = self.vcpus();
-            (
-                vcpus.had(entry.guest, n),
-                vcpus.other_with(entry.guest, n, value),
-            )
-        };
-        if had == Some(value) {
-            return;
-        }
-        if mark == Mark::Event {
-            let when = "the guest is entered and can read it";
-            self.report(map, Invariant::LeakIn, when, cell, mark, value);
-            return;
-        }
-        let near = |had: u64| value.wrapping_sub(had) & counters.mask() <= EMULATED;
-        if let (Some(had), Some(other)) = (had, other) {
-            if !near(had) {
-                let when = "the guest is entered with what another vCPU was left with";
-                self.report(
-                    map,
-                    Invariant::LeakIn,
-                    when,
-                    cell,
-                    Mark::Guest(other),
-                    value,
-                );
+        let mask = counters.mask();
+        let origin = self.vcpus().origin(&entry, continuous, n, value, mask);
+        let (invariant, when, mark) = match origin {
+            Origin::Kept => return,
+            _ if mark == Mark::Event && value != 0 => {
+                let when = "the guest is entered and can read it";
+                (Invariant::LeakIn, when, mark)
             }
-        }
+            Origin::Explained | Origin::Unknown => return,
+            Origin::Other(other) => {
+                let when = "the guest is entered with what another vCPU was left with";
+                (Invariant::LeakIn, when, Mark::Guest(other))
+            }
+            Origin::Unexplained => (Invariant::Exact, UNEXPLAINED, mark),
+        };
+        self.report(map, invariant, when, cell, mark, value);
     }
 
     /// I1: no counter that is within the guest's reach counts in both modes. To the oracle that is

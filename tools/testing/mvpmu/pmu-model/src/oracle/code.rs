@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The instructions that a machine has to watch.
+//! The instructions that a machine has to watch, and whose they are.
+
+/// Where Linux has modules (Documentation/arch/x86/x86_64/mm.rst).
+const MODULES: std::ops::Range<u64> = 0xffff_ffff_a000_0000..0xffff_ffff_ff00_0000;
+
+/// Whether the code at this address may handle the PMU of a guest: KVM's and that of its providers
+/// are modules, all else that knows of the PMU is not.
+pub fn is_provider(rip: u64) -> bool {
+    MODULES.contains(&rip)
+}
 
 /// MOV RSP from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

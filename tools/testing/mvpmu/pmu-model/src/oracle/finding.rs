@@ -6,7 +6,7 @@ use std::fmt;
 use super::Cell;
 use super::Mark;
 
-/// What is violated. The others are not the oracle's business.
+/// What is violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invariant {
     /// I1: no stray counting.
@@ -15,6 +15,10 @@ pub enum Invariant {
     LeakOut,
     /// I3: no leak in.
     LeakIn,
+    /// I4: a guest counts exactly.
+    Exact,
+    /// I5: the host counts exactly.
+    HostExact,
 }
 
 impl fmt::Display for Invariant {
@@ -23,6 +27,8 @@ impl fmt::Display for Invariant {
             Invariant::Stray => "I1 (no stray counting)",
             Invariant::LeakOut => "I2 (no leak out)",
             Invariant::LeakIn => "I3 (no leak in)",
+            Invariant::Exact => "I4 (exact)",
+            Invariant::HostExact => "I5 (host exact)",
         })
     }
 }
@@ -64,6 +70,7 @@ impl fmt::Display for Mark {
         match self {
             Mark::Unclaimed => f.write_str("the host, unclaimed"),
             Mark::Event => f.write_str("an event of the host"),
+            Mark::Lent => f.write_str("the guest that is loaded"),
             Mark::Guest(guest) => write!(f, "the guest of VMCB/VMCS {guest:#x}"),
         }
     }

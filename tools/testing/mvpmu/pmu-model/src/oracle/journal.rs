@@ -23,6 +23,8 @@ pub enum Operation<R> {
     Enter(u64),
     /// VM exit.
     Exit(u64),
+    /// The guest has left for the host to write this to a register.
+    Asks(R, u64),
     /// Switch to the task with this kernel stack, with values of a guest in the PMU.
     Switch(u64),
 }
@@ -36,6 +38,7 @@ impl<R: Debug> Operation<R> {
             Operation::Lvtpc(value) => format!("LVTPC = {value:#x}"),
             Operation::Enter(guest) => format!("VM entry of {guest:#x}"),
             Operation::Exit(guest) => format!("VM exit of {guest:#x}"),
+            Operation::Asks(register, value) => format!("asks for WRMSR {register:?} = {value:#x}"),
             Operation::Switch(stack) => format!("task switch to stack {stack:#x}"),
         }
     }

@@ -10,52 +10,54 @@ use super::Mark;
 use super::Operation;
 use super::Oracle;
 use super::Watched;
-use super::LVT_MODE;
-use super::LVT_NMI;
 use super::STACK_MASK;
 
 impl<R: Copy + std::fmt::Debug> Oracle<R> {
     /// VM entry. What is loaded by it is loaded.
     pub fn enter<M: Watched<Register = R>>(&mut self, map: &M, counters: &Counters, entry: Entry) {
         self.note(Owner::Host, Operation::Enter(entry.guest));
-        if entry.fresh {
-            self.vcpus().forget(entry.guest);
-        }
-        let left = self.left(map, counters);
-        if let (Some(_), Some(last)) = (left, self.last) {
-            if last.stack & !STACK_MASK == entry.stack & !STACK_MASK {
-                self.vcpus().join(last.guest, entry.guest);
-            } else {
-                self.check_left(map, counters, "another thread enters its guest");
-            }
+        self.settle_user(entry.stack);
+        let continuous = self.vcpus().enter(&entry);
+        let elsewhere = |last: Entry| last.stack & !STACK_MASK != entry.stack & !STACK_MASK;
+        if self.last.is_some_and(elsewhere) {
+            self.check_others(map, counters);
         }
         self.inside = Some(entry);
-        if entry.counters == 0 && !entry.status {
+        if !entry.has_reach() && !self.is_lent() {
             return;
         }
-        self.counts.mediated_entries += 1;
         self.last = Some(entry);
-        self.check_entry(map, counters, entry);
+        if entry.has_reach() {
+            self.counts.mediated_entries += 1;
+            self.check_entry(map, counters, entry, continuous);
+        }
         self.claim(map, counters, entry);
     }
 
-    /// All within reach is the guest's from now on.
+    /// All within reach, and all that is loaded, is the guest's from now on.
     fn claim<M: Watched<Register = R>>(&mut self, map: &M, counters: &Counters, entry: Entry) {
         let guest = Mark::Guest(entry.guest);
-        for n in (0..counters.len()).filter(|n| entry.counters >> n & 1 != 0) {
-            self.counters[n] = guest;
+        for n in 0..counters.len() {
             self.before[n] = counters.get(n);
+            let within = entry.counters >> n & 1 != 0;
+            if within || self.counters[n] == Mark::Lent {
+                self.counters[n] = guest;
+            }
             let selector = map.selected_by(n);
-            if self.mark(selector) != Mark::Event {
+            let mark = self.mark(selector);
+            if mark == Mark::Lent || within && mark != Mark::Event {
                 self.set_mark(selector, guest);
             }
         }
+        for cell in [Cell::FixedControl, Cell::Control, Cell::Lvtpc] {
+            if self.mark(cell) == Mark::Lent {
+                self.set_mark(cell, guest);
+            }
+        }
+        self.status.guest |= std::mem::take(&mut self.status.lent);
         if entry.status {
             self.status.guest |= map.value(Cell::Status, counters);
             self.status.event = 0;
-        }
-        if self.lvtpc.1 & LVT_MODE != LVT_NMI {
-            self.lvtpc.0 = guest;
         }
     }
 
@@ -65,16 +67,52 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             return;
         };
         self.note(Owner::Host, Operation::Exit(entry.guest));
-        if entry.counters == 0 && !entry.status {
+        if !entry.has_reach() && !self.is_lent() {
             return;
         }
-        let before = self.before;
-        let values = (0..counters.len()).map(|n| match entry.counters >> n & 1 {
-            0 => (0, 0),
-            _ => (before[n], counters.get(n)),
-        });
-        self.vcpus().left_with(entry.guest, values);
+        let mut vcpus = self.vcpus();
+        for n in 0..counters.len() {
+            if entry.counters >> n & 1 != 0 || self.counters[n].is_guest() {
+                vcpus.left_counter(&entry, n, self.before[n], counters.get(n));
+            }
+        }
+        if entry.status && !map.is_control_switched() {
+            vcpus.left_control(&entry, map.value(Cell::Control, counters));
+        }
+        drop(vcpus);
         self.check_stray(map, counters);
+    }
+
+    /// The guest has left with WRMSR of a register, for KVM to do it.
+    pub fn asks<M: Watched<Register = R>>(
+        &mut self,
+        map: &M,
+        counters: &Counters,
+        guest: u64,
+        register: R,
+        value: u64,
+    ) {
+        self.note(Owner::Guest(guest), Operation::Asks(register, value));
+        // IA32_PMCx takes the low half and extends its sign.
+        let extended = i64::from(value as u32 as i32) as u64;
+        let values = [value & counters.mask(), extended & counters.mask()];
+        match map.cell(register) {
+            Some(Cell::Counter(n)) => self.vcpus().asks(guest, Some(n), &values),
+            Some(Cell::Control) => self.vcpus().asks(guest, None, &values),
+            _ => {}
+        }
+    }
+
+    /// Host mode has executed at CPL > 0, in the thread that is on the CPU.
+    pub fn has_run_user(&mut self) {
+        self.user = true;
+    }
+
+    /// The thread on this stack has been on the CPU.
+    fn settle_user(&mut self, stack: u64) {
+        if std::mem::take(&mut self.user) {
+            self.vcpus().user(stack);
+        }
     }
 
     /// The CPU is about to execute at CPL > 0 in host mode.
@@ -94,6 +132,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             return;
         }
         self.counts.switches += 1;
+        self.settle_user(from);
         if self.has_left(map, counters) {
             self.note(Owner::Host, Operation::Switch(to));
             self.check_left(map, counters, "the host switches to another task");

@@ -1,23 +1,79 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the vCPUs were left with, on whichever CPU they ran.
+//! The vCPUs of all CPUs: which VMCBs are one, and what each must come back with.
 
 use std::collections::BTreeMap;
 
-/// The vCPUs that were entered with some of the PMU within reach.
+use super::Entry;
+use super::EMULATED;
+use super::STACK_MASK;
+
+/// What is remembered of writes by a guest whose registers are not in hardware.
+const ASKED_MAX: usize = 64;
+
+/// The vCPUs that were entered.
 #[derive(Debug, Default)]
 pub struct Vcpus {
     /// For a VMCB (VMCS), another of the same vCPU. Without an entry it stands for the vCPU.
     same: BTreeMap<u64, u64>,
-    /// By the VMCB that stands for the vCPU: its counters at the last exit.
-    values: BTreeMap<u64, Vec<Left>>,
+    /// By its kernel stack, a thread that has run a guest and not been in user mode since, with
+    /// that guest.
+    threads: BTreeMap<u64, u64>,
+    /// By the VMCB that stands for the vCPU.
+    vcpus: BTreeMap<u64, Vcpu>,
 }
 
-/// A counter as a vCPU was left with it.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a vCPU was left with.
+#[derive(Debug, Default)]
+struct Vcpu {
+    /// The process that runs it: a VMM, hence a VM.
+    process: u64,
+    counters: Vec<Left>,
+    /// The register that enables counters, with the VMCB that was left then.
+    control: Option<(u64, Left)>,
+}
+
+/// A register as a vCPU was left with it.
+#[derive(Clone, Debug, Default)]
 struct Left {
-    value: u64,
+    /// Its value at the last exit.
+    value: Option<u64>,
     /// It came about in the guest. (Any other value may have been given to several vCPUs.)
     own: bool,
+    /// What the guest has asked KVM to write since.
+    asked: Vec<u64>,
+}
+
+impl Left {
+    /// Whether emulated instructions may have made `value` of it.
+    fn is_near(&self, value: u64, mask: u64) -> bool {
+        self.value.is_some_and(|was| is_near(was, value, mask))
+    }
+
+    /// Whether they, or what the guest has asked for, may have.
+    fn explains(&self, value: u64, mask: u64) -> bool {
+        self.is_near(value, mask) || self.asked.iter().any(|was| is_near(*was, value, mask))
+    }
+}
+
+/// What is to be said of a value with which a vCPU is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It had it when it was left.
+    Kept,
+    /// It is what emulated instructions have made of it, or what the guest has asked for; or
+    /// nothing is known of this vCPU.
+    Explained,
+    /// It is what this other vCPU was left with.
+    Other(u64),
+    /// Nothing in the kernel explains it.
+    Unexplained,
+    /// User space may have written it.
+    Unknown,
+}
+
+/// Whether emulated instructions may have moved a counter from `was` to `value`.
+fn is_near(was: u64, value: u64, mask: u64) -> bool {
+    value.wrapping_sub(was) & mask <= EMULATED
 }
 
 impl Vcpus {
@@ -29,50 +85,142 @@ impl Vcpus {
         guest
     }
 
+    /// The thread with this kernel stack has been in user mode.
+    pub(super) fn user(&mut self, stack: u64) {
+        self.threads.remove(&(stack & !STACK_MASK));
+    }
+
+    /// A VM entry. The result is whether the thread has not been in user mode since it ran a guest
+    /// last: it was this vCPU then.
+    pub(super) fn enter(&mut self, entry: &Entry) -> bool {
+        if entry.fresh {
+            self.forget(entry.guest);
+        }
+        if entry.initial {
+            self.vcpus.remove(&self.root(entry.guest));
+        }
+        let before = self.threads.insert(entry.stack & !STACK_MASK, entry.guest);
+        if let Some(before) = before {
+            self.join(before, entry.guest);
+        }
+        before.is_some()
+    }
+
     /// Both are of one vCPU; `a` was left last.
-    pub(super) fn join(&mut self, a: u64, b: u64) {
+    fn join(&mut self, a: u64, b: u64) {
         let (a, b) = (self.root(a), self.root(b));
         if a != b {
             self.same.insert(b, a);
-            self.values.remove(&b);
+            self.vcpus.remove(&b);
         }
     }
 
     /// A new VMCB has this address.
-    pub(super) fn forget(&mut self, guest: u64) {
-        let root = self.root(guest);
-        self.values.remove(&root);
+    fn forget(&mut self, guest: u64) {
+        self.vcpus.remove(&self.root(guest));
         // If others were joined to it they are gone with it, or join again.
         self.same.retain(|from, to| *from != guest && *to != guest);
+        self.threads.retain(|_, entered| *entered != guest);
     }
 
-    /// The counters at a VM exit: what they were at the entry, and what they are.
-    pub(super) fn left_with(&mut self, guest: u64, counters: impl Iterator<Item = (u64, u64)>) {
+    fn vcpu(&mut self, entry: &Entry) -> &mut Vcpu {
+        let vcpu = self.vcpus.entry(self.root(entry.guest)).or_default();
+        vcpu.process = entry.process;
+        vcpu
+    }
+
+    /// The vCPU has left, with counter `n`: what it was at the entry, and what it is.
+    pub(super) fn left_counter(&mut self, entry: &Entry, n: usize, before: u64, value: u64) {
+        let counters = &mut self.vcpu(entry).counters;
+        if counters.len() <= n {
+            counters.resize(n + 1, Left::default());
+        }
+        let left = &mut counters[n];
+        let own = value != before || (left.own && left.value == Some(value));
+        *left = Left {
+            value: Some(value),
+            own,
+            asked: Vec::new(),
+        };
+    }
+
+    /// The vCPU has left, with this in the register that enables counters.
+    pub(super) fn left_control(&mut self, entry: &Entry, value: u64) {
+        let left = Left {
+            value: Some(value),
+            ..Left::default()
+        };
+        self.vcpu(entry).control = Some((entry.guest, left));
+    }
+
+    /// The guest has left for KVM to write counter `n`, or the register that enables counters. What
+    /// it really gets is one of the values, or what was there before: KVM may refuse.
+    pub(super) fn asks(&mut self, guest: u64, n: Option<usize>, values: &[u64]) {
         let root = self.root(guest);
-        let values = self.values.entry(root).or_default();
-        for (n, (before, value)) in counters.enumerate() {
-            if values.len() <= n {
-                values.push(Left::default());
+        let Some(vcpu) = self.vcpus.get_mut(&root) else {
+            return;
+        };
+        let left = match n {
+            Some(n) => vcpu.counters.get_mut(n),
+            None => vcpu.control.as_mut().map(|(_, left)| left),
+        };
+        if let Some(left) = left {
+            if left.asked.len() >= ASKED_MAX {
+                left.asked.clear();
             }
-            let own = value != before || (values[n].own && values[n].value == value);
-            values[n] = Left { value, own };
+            left.asked.extend_from_slice(values);
         }
     }
 
-    /// What counter `n` was at the last exit, if there was one.
-    pub(super) fn had(&self, guest: u64, n: usize) -> Option<u64> {
-        Some(self.values.get(&self.root(guest))?.get(n)?.value)
+    /// Where the value of counter `n` comes from at this entry.
+    pub(super) fn origin(
+        &self,
+        entry: &Entry,
+        continuous: bool,
+        n: usize,
+        value: u64,
+        mask: u64,
+    ) -> Origin {
+        let root = self.root(entry.guest);
+        let vcpu = self.vcpus.get(&root);
+        let Some(left) = vcpu.and_then(|vcpu| vcpu.counters.get(n)) else {
+            return Origin::Explained;
+        };
+        if left.value == Some(value) {
+            return Origin::Kept;
+        }
+        if left.value.is_none() || left.explains(value, mask) {
+            return Origin::Explained;
+        }
+        let had = |vcpu: &Vcpu| match continuous {
+            // Only the kernel can have moved it, to whichever counter.
+            true => (vcpu.counters.iter()).any(|left| left.own && left.is_near(value, mask)),
+            // User space may give a value to several vCPUs of its VM, and numbers may be alike.
+            false => {
+                let left = vcpu.counters.get(n);
+                vcpu.process != entry.process
+                    && left.is_some_and(|left| left.own && left.value == Some(value))
+            }
+        };
+        let mut others = self.vcpus.iter().filter(|(other, _)| **other != root);
+        let other = others.find(|(_, vcpu)| value != 0 && had(vcpu));
+        match (other, continuous) {
+            (Some((other, _)), _) => Origin::Other(*other),
+            (None, true) => Origin::Unexplained,
+            (None, false) => Origin::Unknown,
+        }
     }
 
-    /// Another vCPU that has come to `value` in counter `n`.
-    pub(super) fn other_with(&self, guest: u64, n: usize, value: u64) -> Option<u64> {
-        let root = self.root(guest);
-        self.values
-            .iter()
-            .find(|(other, values)| {
-                let same = |left: &Left| left.own && left.value == value;
-                **other != root && values.get(n).is_some_and(same)
-            })
-            .map(|(other, _)| *other)
+    /// Whether something explains the value of the register that enables counters, at an entry of a
+    /// thread that has not been in user mode.
+    pub(super) fn explains_control(&self, entry: &Entry, value: u64) -> bool {
+        let vcpu = self.vcpus.get(&self.root(entry.guest));
+        match vcpu.and_then(|vcpu| vcpu.control.as_ref()) {
+            // A nested guest may have another one.
+            Some((guest, left)) if *guest == entry.guest => {
+                left.value == Some(value) || left.asked.contains(&value)
+            }
+            _ => true,
+        }
     }
 }
