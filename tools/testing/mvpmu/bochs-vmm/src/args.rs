@@ -12,6 +12,9 @@ use clap::error::ErrorKind;
 use clap::CommandFactory;
 use clap::Parser;
 use pmu_model::intel::Config;
+use pmu_model::options::PmiDelay;
+use pmu_model::options::PowerOn;
+use pmu_model::options::Weights;
 use pmu_model::oracle::Mode;
 
 use crate::boot::Boot;
@@ -52,6 +55,15 @@ pub struct Args {
     /// (counters, at most 4)
     #[arg(long, value_name = "WHICH", default_value = "v5", value_parser = pmu)]
     pub pmu: Pmu,
+    /// A PMI comes N instructions after the overflow, by LVTPC as it is then
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub pmi_delay: PmiDelay,
+    /// What firmware left in the PMU: zero, or random:SEED
+    #[arg(long, value_name = "WHAT", default_value = "zero")]
+    pub power_on: PowerOn,
+    /// So many cycles, and of the reference clock, to an instruction
+    #[arg(long, value_name = "CYCLES:REFERENCE", default_value = "1:1")]
+    pub weights: Weights,
     /// on: stop when a PMU register shows a value to someone whose it is not; note: only say so; off
     #[arg(long, value_name = "WHICH", default_value = "on", value_parser = oracle)]
     pub oracle: Mode,
@@ -257,6 +269,9 @@ mod tests {
         for (line, named) in [
             ("--pmu v7", "v7"),
             ("--pmu v5,fast", "fast"),
+            ("--pmi-delay soon", "soon"),
+            ("--power-on gone", "gone"),
+            ("--weights 3", "CYCLES:REFERENCE"),
             ("--pmu v5,fixed=5", "fixed=5"),
             ("--pmu v5,fixed=x", "fixed=x"),
             ("--pmu off,no-full-width", "no-full-width"),

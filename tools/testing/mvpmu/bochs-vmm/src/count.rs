@@ -24,6 +24,7 @@ pub fn retire() {
 #[no_mangle]
 extern "C-unwind" fn bx_instr_before_execution(_cpu: u32, _instruction: *const c_void) {
     sweep::step();
+    pmu::step();
     oracle::step();
     gather::begin();
 }

@@ -97,7 +97,12 @@ fn run(args: &Args) -> Result<u8, String> {
     params::set_vmx(args.vmx.present);
     cpuid::set_hybrid(args.hybrid);
     cpuid::set_tsc_mhz(args.mhz);
-    pmu::create(args.pmu.0);
+    let options = pmu::Options {
+        pmi_delay: args.pmi_delay,
+        power_on: args.power_on,
+        weights: args.weights,
+    };
+    pmu::create(args.pmu.0, options);
     oracle::create(args.oracle);
     sweep::create(args.sweep.clone().into());
     timers::begin();

@@ -8,6 +8,9 @@
 
 use pmu_model::intel::Config;
 use pmu_model::intel::Intel;
+use pmu_model::options::PmiDelay;
+use pmu_model::options::PowerOn;
+use pmu_model::options::Weights;
 use pmu_model::Access;
 use pmu_model::Fault;
 use pmu_model::Owner;
@@ -24,10 +27,33 @@ use crate::single::SingleThread;
 static PMU: SingleThread<Option<Pmu<Intel>>> = SingleThread::new(None);
 static CONFIG: SingleCell<Option<Config>> = SingleCell::new(None);
 
+/// What the PMU is otherwise than it would be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// When a PMI comes.
+    pub pmi_delay: PmiDelay,
+    /// What is in the registers at first.
+    pub power_on: PowerOn,
+    /// How long an instruction takes.
+    pub weights: Weights,
+}
+
+/// The PMI that is under way.
+static PMI_DELAY: SingleCell<PmiDelay> = SingleCell::new(PmiDelay::NONE);
+/// There is one.
+static UNDER_WAY: SingleCell<bool> = SingleCell::new(false);
+
 /// Gives the CPU a PMU.
-pub fn create(config: Option<Config>) {
+pub fn create(config: Option<Config>, options: Options) {
     CONFIG.set(config);
-    PMU.with(|pmu| *pmu = config.map(|config| Pmu::new(Intel::new(config))));
+    PMI_DELAY.set(options.pmi_delay);
+    PMU.with(|pmu| {
+        *pmu = config.map(|config| {
+            let mut pmu = Pmu::new(Intel::new(config).with_weights(options.weights));
+            pmu.power_on(options.power_on, 0);
+            pmu
+        });
+    });
     settings_changed();
 }
 
@@ -63,6 +89,27 @@ pub fn fold() {
         overflow.pmi
     });
     if pmi {
+        follow_pmi(|delay, now| delay.raise(now));
+    }
+}
+
+/// An instruction is about to be executed.
+#[inline(always)]
+pub fn step() {
+    if UNDER_WAY.get() {
+        follow_pmi(|_, _| ());
+    }
+}
+
+/// Something may have become of the PMI that is under way.
+fn follow_pmi(change: impl FnOnce(&mut PmiDelay, u64)) {
+    let now = layout::ICOUNT.get();
+    let mut delay = PMI_DELAY.get();
+    change(&mut delay, now);
+    let has_come = delay.take(now);
+    UNDER_WAY.set(delay.left(now).is_some());
+    PMI_DELAY.set(delay);
+    if has_come {
         deliver_pmi();
     }
 }

@@ -9,7 +9,8 @@ mod machine;
 
 guests! { "guest/pmu.s":
     guest_loop guest_nothing guest_rdpmc guest_fault guest_rep guest_pmi guest_freeze guest_masked
-    guest_rdpmc_gp guest_self_branch guest_rings guest_events guest_skid guest_absent guest_triple_fault guest_halt guest_spin guest_tpause
+    guest_rdpmc_gp guest_self_branch guest_rings guest_events guest_skid guest_absent guest_triple_fault guest_halt guest_spin guest_tpause guest_late guest_cycles
+    guest_power_on
 }
 
 const GLOBAL_STATUS_FROZEN: u64 = 1 << 59;
@@ -92,6 +93,45 @@ fn a_branch_to_itself_is_counted_each_time() {
 fn the_pmi_comes_before_the_instruction_after_the_overflow() {
     let expected: Vec<u64> = (1..=16).collect();
     assert_eq!(guest_skid().values(&[]), expected);
+}
+
+// Has to fail when the instruction that overflows is one of those that are waited for.
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_delayed_pmi_comes_so_many_instructions_later() {
+    for delay in [1, 3] {
+        let option = delay.to_string();
+        let expected: Vec<u64> = (1..=16).map(|n| n + delay).collect();
+        assert_eq!(guest_skid().values(&["--pmi-delay", &option]), expected);
+    }
+}
+
+// Has to fail when LVTPC is looked at when the counter overflows.
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_late_pmi_comes_as_lvtpc_is_by_then() {
+    let (nmi, interrupt) = ([1, 0, 1], [0, 1, 1]);
+    assert_eq!(guest_late().values(&[]), nmi);
+    assert_eq!(guest_late().values(&["--pmi-delay", "1"]), nmi);
+    assert_eq!(guest_late().values(&["--pmi-delay", "200"]), interrupt);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn cycles_and_reference_cycles_have_weights() {
+    assert_eq!(guest_cycles().values(&[]), [4, 4, 4, 4, 4, 16]);
+    let weighted = guest_cycles().values(&["--weights", "3:2"]);
+    assert_eq!(weighted, [12, 8, 4, 12, 8, 48]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn firmware_leaves_the_same_for_the_same_seed() {
+    assert_eq!(guest_power_on().values(&[])[..4], [0, 0, 0xff, 0]);
+    let of = |seed: &str| guest_power_on().values(&["--power-on", seed]);
+    assert_eq!(of("random:1"), of("random:1"));
+    assert_ne!(of("random:1"), of("random:2"));
+    assert!(of("random:1").iter().all(|value| *value != 0));
 }
 
 #[test]

@@ -18,7 +18,8 @@
 //! | RDPMC: bit 30 of ECX chooses the fixed counters; #GP for a counter that does not exist | volume 2, RDPMC |
 //! | RESET clears all but IA32_PERF_GLOBAL_CTRL, which enables the general purpose counters; INIT changes nothing | "Processor State After Reset", table "Power-up, Reset, INIT"; MSR tables of volume 4 |
 //!
-//! What is modelled rather than real is in [`events`]: one cycle is one instruction.
+//! What is modelled rather than real is in [`events`]: an instruction takes one cycle, unless
+//! [`Weights`] say otherwise.
 
 mod config;
 mod debugctl;
@@ -28,6 +29,7 @@ mod registers;
 mod watched;
 
 use crate::options::Random;
+use crate::options::Weights;
 use crate::ClassSet;
 use crate::Counters;
 use crate::Counting;
@@ -91,6 +93,7 @@ const MAX_GP: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Intel {
     config: Config,
+    weights: Weights,
     evtsel: [u64; MAX_GP],
     fixed_ctrl: u64,
     global_ctrl: u64,
@@ -104,12 +107,18 @@ impl Intel {
         assert!(config.gp <= MAX_GP && config.gp + config.fixed <= crate::MAX_COUNTERS);
         Intel {
             config,
+            weights: Weights::default(),
             evtsel: [0; MAX_GP],
             fixed_ctrl: 0,
             global_ctrl: (1 << config.gp) - 1,
             global_status: 0,
             debugctl: 0,
         }
+    }
+
+    /// The same, with cycles that take longer.
+    pub fn with_weights(self, weights: Weights) -> Intel {
+        Intel { weights, ..self }
     }
 
     /// What this PMU has.
@@ -309,7 +318,7 @@ impl RegisterMap for Intel {
                     return None;
                 }
                 (
-                    events::selected(value as u16)?,
+                    events::selected(value as u16, self.weights)?,
                     rings(value & evtsel::OS != 0, value & evtsel::USR != 0),
                     value & evtsel::INT != 0,
                 )
@@ -317,7 +326,7 @@ impl RegisterMap for Intel {
             Some(fixed_counter) => {
                 let bits = self.fixed_bits(fixed_counter);
                 (
-                    events::fixed(fixed_counter)?,
+                    events::fixed(fixed_counter, self.weights)?,
                     rings(bits & fixed::OS != 0, bits & fixed::USR != 0),
                     bits & fixed::PMI != 0,
                 )
@@ -350,7 +359,7 @@ impl RegisterMap for Intel {
 
     fn reset(&mut self, reset: Reset, counters: &mut Counters) {
         if reset == Reset::Reset {
-            *self = Intel::new(self.config);
+            *self = Intel::new(self.config).with_weights(self.weights);
             counters.clear();
         }
     }

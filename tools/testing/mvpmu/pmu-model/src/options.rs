@@ -24,6 +24,12 @@ pub struct PmiDelay {
 }
 
 impl PmiDelay {
+    /// At once.
+    pub const NONE: PmiDelay = PmiDelay {
+        delay: 0,
+        due: None,
+    };
+
     /// A counter that asks for an interrupt has wrapped, `now` instructions from the start.
     pub fn raise(&mut self, now: u64) {
         self.due.get_or_insert(now.wrapping_add(self.delay));

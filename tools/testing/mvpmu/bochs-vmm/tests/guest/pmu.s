@@ -295,3 +295,54 @@ guest_tpause:
 
 guest_spin:
 	jmp guest_spin
+
+# Counter 0 overflows in the loop; LVTPC is an interrupt by the end of it.
+guest_late:
+	call setup
+	wrmsr_imm X2APIC_LVTPC, 0x400
+	program_counters SEL_INT
+	wrmsr_imm IA32_A_PMC0, (1 << 48) - 100
+	start
+	mov $60, %esi
+1:	dec %esi
+	jnz 1b
+	stop
+	wrmsr_imm X2APIC_LVTPC, VECTOR_IRQ
+	sti
+	mov $200, %esi
+1:	dec %esi
+	jnz 1b
+	cli
+	report %r13
+	report %r12
+	report_msr IA32_PERF_GLOBAL_STATUS
+	jmp finish
+
+# Cycles, reference cycles; instructions, cycles, reference cycles, slots.
+guest_cycles:
+	call setup
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0
+	wrmsr_imm IA32_PERFEVTSEL0, 0x003c | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 1, 0x013c | SEL_OS | SEL_EN
+	wrmsr_imm IA32_FIXED_CTR_CTRL, 0x1111
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0xf << 32 | 3
+	stop
+	report_msr IA32_PMC0
+	report_msr IA32_PMC0 + 1
+	report_msr IA32_FIXED_CTR0
+	report_msr IA32_FIXED_CTR0 + 1
+	report_msr IA32_FIXED_CTR0 + 2
+	report_msr IA32_FIXED_CTR0 + 3
+	jmp finish
+
+# What there is before anybody has written it.
+guest_power_on:
+	call setup
+	report_msr IA32_PERFEVTSEL0
+	report_msr IA32_FIXED_CTR_CTRL
+	report_msr IA32_PERF_GLOBAL_CTRL
+	report_msr IA32_PERF_GLOBAL_STATUS
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0
+	report_msr IA32_PMC0
+	report_msr IA32_FIXED_CTR0
+	jmp finish

@@ -109,9 +109,11 @@ impl Guest {
         let outcome = Outcome {
             status: output.status.code().expect("no signal ended the machine"),
             values,
-            stats: std::fs::read_to_string(&stats)
-                .map(|text| serde_json::from_str(&text).unwrap())
-                .unwrap_or_default(),
+            // A machine that could not start leaves an empty file.
+            stats: match std::fs::read_to_string(&stats) {
+                Ok(text) if !text.is_empty() => serde_json::from_str(&text).unwrap(),
+                _ => serde_json::Value::Null,
+            },
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
         std::fs::remove_dir_all(&dir).unwrap();

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The events that are counted.
 //!
-//! Modelled, not real: the CPU retires one instruction in a cycle, in a pipeline of
+//! Modelled, not real: an instruction takes the cycles that [`Weights`] say, in a pipeline of
 //! [`SLOTS_PER_CYCLE`] slots of which each instruction takes all. Cache misses are the lines that
 //! CLFLUSH flushes. Whatever is not in this table never happens.
 
+use crate::options::Weights;
 use crate::Event;
 use crate::Source;
 use crate::SourceSet;
@@ -13,20 +14,26 @@ use crate::SourceSet;
 pub const SLOTS_PER_CYCLE: u32 = 4;
 
 const INSTRUCTIONS: Event = Event::of(Source::Instructions);
-const SLOTS: Event = Event {
-    sources: SourceSet::of(Source::Instructions),
-    weight: SLOTS_PER_CYCLE,
-};
+
+/// So many for each instruction.
+fn instructions(weight: u32) -> Option<Event> {
+    Some(Event {
+        weight,
+        ..INSTRUCTIONS
+    })
+}
 
 const fn sum(sources: SourceSet) -> Option<Event> {
     Some(Event { sources, weight: 1 })
 }
 
 /// The event of unit mask (high byte) and event select (low byte).
-pub(super) fn selected(event: u16) -> Option<Event> {
+pub(super) fn selected(event: u16, weights: Weights) -> Option<Event> {
     match event {
         // INST_RETIRED.ANY_P; CPU_CLK_UNHALTED.THREAD_P and .REF.
-        0x00c0 | 0x003c | 0x013c => Some(INSTRUCTIONS),
+        0x00c0 => Some(INSTRUCTIONS),
+        0x003c => instructions(weights.cycles),
+        0x013c => instructions(weights.reference),
         // LONGEST_LAT_CACHE.REFERENCE and .MISS.
         0x4f2e | 0x412e => Some(Event::of(Source::Flushes)),
         // BR_INST_RETIRED.ALL_BRANCHES, BR_MISP_RETIRED.ALL_BRANCHES.
@@ -34,7 +41,9 @@ pub(super) fn selected(event: u16) -> Option<Event> {
         0x00c5 => Some(Event::of(Source::BranchMisses)),
         // TOPDOWN.SLOTS_P, .BACKEND_BOUND_SLOTS, .BAD_SPEC_SLOTS, .BR_MISPREDICT_SLOTS,
         // .MEMORY_BOUND_SLOTS; IDQ_BUBBLES.CORE; UOPS_RETIRED.SLOTS.
-        0x01a4 | 0x02a4 | 0x04a4 | 0x08a4 | 0x10a4 | 0x019c | 0x02c2 => Some(SLOTS),
+        0x01a4 | 0x02a4 | 0x04a4 | 0x08a4 | 0x10a4 | 0x019c | 0x02c2 => {
+            instructions(weights.cycles * SLOTS_PER_CYCLE)
+        }
         // MEM_INST_RETIRED.ALL_LOADS, .ALL_STORES, .ANY: who reads and writes counts in each.
         0x81d0 => sum(SourceSet::of(Source::Loads).with(Source::LoadStores)),
         0x82d0 => sum(SourceSet::of(Source::Stores).with(Source::LoadStores)),
@@ -46,10 +55,12 @@ pub(super) fn selected(event: u16) -> Option<Event> {
 }
 
 /// The event of fixed counter `n`: instructions, cycles, reference cycles, slots.
-pub(super) fn fixed(n: usize) -> Option<Event> {
+pub(super) fn fixed(n: usize, weights: Weights) -> Option<Event> {
     match n {
-        0..=2 => Some(INSTRUCTIONS),
-        3 => Some(SLOTS),
+        0 => Some(INSTRUCTIONS),
+        1 => instructions(weights.cycles),
+        2 => instructions(weights.reference),
+        3 => instructions(weights.cycles * SLOTS_PER_CYCLE),
         _ => None,
     }
 }
