@@ -252,7 +252,7 @@ static bool rdpmc_faults(uint32_t index)
 static void bad_index(void)
 {
 	tap_result(!rdpmc_faults(vendor->last_rdpmc), "RDPMC of the last counter");
-	tap_result(rdpmc_faults(vendor->last_rdpmc + 1), "RDPMC behind the last counter faults");
+	tap_result(rdpmc_faults(vendor->no_rdpmc), "RDPMC behind the last counter faults");
 	if (vendor->last_fixed_rdpmc) {
 		tap_result(!rdpmc_faults(vendor->last_fixed_rdpmc), "RDPMC of the last fixed counter");
 		tap_result(rdpmc_faults(vendor->last_fixed_rdpmc + 1),

@@ -11,6 +11,8 @@ struct vendor {
 	/* Of the last general purpose counter. */
 	uint32_t selector, counter;
 	uint32_t last_rdpmc;
+	/* The first index that is no counter's. */
+	uint32_t no_rdpmc;
 	/* The last fixed counter; 0: there is none. */
 	uint32_t last_fixed_rdpmc;
 
@@ -32,7 +34,7 @@ struct vendor {
 
 static const struct vendor amd = {
 	.selector = 0xc001020a, .counter = 0xc001020b,
-	.last_rdpmc = 5,
+	.last_rdpmc = 5, .no_rdpmc = 16,
 	.global_status = 0xc0000300, .global_control = 0xc0000301,
 	.status_clear = 0xc0000302, .status_set = 0xc0000303,
 	.selector_bits = 0x0000030fff97ffff, .counter_bits = 0x0000ffffffffffff,
@@ -44,7 +46,7 @@ static const struct vendor amd = {
 
 static const struct vendor intel = {
 	.selector = 0x18d, .counter = 0x4c8,
-	.last_rdpmc = 7, .last_fixed_rdpmc = 1 << 30 | 2,
+	.last_rdpmc = 7, .no_rdpmc = 8, .last_fixed_rdpmc = 1 << 30 | 2,
 	.global_status = 0x38e, .global_control = 0x38f,
 	.status_clear = 0x390, .status_set = 0x391,
 	.selector_bits = 0xff9fffff, .counter_bits = 0x0000ffffffffffff,

@@ -116,7 +116,9 @@ impl Pmu {
         branches: 0xc2,
         // Not 40 and 41, GuestOnly and HostOnly: the machine has them, KVM's guests do not.
         reserved: &[19, 21, 36, 39, 42, 63],
-        missing: &[6, 7, 1 << 30, u32::MAX],
+        // Not 6 to 15, counters of the data fabric and the L3: where KVM does not intercept RDPMC
+        // a guest can read them, else it gets #GP.
+        missing: &[16, 17, 1 << 30, u32::MAX],
         emulated: &[0x1b, 0xfe],
     };
 

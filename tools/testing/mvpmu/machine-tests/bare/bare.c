@@ -161,9 +161,9 @@ static void x2apic(void)
 	report(interrupts[0x41], 2, "x2APIC: unmasked");
 }
 
-static void rdpmc_6(void)
+static void rdpmc_16(void)
 {
-	asm volatile("rdpmc" : : "c"(6) : "eax", "edx");
+	asm volatile("rdpmc" : : "c"(16) : "eax", "edx");
 }
 
 static void rdpmc_0(void)
@@ -174,12 +174,12 @@ static void rdpmc_0(void)
 /* Break: Amd::rdpmc() accepts one index more. */
 static void general_protection(void)
 {
-	report(faults(rdpmc_6), 1, "RDPMC behind the last counter is #GP");
+	report(faults(rdpmc_16), 1, "RDPMC behind the last counter is #GP");
 	report(faults(rdpmc_0), 0, "RDPMC of a counter is not");
 	stop();
 	count(0, 0);
 	wrmsr(GLOBAL_CTL, 1);
-	asm volatile("xor %%ecx, %%ecx; rdpmc; mov %%eax, %%r8d; mov $6, %%ecx; rdpmc;"
+	asm volatile("xor %%ecx, %%ecx; rdpmc; mov %%eax, %%r8d; mov $16, %%ecx; rdpmc;"
 		     : : : "eax", "ecx", "edx", "r8");
 	wrmsr(GLOBAL_CTL, 0);
 	report(rdmsr(GLOBAL_STATUS), 0, "nothing else happens");
@@ -195,9 +195,49 @@ static void guest_reads(void)
 	asm volatile("rdpmc; vmmcall" : : "c"(0) : "eax", "edx");
 }
 
-static void guest_reads_6(void)
+static void guest_reads_16(void)
 {
-	asm volatile("rdpmc; vmmcall" : : "c"(6) : "eax", "edx");
+	asm volatile("rdpmc; vmmcall" : : "c"(16) : "eax", "edx");
+}
+
+static uint32_t guest_has_read;
+
+static void guest_reads_fabric(void)
+{
+	asm volatile("rdpmc; mov %%eax, %0; vmmcall" : "=m"(guest_has_read) : "c"(6) : "eax", "edx");
+}
+
+/* Break: Uncore::register() takes the registers of the L3 for those of the data fabric. */
+static void uncore(void)
+{
+	uint64_t before, eax = 0x80000022, ebx, ecx = 0, edx;
+
+	asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+	report(ebx >> 10 & 0x3f, 4, "CPUID tells of four counters of the data fabric");
+	for (int n = 0; n < 4; n++)
+		wrmsr(DF_CTR(n), 100 + n);
+	for (int n = 0; n < 6; n++)
+		wrmsr(L3_CTR(n), 104 + n);
+	for (int n = 0; n < 10; n++)
+		report(rdpmc(6 + n), 100 + n, "RDPMC reads a counter beside the core's");
+	before = rdpmc(15);
+	wrmsr(L3_CTL(5), EN);
+	run("nop; nop; nop");
+	wrmsr(L3_CTL(5), 0);
+	report(rdpmc(15) - before > 3, 1, "it counts");
+	report(rdpmc(14), 108, "and no other");
+}
+
+/* Break: Amd::rdpmc() knows the core's counters only. */
+static void uncore_in_guest(void)
+{
+	stop();
+	wrmsr(DF_CTR(0), 0x1234);
+	report(guest_run(guest_reads_fabric), EXIT_VMMCALL, "a guest that RDPMC does not leave");
+	report(guest_has_read, 0x1234, "reads what the host's data fabric has counted");
+	guest_intercept_rdpmc(true);
+	report(guest_run(guest_reads_fabric), EXIT_RDPMC, "one that it leaves does not");
+	guest_intercept_rdpmc(false);
 }
 
 static void guest_reads_msr(void)
@@ -257,13 +297,13 @@ static void intercepts(void)
 	report(guest_run(guest_reads_msr), EXIT_VMMCALL, "and not otherwise");
 
 	guest_intercept_gp(true);
-	report(guest_run(guest_reads_6), EXIT_GP, "#GP of RDPMC exits when it is intercepted");
+	report(guest_run(guest_reads_16), EXIT_GP, "#GP of RDPMC exits when it is intercepted");
 	value = guest_rip();
 	report(guest_resume(2), EXIT_VMMCALL, "at the RDPMC");
 	report(guest_rip() - value, 2, "and the guest goes on behind it");
 	guest_intercept_gp(false);
 	report(interrupts[13], before, "no handler saw it");
-	guest_run(guest_reads_6);
+	guest_run(guest_reads_16);
 	report(interrupts[13], before + 1, "a #GP that is not intercepted is the guest's own");
 }
 
@@ -386,8 +426,10 @@ int main(void)
 	xapic();
 	x2apic();
 	general_protection();
+	uncore();
 	guest_and_host();
 	intercepts();
+	uncore_in_guest();
 	interrupt_in_guest();
 	other_cpu();
 	outl(0xf4, report_done() != 0);

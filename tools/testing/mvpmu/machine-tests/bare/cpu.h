@@ -19,6 +19,10 @@
 
 #define PERF_CTL(n)	(0xc0010200 + 2 * (n))
 #define PERF_CTR(n)	(0xc0010201 + 2 * (n))
+#define DF_CTL(n)	(0xc0010240 + 2 * (n))
+#define DF_CTR(n)	(0xc0010241 + 2 * (n))
+#define L3_CTL(n)	(0xc0010230 + 2 * (n))
+#define L3_CTR(n)	(0xc0010231 + 2 * (n))
 #define GLOBAL_STATUS	0xc0000300
 #define GLOBAL_CTL	0xc0000301
 #define STATUS_CLR	0xc0000302

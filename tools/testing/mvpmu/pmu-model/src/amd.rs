@@ -15,6 +15,7 @@
 //! | after RESET every counter is enabled in PerfCntrGlobalCtl, so that software for older PMUs need not know of it | KVM `kvm_pmu_refresh()` |
 //! | the overflow bit is set on a wrap, whether or not INT asks for an interrupt | APM 13.2 |
 //! | HostOnly/GuestOnly: none or both count always, one counts in its mode; with `EFER.SVME` clear a counter with either bit set stands still | APM 13.2; KVM `amd_pmc_is_disabled_in_current_mode()`, perf `amd_pmu_disable_virt()` |
+//! | RDPMC reads the core's counters by their numbers, from 6 on those of the data fabric, from 10 on those of the L3 | APM volume 3, RDPMC; perf `RDPMC_BASE_NB`, `RDPMC_BASE_LLC`: [`uncore`] |
 //! | RDPMC of a counter that does not exist: #GP | APM volume 3, RDPMC; KVM `amd_check_rdpmc_early()` |
 //! | INIT leaves the PMU as it is, RESET clears it | KVM: `kvm_vcpu_reset()` never touched it on INIT |
 //!
@@ -22,6 +23,7 @@
 //! difference to instructions and branches, which happen at most once a cycle; with another
 //! CntMask, with Inv or with Edge a counter stands still.
 
+mod uncore;
 mod watched;
 
 use crate::options::Random;
@@ -29,12 +31,20 @@ use crate::options::Weights;
 use crate::ClassSet;
 use crate::Counters;
 use crate::Counting;
+use crate::Deltas;
 use crate::Event;
 use crate::Fault;
 use crate::RegisterMap;
 use crate::Reset;
 use crate::Source;
 use crate::SourceSet;
+
+use uncore::Uncore;
+pub use uncore::DF_COUNTERS;
+pub use uncore::L3_COUNTERS;
+pub use uncore::MSR_DF_PERF_CTL0;
+pub use uncore::MSR_L3_PERF_CTL0;
+pub use uncore::UNCORE_COUNTERS;
 
 /// PERF_CTL0; the others follow at every second number.
 pub const MSR_PERF_CTL0: u32 = 0xc001_0200;
@@ -120,6 +130,10 @@ pub enum Register {
     GlobalStatusClr,
     /// PerfCntrGlobalStatusSet.
     GlobalStatusSet,
+    /// DF_PERF_CTLn, or L3_PERF_CTLn.
+    UncoreCtl(usize),
+    /// DF_PERF_CTRn, or L3_PERF_CTRn.
+    UncoreCtr(usize),
 }
 
 /// The registers of an AMD PMU but the counters.
@@ -131,6 +145,7 @@ pub struct Amd {
     ctl: [u64; COUNTERS],
     global_ctl: u64,
     global_status: u64,
+    uncore: Uncore,
 }
 
 impl Amd {
@@ -143,6 +158,7 @@ impl Amd {
             ctl: [0; COUNTERS],
             global_ctl: COUNTER_MASK,
             global_status: 0,
+            uncore: Uncore::default(),
         }
     }
 
@@ -237,6 +253,12 @@ impl RegisterMap for Amd {
         if let Some(n) = from(MSR_PERF_LEGACY_CTR0, LEGACY_COUNTERS) {
             return Some(Register::Ctr(n as usize));
         }
+        if let Some((n, is_counter)) = Uncore::register(msr) {
+            return Some(match is_counter {
+                false => Register::UncoreCtl(n),
+                true => Register::UncoreCtr(n),
+            });
+        }
         if self.version < Version::PerfMonV2 {
             return None;
         }
@@ -256,6 +278,8 @@ impl RegisterMap for Amd {
             Register::GlobalStatus => self.global_status,
             Register::GlobalCtl => self.global_ctl,
             Register::GlobalStatusClr | Register::GlobalStatusSet => 0,
+            Register::UncoreCtl(n) => self.uncore.ctl(n),
+            Register::UncoreCtr(n) => self.uncore.ctr(n),
         })
     }
 
@@ -272,6 +296,8 @@ impl RegisterMap for Amd {
             Register::GlobalCtl => self.global_ctl = value & COUNTER_MASK,
             Register::GlobalStatusClr => self.global_status &= !value,
             Register::GlobalStatusSet => self.global_status |= value & COUNTER_MASK,
+            Register::UncoreCtl(n) => self.uncore.set_ctl(n, value),
+            Register::UncoreCtr(n) => self.uncore.set_ctr(n, value),
         }
         Ok(())
     }
@@ -279,6 +305,7 @@ impl RegisterMap for Amd {
     fn rdpmc(&self, index: u32, counters: &Counters) -> Result<u64, Fault> {
         match index as usize {
             n if n < COUNTERS => Ok(counters.get(n)),
+            n if n < COUNTERS + UNCORE_COUNTERS => Ok(self.uncore.ctr(n - COUNTERS)),
             _ => Err(Fault::GeneralProtection),
         }
     }
@@ -293,6 +320,10 @@ impl RegisterMap for Amd {
             classes: self.classes(ctl),
             pmi: ctl & INT != 0,
         })
+    }
+
+    fn happened(&mut self, events: &Deltas) {
+        self.uncore.count(events);
     }
 
     fn wrapped(&mut self, n: usize) {

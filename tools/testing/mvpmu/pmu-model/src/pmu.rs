@@ -78,6 +78,9 @@ pub trait RegisterMap {
         None
     }
 
+    /// This happened: for what counts beside the counters.
+    fn happened(&mut self, _events: &Deltas) {}
+
     /// Counter `n` wrapped: set its status bit, and whatever else the vendor does then.
     fn wrapped(&mut self, n: usize);
 
@@ -293,6 +296,7 @@ impl<M: Watched> Pmu<M> {
     /// Moves the counters on by what happened since the last fold.
     pub fn fold(&mut self, events: &Deltas) -> Overflow {
         let mut overflow = Overflow::default();
+        self.map.happened(events);
         for n in 0..self.counters.len() {
             let Some(counting) = self.map.counting(n) else {
                 self.asserted[n] = false;

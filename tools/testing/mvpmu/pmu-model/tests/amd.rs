@@ -283,10 +283,10 @@ fn undefined_bits_are_dropped_without_a_fault() {
 #[test]
 fn rdpmc_of_a_counter_that_does_not_exist_faults() {
     let mut cpu = Cpu::new();
-    for index in [6, 7, 0x4000_0000, u32::MAX] {
+    for index in [16, 17, 0x4000_0000, u32::MAX] {
         assert_eq!(cpu.0.rdpmc(index, HOST), Err(Fault::GeneralProtection));
     }
-    assert!((0..6).all(|index| cpu.0.rdpmc(index, HOST).is_ok()));
+    assert!((0..16).all(|index| cpu.0.rdpmc(index, HOST).is_ok()));
 }
 
 // Break: LEGACY_COUNTERS is 3.
@@ -407,7 +407,7 @@ fn operations_are_counted_for_the_mode_that_does_them() {
     assert!(cpu.0.write(register, 1, GUEST).is_ok());
     assert!(cpu.0.write(register, 2, GUEST).is_ok());
     assert!(cpu.0.rdpmc(0, GUEST).is_ok());
-    assert!(cpu.0.rdpmc(6, GUEST).is_err());
+    assert!(cpu.0.rdpmc(16, GUEST).is_err());
     let stats = cpu.0.stats();
     assert_eq!(
         [stats.host.rdmsr, stats.host.wrmsr, stats.host.rdpmc],
@@ -455,4 +455,23 @@ fn with_weights_cycles_are_not_instructions() {
         [cpu.read(ctr(0)), cpu.read(ctr(1)), cpu.read(ctr(2))],
         [10, 0, 20]
     );
+}
+
+// Break: let a counter of the L3 count by the selector of one of the data fabric.
+#[test]
+fn counters_of_the_fabric_and_the_l3_count_all_of_the_cpu() {
+    let mut cpu = Cpu::new();
+    cpu.write(MSR_DF_PERF_CTL0, EN);
+    cpu.write(MSR_L3_PERF_CTL0 + 2, EN);
+    cpu.write(MSR_DF_PERF_CTL0 + 1, LAST);
+    for class in Class::ALL {
+        let _ = cpu.instructions(class, 3);
+    }
+    let read = |n| cpu.0.clone().rdpmc(n, GUEST).unwrap();
+    assert_eq!(
+        (6..16).map(read).collect::<Vec<_>>(),
+        [11, 0, 0, 0, 0, 12, 0, 0, 0, 0]
+    );
+    assert_eq!(cpu.read(MSR_L3_PERF_CTL0 + 3), 12);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0);
 }

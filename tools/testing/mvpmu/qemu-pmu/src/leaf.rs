@@ -2,6 +2,7 @@
 //! The leaves of CPUID that announce the PMU, or tell the host what was counted.
 
 use pmu_model::amd::COUNTERS;
+use pmu_model::amd::DF_COUNTERS;
 
 use crate::registers::handles;
 use crate::registers::Bus;
@@ -17,24 +18,31 @@ pub enum Leaf {
     Counted([u32; 4]),
 }
 
-/// Fn8000_0001 ECX: PERFCTR_CORE.
-const PERFCTR_CORE: u64 = 1 << 23;
+/// Fn8000_0001 ECX: PERFCTR_CORE, PERFCTR_NB and PERFCTR_LLC: the counters of the core, the data
+/// fabric and the L3.
+const PERFCTR: u64 = 1 << 23 | 1 << 24 | 1 << 28;
 /// Fn8000_0022 EAX: PerfMonV2.
 const PERF_MON_V2: u64 = 1;
 /// Fn8000_0022 EBX: number of core counters.
 const NUM_PERF_CTR_CORE: u64 = 0xf;
+/// Fn8000_0022 EBX: number of counters of the data fabric.
+const NUM_PERF_CTR_NB_SHIFT: u32 = 10;
+/// The bits of it.
+const NUM_PERF_CTR_NB: u64 = 0x3f << NUM_PERF_CTR_NB_SHIFT;
 
 /// Changes what CPUID returned; returns RAX if that is to be changed too.
 pub fn announce(bus: &mut Bus, leaf: Leaf, rax: u64) -> Option<u64> {
     match leaf {
         Leaf::Features => {
             let rcx = bus.register(handles().rcx);
-            bus.set_register(handles().rcx, rcx | PERFCTR_CORE);
+            bus.set_register(handles().rcx, rcx | PERFCTR);
             None
         }
         Leaf::PerfMon => {
             let rbx = bus.register(handles().rbx);
-            let rbx = rbx & !NUM_PERF_CTR_CORE | COUNTERS as u64;
+            let rbx = rbx & !(NUM_PERF_CTR_CORE | NUM_PERF_CTR_NB)
+                | COUNTERS as u64
+                | (DF_COUNTERS as u64) << NUM_PERF_CTR_NB_SHIFT;
             bus.set_register(handles().rbx, rbx);
             Some(rax | PERF_MON_V2)
         }

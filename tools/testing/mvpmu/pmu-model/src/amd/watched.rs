@@ -20,6 +20,8 @@ impl Watched for Amd {
             Register::GlobalStatus | Register::GlobalStatusClr | Register::GlobalStatusSet => {
                 Cell::Status
             }
+            // Of all CPUs together: nobody's.
+            Register::UncoreCtl(_) | Register::UncoreCtr(_) => return None,
         })
     }
 
