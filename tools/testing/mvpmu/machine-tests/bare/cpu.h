@@ -19,6 +19,7 @@
 
 #define PERF_CTL(n)	(0xc0010200 + 2 * (n))
 #define PERF_CTR(n)	(0xc0010201 + 2 * (n))
+#define PERF_LEGACY_CTR(n)	(0xc0010004 + (n))
 #define DF_CTL(n)	(0xc0010240 + 2 * (n))
 #define DF_CTR(n)	(0xc0010241 + 2 * (n))
 #define L3_CTL(n)	(0xc0010230 + 2 * (n))
@@ -114,6 +115,8 @@ bool faults(void (*function)(void));
 #define USER_CODE	0x2b
 /* function is to go to user_code in user mode, with user_stack. */
 void user_run(void (*function)(void));
+/* wrmsr(msr, value) and, from kvm_rdmsr_code on, rdmsr(msr), to be copied. */
+extern char kvm_code[], kvm_rdmsr_code[], kvm_code_end[];
 extern char user_code[], user_stack[], user_back[];
 
 /* svm.c */

@@ -95,6 +95,169 @@ static void user_mode(void)
 	}
 }
 
+/*
+ * Linux has KVM and its providers among the modules, here: if anything else touches a PMU that is
+ * lent, it is a violation. MODULES_MEMORY is RAM that nobody uses.
+ */
+#define MODULES		0xffffffffa0000000
+#define MODULES_MEMORY	0x20000000
+
+static void kvm_init(void)
+{
+	static __attribute__((aligned(4096))) uint64_t pdpt[512];
+	uint64_t *pml4;
+
+	asm("mov %%cr3, %0" : "=r"(pml4));
+	pdpt[510] = 0x83;
+	pml4[511] = (uint64_t)pdpt | 3;
+	for (unsigned int i = 0; i < kvm_code_end - kvm_code; i++)
+		((volatile char *)MODULES_MEMORY)[i] = kvm_code[i];
+}
+
+static void kvm_wrmsr(uint32_t msr, uint64_t value)
+{
+	((void (*)(uint32_t, uint64_t))MODULES)(msr, value);
+}
+
+static uint64_t kvm_rdmsr(uint32_t msr)
+{
+	return ((uint64_t (*)(uint32_t))(MODULES + (kvm_rdmsr_code - kvm_code)))(msr);
+}
+
+/* The PMIs go to the guest's vector, or are the host's. */
+static void lend(bool on)
+{
+	wrmsr(MSR_X2APIC + (APIC_LVTPC >> 4), on ? 0x41 : LVT_NMI);
+}
+
+static void load(uint64_t counter)
+{
+	lend(true);
+	kvm_wrmsr(PERF_CTR(0), counter);
+	kvm_wrmsr(PERF_CTL(0), INSTRUCTIONS | GUEST_ONLY);
+	kvm_wrmsr(GLOBAL_CTL, 1);
+}
+
+static void put(void)
+{
+	kvm_wrmsr(GLOBAL_CTL, 0);
+	kvm_wrmsr(PERF_CTL(0), 0);
+	kvm_wrmsr(PERF_CTR(0), 0);
+	lend(false);
+}
+
+/* Break: have the oracle take what is written while the PMU is lent for the host's. */
+static void loaded_but_not_entered(void)
+{
+	uint64_t before = machine_count(VIOLATIONS);
+
+	lend(true);
+	kvm_wrmsr(PERF_CTR(0), 5);
+	user_run(by_iret);
+	report(machine_count(VIOLATIONS) - before, 1, "user mode after a load without an entry");
+	put();
+	user_run(by_iret);
+	report(machine_count(VIOLATIONS) - before, 1, "and after a put");
+}
+
+static void intercept_counters(bool on)
+{
+	guest_intercept_rdpmc(on);
+	for (int n = 0; n < 6; n++)
+		guest_intercept_msr(PERF_CTR(n), on);
+	for (int n = 0; n < 4; n++)
+		guest_intercept_msr(PERF_LEGACY_CTR(n), on);
+}
+
+/* Break: have the oracle ask for what the guest can read. */
+static void counter_out_of_reach(void)
+{
+	uint64_t before = machine_count(VIOLATIONS);
+
+	intercept_counters(true);
+	load(0);
+	guest_run(guest_1000);
+	lend(false);
+	user_run(by_iret);
+	report(machine_count(VIOLATIONS) - before, 1, "what a guest cannot read is its own");
+	put();
+	intercept_counters(false);
+}
+
+/* Break: tell the oracle no address of an instruction; have it ask for none. */
+static void other_code(void)
+{
+	uint64_t before = machine_count(VIOLATIONS);
+
+	load(5);
+	kvm_rdmsr(PERF_CTR(0));
+	report(machine_count(VIOLATIONS) - before, 0, "KVM reads a counter of the guest");
+	rdmsr(PERF_CTR(0));
+	report(machine_count(VIOLATIONS) - before, 1, "other code reads it");
+	rdpmc(0);
+	report(machine_count(VIOLATIONS) - before, 2, "by RDPMC");
+	wrmsr(GLOBAL_CTL, 1);
+	report(machine_count(VIOLATIONS) - before, 2, "it changes nothing");
+	wrmsr(GLOBAL_CTL, 3);
+	report(machine_count(VIOLATIONS) - before, 3, "it changes what is enabled");
+	put();
+	wrmsr(PERF_CTR(0), 7);
+	rdmsr(PERF_CTR(0));
+	report(machine_count(VIOLATIONS) - before, 3, "a PMU that is not lent is the host's");
+	wrmsr(PERF_CTR(0), 0);
+}
+
+static void guest_writes(void)
+{
+	wrmsr(PERF_CTR(0), 77);
+	asm volatile("vmmcall");
+}
+
+/* Break: asks() of the oracle is not called, or with another value. */
+static void what_it_was_left_with(void)
+{
+	uint64_t before = machine_count(VIOLATIONS);
+
+	load(100);
+	guest_run(guest_1000);
+	guest_run(guest_1000);
+	report(machine_count(VIOLATIONS) - before, 0, "a guest comes back with what it was left with");
+	kvm_wrmsr(PERF_CTR(0), 100);
+	guest_run(guest_1000);
+	report(machine_count(VIOLATIONS) - before, 1, "or does not");
+	guest_intercept_msr(PERF_CTR(0), true);
+	guest_run(guest_writes);
+	kvm_wrmsr(PERF_CTR(0), 77);
+	guest_resume(2);
+	report(machine_count(VIOLATIONS) - before, 1, "it has asked for it");
+	guest_intercept_msr(PERF_CTR(0), false);
+	put();
+	user_run(by_iret);
+	load(500);
+	guest_run(guest_1000);
+	report(machine_count(VIOLATIONS) - before, 1, "user space may have set it");
+	put();
+}
+
+/* Break: have the oracle ask for no owner when a counter wraps. */
+static void event_into_the_guests_vector(void)
+{
+	uint64_t before = machine_count(VIOLATIONS);
+
+	wrmsr(PERF_CTR(1), (1ULL << 48) - 1000);
+	wrmsr(PERF_CTL(1), INSTRUCTIONS | INT);
+	wrmsr(GLOBAL_CTL, 2);
+	lend(true);
+	run_loop(1000);
+	before = machine_count(VIOLATIONS) - before;
+	lend(false);
+	wrmsr(GLOBAL_CTL, 0);
+	wrmsr(PERF_CTL(1), 0);
+	wrmsr(PERF_CTR(1), 0);
+	wrmsr(STATUS_CLR, 2);
+	report(before, 1, "an event of the host overflows into the guest's vector");
+}
+
 int main(void)
 {
 	interrupts_init();
@@ -103,7 +266,13 @@ int main(void)
 	guest_intercept_msr(PERF_CTL(0), true);
 	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_EXTD);
 	wrmsr(MSR_X2APIC + (APIC_LVTPC >> 4), LVT_NMI);
+	kvm_init();
 	user_mode();
+	loaded_but_not_entered();
+	counter_out_of_reach();
+	other_code();
+	what_it_was_left_with();
+	event_into_the_guests_vector();
 	outl(0xf4, report_done() != 0);
 	return 0;
 }

@@ -107,6 +107,23 @@ user_back:
 	pop	%rbx
 	ret
 
+/* What the test of the oracle has in place of KVM. */
+	.globl	kvm_code, kvm_rdmsr_code, kvm_code_end
+kvm_code:
+	mov	%edi, %ecx
+	mov	%esi, %eax
+	mov	%rsi, %rdx
+	shr	$32, %rdx
+	wrmsr
+	ret
+kvm_rdmsr_code:
+	mov	%edi, %ecx
+	rdmsr
+	shl	$32, %rdx
+	or	%rdx, %rax
+	ret
+kvm_code_end:
+
 /*
  * What the other CPU does after its start-up IPI, in real mode at AP_BASE: PMU registers in pairs
  * (MSR, value) are written, then some are read back. The mailbox is at 0x7000, see bare.c.
