@@ -40,6 +40,14 @@ impl Case {
         }
     }
 
+    /// A test that was not run.
+    pub fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
+        Case {
+            name: name.into(),
+            verdict: Verdict::Skipped(why.into()),
+        }
+    }
+
     /// `passed` decides.
     pub fn new(name: impl Into<String>, passed: bool, why: impl FnOnce() -> String) -> Self {
         if passed {
@@ -60,8 +68,9 @@ pub fn is_tap(text: &str) -> bool {
     text.lines().any(|line| begins(line.trim_start()))
 }
 
-/// Reads the results in `text`. Of nested tests the innermost count. Every
-/// plan must be kept, and there must be one.
+/// Reads the results in `text`. Of nested tests the innermost count, and the
+/// result of the suite if they do not explain it. Every plan must be kept, and
+/// there must be one.
 pub fn parse(text: &str) -> Vec<Case> {
     let mut parser = Parser::default();
     for line in text.lines() {
@@ -76,6 +85,8 @@ struct Level {
     indent: usize,
     planned: Option<usize>,
     seen: usize,
+    /// Whether one of its tests, or of those nested in it, has failed.
+    failed: bool,
 }
 
 #[derive(Default)]
@@ -84,8 +95,9 @@ struct Parser {
     levels: Vec<Level>,
     /// Diagnostics since the last result.
     notes: Vec<String>,
-    /// Whether the result that comes next sums up nested ones.
-    summary: bool,
+    /// If the result that comes next sums up nested ones: whether one of these
+    /// has failed.
+    nested: Option<bool>,
     planned: bool,
 }
 
@@ -94,9 +106,7 @@ impl Parser {
         let body = line.trim_start();
         let indent = line.len() - body.len();
         if let Some(plan) = body.strip_prefix("1..") {
-            let count = plan.split_whitespace().next().and_then(|n| n.parse().ok());
-            self.planned = true;
-            self.level(indent).planned = count;
+            self.plan(indent, plan);
         } else if let Some(rest) = body.strip_prefix("ok ") {
             self.result(indent, true, rest);
         } else if let Some(rest) = body.strip_prefix("not ok ") {
@@ -105,6 +115,29 @@ impl Parser {
             let note = body.strip_prefix('#').unwrap_or(body).trim_start();
             self.notes.push(note.to_owned());
         }
+    }
+
+    fn plan(&mut self, indent: usize, plan: &str) {
+        self.planned = true;
+        let (count, directive) = plan.split_once('#').unwrap_or((plan, ""));
+        let count = count.trim().parse().ok();
+        let level = self.level(indent);
+        if count.is_none() || level.planned.is_some() {
+            level.failed = true;
+            let why = format!("1..{plan}");
+            self.cases
+                .push(Case::failed("there is one plan, a number", why));
+        } else if count == Some(0) {
+            // A test that does not run.
+            let name = "it has tests";
+            let reason = directive.trim_start().strip_prefix("SKIP");
+            level.failed |= reason.is_none();
+            self.cases.push(match reason {
+                Some(reason) => Case::skipped(name, reason.trim()),
+                None => Case::failed(name, "none are planned"),
+            });
+        }
+        self.level(indent).planned = count;
     }
 
     fn level(&mut self, indent: usize) -> &mut Level {
@@ -122,24 +155,29 @@ impl Parser {
     }
 
     fn close(&mut self) {
-        let Some(level) = self.levels.pop() else {
+        let Some(mut level) = self.levels.pop() else {
             return;
         };
-        self.summary = true;
         if let Some(planned) = level.planned {
             if planned != level.seen {
+                level.failed = true;
                 let why = format!("{planned} planned, {} run", level.seen);
                 self.cases.push(Case::failed("the plan is kept", why));
             }
         }
+        // Several levels may end at once.
+        self.nested = Some(self.nested.unwrap_or(false) || level.failed);
     }
 
     fn result(&mut self, indent: usize, ok: bool, rest: &str) {
         let nested = self.levels.last().is_some_and(|last| last.indent > indent);
         self.level(indent).seen += 1;
-        let summary = std::mem::take(&mut self.summary) && nested;
+        let nested = self.nested.take().filter(|_| nested);
         let notes = std::mem::take(&mut self.notes);
-        if summary {
+        if !ok || nested == Some(true) {
+            self.level(indent).failed = true;
+        }
+        if nested.is_some_and(|failed| ok || failed) {
             // The tests it sums up have been counted.
             return;
         }
@@ -148,9 +186,10 @@ impl Parser {
         let name = name.trim_start().trim_start_matches('-').trim();
         let (name, directive) = name.split_once(" # ").unwrap_or((name, ""));
         let verdict = match directive.strip_prefix("SKIP") {
+            // Who fails has not skipped anything.
+            _ if !ok => Verdict::Failed(notes.join("\n")),
             Some(reason) => Verdict::Skipped(reason.trim().to_owned()),
-            None if ok => Verdict::Passed,
-            None => Verdict::Failed(notes.join("\n")),
+            None => Verdict::Passed,
         };
         self.cases.push(Case {
             name: name.to_owned(),
@@ -208,6 +247,64 @@ mod tests {
              ok 1 suite\n",
         );
         assert_eq!(names(&cases), ["a", "b"]);
+    }
+
+    // Seen to fail when the result of a suite is dropped whatever its tests say.
+    #[test]
+    fn a_suite_that_fails_by_itself_has_failed() {
+        for text in [
+            "1..1\n    1..1\n    ok 1 a\nnot ok 1 suite\n",
+            "1..1\n    1..1\n        1..1\n        ok 1 a\n    ok 1 inner\nnot ok 1 suite\n",
+        ] {
+            let cases = parse(text);
+            assert_eq!(names(&cases), ["a", "suite"], "{text:?}");
+            assert!(matches!(cases[1].verdict, Verdict::Failed(_)), "{text:?}");
+        }
+        // Here a test explains it.
+        let cases = parse("1..1\n    1..2\n    ok 1 a\n    not ok 2 b\nnot ok 1 suite\n");
+        assert_eq!(names(&cases), ["a", "b"]);
+        // And the failure of one suite is not that of the next.
+        let suite = "    1..1\n    ok 1 b\nnot ok 2 second\n";
+        let cases = parse(&format!(
+            "1..2\n    1..1\n    not ok 1 a\nnot ok 1 first\n{suite}"
+        ));
+        assert_eq!(names(&cases), ["a", "b", "second"]);
+    }
+
+    // Seen to fail when the directive is looked at first.
+    #[test]
+    fn a_failure_is_not_a_skip() {
+        let cases = parse("1..2\nnot ok 1 a # SKIP no such CPU\nok 2 b # SKIP no such CPU\n");
+        assert!(matches!(cases[0].verdict, Verdict::Failed(_)));
+        assert!(matches!(cases[1].verdict, Verdict::Skipped(_)));
+    }
+
+    // Seen to fail when a plan that is no number counts as one that is kept.
+    #[test]
+    fn a_plan_is_a_number_and_there_is_one() {
+        for text in [
+            "1..\nok 1 a\n",
+            "1..x\nok 1 a\n",
+            "1..1x\nok 1 a\n",
+            "1..1\nok 1 a\n1..1\n",
+            "1..1\n    1..y\n    ok 1 a\nok 1 suite\n",
+        ] {
+            let failed = |case: &Case| matches!(case.verdict, Verdict::Failed(_));
+            assert_eq!(
+                parse(text).iter().filter(|case| failed(case)).count(),
+                1,
+                "{text:?}"
+            );
+        }
+    }
+
+    // Seen to fail when an empty plan gives no case.
+    #[test]
+    fn a_test_without_tests_has_not_passed() {
+        let cases = parse("TAP version 13\n1..0 # SKIP no PMU\n");
+        assert_eq!(cases, [Case::skipped("it has tests", "no PMU")]);
+        let cases = parse("TAP version 13\n1..0\n");
+        assert_eq!(cases, [Case::failed("it has tests", "none are planned")]);
     }
 
     // Seen to fail when the level of a suite is forgotten after its first test.
