@@ -146,7 +146,8 @@ pub fn rdmsr(index: u32) -> Option<Result<u64, Fault>> {
 pub fn wrmsr(index: u32, value: u64) -> Option<Result<(), Fault>> {
     let register = PMU.with(|pmu| pmu.as_ref()?.register(index))?;
     // An instruction that faults does not count.
-    let refused = PMU.with(|pmu| pmu.as_ref()?.refuses(register, value));
+    let owner = access().owner;
+    let refused = PMU.with(|pmu| pmu.as_mut()?.refuses(register, value, owner));
     if let Some(fault) = refused {
         return Some(Err(fault));
     }

@@ -15,6 +15,7 @@ use crate::CycleRule;
 use crate::Deltas;
 use crate::Event;
 use crate::Fault;
+use crate::Owner;
 use crate::Source;
 use crate::Stats;
 use crate::Watched;
@@ -263,8 +264,13 @@ impl<M: Watched> Pmu<M> {
     ) -> Result<(), Fault> {
         let cell = self.map.cell(register);
         let old = cell.map_or(0, |cell| self.map.value(cell, &self.counters));
-        self.map.write(register, value, &mut self.counters)?;
-        self.stats.operations_mut(access.owner).wrmsr += 1;
+        let written = self.map.write(register, value, &mut self.counters);
+        let operations = self.stats.operations_mut(access.owner);
+        if written.is_err() {
+            operations.refused += 1;
+            return written;
+        }
+        operations.wrmsr += 1;
         if let Some(oracle) = &mut self.oracle {
             let write = (cell, register, value);
             oracle.wrote(&self.map, &self.counters, write, old, access.owner);
@@ -272,13 +278,15 @@ impl<M: Watched> Pmu<M> {
         Ok(())
     }
 
-    /// Whether [`write`](Pmu::write) would refuse this.
-    pub fn refuses(&self, register: M::Register, value: u64) -> Option<Fault>
+    /// Whether [`write`](Pmu::write) would refuse this, which counts as if it had.
+    pub fn refuses(&mut self, register: M::Register, value: u64, owner: Owner) -> Option<Fault>
     where
         M: Clone,
     {
         let mut counters = self.counters.clone();
-        self.map.clone().write(register, value, &mut counters).err()
+        let fault = self.map.clone().write(register, value, &mut counters).err();
+        self.stats.operations_mut(owner).refused += u64::from(fault.is_some());
+        fault
     }
 
     /// RDPMC with `index` in ECX. [Fold](Pmu::fold) first.

@@ -6,8 +6,8 @@ use serde::Serialize;
 use crate::oracle::Counts;
 use crate::Owner;
 
-/// PMU register operations that were carried out; refused ones (#GP) and intercepted ones do not
-/// count.
+/// PMU register operations that were carried out; those that were refused (#GP) count as such only,
+/// intercepted ones do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Operations {
     /// RDMSR of a PMU register.
@@ -18,6 +18,8 @@ pub struct Operations {
     pub rdpmc: u64,
     /// Writes of the local APIC's LVTPC.
     pub lvtpc: u64,
+    /// WRMSR of a PMU register that was refused.
+    pub refused: u64,
 }
 
 /// Everything counted on one logical CPU.
@@ -95,6 +97,7 @@ mod tests {
                 wrmsr: 2 << 32,
                 rdpmc: 3,
                 lvtpc: 4,
+                refused: 6,
             },
             vm_exits: 5,
             oracle: Some(Counts {

@@ -207,6 +207,19 @@ fn the_full_width_name_takes_48_bits_and_refuses_more() {
     assert_eq!(cpu.read(PMC0), 0xffff_ffff_ffff);
 }
 
+// Has to fail when a write that is refused counts as one, or does not count.
+#[test]
+fn a_refused_write_counts_as_refused() {
+    let mut cpu = Cpu::v5();
+    cpu.write(A_PMC0, 1);
+    assert_eq!(cpu.try_write(A_PMC0, 1 << 48), Err(GP));
+    let register = cpu.0.register(A_PMC0).unwrap();
+    assert_eq!(cpu.0.refuses(register, 1 << 48, Owner::Host), Some(GP));
+    assert_eq!(cpu.0.refuses(register, 1, Owner::Host), None);
+    let host = cpu.0.stats().host;
+    assert_eq!((host.wrmsr, host.refused), (1, 2));
+}
+
 #[test]
 fn a_fixed_counter_takes_48_bits_and_refuses_more() {
     let mut cpu = Cpu::v5();
