@@ -30,6 +30,7 @@ use crate::machine::Boot;
 use crate::machine::Files;
 use crate::machine::Pmu;
 use crate::machine::CLEAN_END;
+use crate::machine_stats::MachineStats;
 use crate::oracle;
 use crate::oracle::Oracle;
 use crate::paths;
@@ -69,6 +70,11 @@ impl Outcome {
         let path = self.out.join(name);
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// What the machine has counted.
+    pub fn stats(&self) -> Result<MachineStats> {
+        MachineStats::read(&self.directory().join("stats"))
     }
 
     /// The directory with all files of the run.

@@ -105,7 +105,7 @@ fn base(kernel: Kernel) -> Result<Archive> {
             &source.join(script),
         )?;
     }
-    for tool in ["port", "count", "load-module", "bare-guest"] {
+    for tool in ["port", "count", "kernel-log", "load-module", "bare-guest"] {
         copy(&mut archive, &format!("/bin/{tool}"), &paths::tool(tool))?;
     }
     for test in ["exact_test", "register_test", "sampling_test"] {

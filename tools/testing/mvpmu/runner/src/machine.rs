@@ -73,6 +73,8 @@ pub struct Boot {
     pub model: Vec<String>,
     /// A work-around for a bug of the emulator, which is left out.
     pub without: Option<String>,
+    /// A warning of the kernel ends the run.
+    pub panics_on_warning: bool,
     /// Further words on the kernel command line.
     pub append: String,
 }
@@ -91,6 +93,7 @@ impl Boot {
             options: &[],
             model: Vec::new(),
             without: None,
+            panics_on_warning: true,
             append: String::new(),
         }
     }
@@ -275,6 +278,9 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
 
 fn command_line(boot: &Boot) -> String {
     let mut line = String::from("console=ttyS0 panic=-1 quiet");
+    if boot.panics_on_warning {
+        line.push_str(" panic_on_warn=1");
+    }
     if !boot.append.is_empty() {
         line.push(' ');
         line.push_str(&boot.append);

@@ -2,7 +2,9 @@
 
 //! What became of the tests of a job, and the numbers of verdicts.
 
+use crate::boot::End;
 use crate::boot::Outcome;
+use crate::kernel_log;
 use crate::tap;
 use crate::tap::Case;
 use crate::tap::Verdict;
@@ -14,6 +16,7 @@ fn failed(case: &Case) -> bool {
 /// The results in the files that a job has left; what is missing has failed.
 pub fn of_job(outcome: &Outcome, tests: &[String]) -> Vec<Case> {
     let mut cases: Vec<_> = of_oracle(outcome).into_iter().collect();
+    cases.extend(of_log(outcome));
     for test in tests {
         let text = outcome.read(&format!("{test}.tap"));
         let status = outcome.read(&format!("{test}.status")).ok();
@@ -45,17 +48,60 @@ pub fn of_job(outcome: &Outcome, tests: &[String]) -> Vec<Case> {
     cases
 }
 
-/// What the oracle has to say of the run, and that it was there: its counts are in the statistics.
+/// What the oracle has to say of the run.
 fn of_oracle(outcome: &Outcome) -> Option<Case> {
     let name = "the oracle has seen no violation";
-    let stats = std::fs::read_to_string(outcome.directory().join("stats")).unwrap_or_default();
     let why = match &outcome.violations {
         Some(violations) => Some(violations.clone()),
-        None if stats.contains("\"violations\": 0") => None,
-        None => Some("it was not there".to_owned()),
+        None => outcome
+            .stats()
+            .and_then(|stats| stats.watched())
+            .err()
+            .map(|why| why.to_string()),
     };
     let case = || Case::new(name, why.is_none(), || why.unwrap_or_default());
     outcome.watched.then(case)
+}
+
+/// That the oracle has seen guests that could reach the PMU.
+pub fn of_guests(outcome: &Outcome) -> Option<Case> {
+    let entries = outcome.stats().map_or(0, |stats| stats.mediated_entries());
+    let case = || {
+        Case::new("the oracle has seen guests with a PMU", entries > 0, || {
+            "it has seen none".to_owned()
+        })
+    };
+    outcome.watched.then(case)
+}
+
+/// That the machine has not refused what the host wrote to its PMU.
+pub fn of_refusals(outcome: &Outcome) -> Option<Case> {
+    let name = "the machine has refused the host no write to its PMU";
+    let why = match outcome.stats() {
+        Ok(stats) => match stats.refused() {
+            0 => None,
+            n => Some(format!("{n} writes")),
+        },
+        Err(error) => Some(format!("{error:#}")),
+    };
+    let case = || Case::new(name, why.is_none(), || why.unwrap_or_default());
+    matches!(outcome.end, End::Job(_)).then(case)
+}
+
+/// What the host's log says. (A machine that was stopped has left none.)
+fn of_log(outcome: &Outcome) -> Option<Case> {
+    let complaints = match outcome.read("kernel-log") {
+        Ok(log) => kernel_log::complaints(&log),
+        Err(error) => vec![format!("{error:#}")],
+    };
+    let case = || {
+        Case::new(
+            "the host's log has no complaint",
+            complaints.is_empty(),
+            || complaints.join("\n"),
+        )
+    };
+    matches!(outcome.end, End::Job(_)).then(case)
 }
 
 /// A test that knows nothing of TAP has one result.

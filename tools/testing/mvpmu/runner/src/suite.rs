@@ -3,6 +3,7 @@
 //! `make test`: runs the groups of tests, and says what became of them.
 
 mod group;
+mod skips;
 mod table;
 
 use std::fs;
@@ -50,7 +51,7 @@ pub fn run(machines: &[Machine], filter: &str, oracle: Oracle) -> Result<bool> {
             let cases = group
                 .run()
                 .unwrap_or_else(|error| vec![Case::failed("it can be run", format!("{error:#}"))]);
-            (cases, begin.elapsed())
+            (skips::judge(&group.name, cases), begin.elapsed())
         },
         |group, (cases, time)| {
             let mut tally = Tally::default();

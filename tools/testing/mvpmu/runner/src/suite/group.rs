@@ -182,7 +182,15 @@ impl Group {
                 limit,
             } => {
                 let outcome = boot::run(boot, job, &directory, *limit, false)?;
-                Ok(results::of_job(&outcome, tests))
+                let mut cases = results::of_job(&outcome, tests);
+                if job.script == "selftests" {
+                    cases.extend(results::of_guests(&outcome));
+                }
+                // The tests of the machine write what it has to refuse.
+                if job.script != "machine" {
+                    cases.extend(results::of_refusals(&outcome));
+                }
+                Ok(cases)
             }
             Work::Twice { boot, job } => {
                 let limit = Duration::from_secs(120);

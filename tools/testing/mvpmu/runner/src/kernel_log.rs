@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The log of the host kernel: whatever it complains of has to be known.
+//!
+//! A test that passes says nothing of a register that was written in vain, of an NMI that nobody
+//! expected or of a lock taken in the wrong order: the kernel says so, in its log.
+
+/// The level of what is always a complaint: KERN_CRIT. Smaller is worse.
+const CRITICAL: u32 = 2;
+
+/// What is one at any level.
+///
+/// That "interrupt took too long" is none: it tells of how busy the machine's own host is.
+const COMPLAINTS: [&str; 22] = [
+    "unchecked MSR access",
+    "NMI received for unknown reason",
+    "perfevents: irq loop stuck",
+    "hard LOCKUP",
+    "soft lockup",
+    "stall",
+    "INFO: task",
+    "WARNING",
+    "BUG",
+    "Oops",
+    "general protection fault",
+    "Call Trace",
+    "possible circular locking",
+    "possible recursive locking",
+    "possible irq lock inversion",
+    "inconsistent lock state",
+    "suspicious RCU usage",
+    "sleeping function called",
+    "scheduling while atomic",
+    "refcount_t:",
+    "corruption",
+    "UBSAN",
+];
+
+/// What a log has that it should not have; lines are "LEVEL TIME TEXT".
+pub fn complaints(log: &str) -> Vec<String> {
+    let complains = |line: &&str| {
+        let mut words = line.splitn(3, ' ');
+        let level: Option<u32> = words.next().and_then(|level| level.parse().ok());
+        let text = words.nth(1).unwrap_or_default();
+        match level {
+            Some(level) if level == PROGRAM => false,
+            Some(level) => level <= CRITICAL || COMPLAINTS.iter().any(|begin| text.contains(begin)),
+            // No record at all.
+            None => true,
+        }
+    };
+    log.lines().filter(complains).map(str::to_owned).collect()
+}
+
+/// What a program has written has this level.
+const PROGRAM: u32 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Has to fail when levels are compared the other way round, or what programs say counts.
+    #[test]
+    fn what_the_kernel_complains_of_is_found() {
+        let log = "6 1 kvm: loaded\n4 2 unchecked MSR access error: WRMSR to 0x38f\n\
+                   0 3 Emergency\n7 4 WARNING: said by a program\n4 5 tsc: unstable\n";
+        let found = complaints(log);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("unchecked") && found[1].contains("Emergency"));
+    }
+
+    // Has to fail when only the level decides, and when a log that is none passes.
+    #[test]
+    fn a_stall_is_a_complaint_at_any_level() {
+        assert_eq!(
+            complaints("6 1 rcu: INFO: rcu_preempt self-detected stall\n").len(),
+            1
+        );
+        assert_eq!(complaints("kernel-log: no log\n").len(), 1);
+        assert_eq!(complaints(""), Vec::<String>::new());
+    }
+}

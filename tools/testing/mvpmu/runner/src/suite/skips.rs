@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which tests are skipped, and why. A skip that is not listed is a failure: what is not tested must
+//! not look as if it were. So is one that is listed and does not happen.
+
+use crate::tap::Case;
+use crate::tap::Verdict;
+
+/// Tests that cannot be run in groups whose names begin and end so, and why. They are skipped whenever
+/// the program that they belong to is run: "PROGRAM: TEST".
+struct Skips {
+    begin: &'static str,
+    end: &'static str,
+    #[allow(dead_code, reason = "for who reads the list")]
+    why: &'static str,
+    tests: &'static [&'static str],
+}
+
+const EXPECTED: [Skips; 4] = [
+    Skips {
+        begin: "",
+        end: "",
+        why: "an NMI does not wait for interrupts to be enabled",
+        tests: &["pmi_test: pmi.nmi.pmi_waits_for_interrupts_to_be_enabled"],
+    },
+    Skips {
+        begin: "",
+        end: "switch=eager",
+        why: "no vCPU is dormant",
+        tests: &[
+            "debugfs_test: debugfs.stopped_guest_is_not_switched_while_the_host_counts",
+            "debugfs_test: debugfs.time_passes_in_the_state_that_the_vcpu_is_in",
+        ],
+    },
+    Skips {
+        begin: "intel",
+        end: "",
+        why: "the machine has one CPU",
+        tests: &[
+            "attack_host_test: attack_host.every_process.process_reads_nothing_on_a_sibling_cpu",
+            "attack_host_test: attack_host.every_process.process_reads_nothing_when_the_vcpu_leaves_its_cpu",
+            "attack_host_test: attack_host.own_event.process_reads_nothing_on_a_sibling_cpu",
+            "attack_host_test: attack_host.own_event.process_reads_nothing_when_the_vcpu_leaves_its_cpu",
+            "cpu_test: cpu.two_vcpus_on_two_cpus_count_their_own",
+            "cpu_test: cpu.two_vcpus_on_two_cpus_take_their_own_pmis",
+            "cpu_test: cpu.vcpu_is_moved_between_runs",
+            "cpu_test: cpu.vcpu_is_moved_while_it_runs",
+            "hotplug_test: hotplug.guest_that_stays_in_guest_mode.guest_counts_on_and_the_cpu_comes_back_clean",
+            "hotplug_test: hotplug.guest_that_exits_to_the_kernel.guest_counts_on_and_the_cpu_comes_back_clean",
+        ],
+    },
+    Skips {
+        begin: "intel",
+        end: "",
+        why: "it is about AMD's registers",
+        tests: &[
+            "filter_test: filter.amd_mode_bits_of_a_nested_guest_select_its_own_mode",
+            "filter_test: filter.amd_mode_bits_of_a_plain_guest_are_dropped",
+            "msr_test: msr.all_counters.amd_guest_without_perfmon_v2_has_no_global_registers",
+            "msr_test: msr.all_counters.amd_legacy_names_are_the_same_registers",
+            "msr_test: msr.four_counters.amd_guest_without_perfmon_v2_has_no_global_registers",
+            "msr_test: msr.four_counters.amd_legacy_names_are_the_same_registers",
+        ],
+    },
+];
+
+/// The results of a group, with the skips judged.
+pub fn judge(group: &str, cases: Vec<Case>) -> Vec<Case> {
+    judge_by(&EXPECTED, group, cases)
+}
+
+fn judge_by(expected: &[Skips], group: &str, cases: Vec<Case>) -> Vec<Case> {
+    let listed: Vec<_> = expected
+        .iter()
+        .filter(|skips| group.starts_with(skips.begin) && group.ends_with(skips.end))
+        .flat_map(|skips| skips.tests)
+        .collect();
+    let is_skipped = |case: &Case| matches!(case.verdict, Verdict::Skipped(_));
+    let program = |test: &str| test.split(": ").next().unwrap_or_default().to_owned();
+    let missing: Vec<_> = listed
+        .iter()
+        .filter(|test| {
+            cases
+                .iter()
+                .any(|case| program(&case.name) == program(test))
+        })
+        .filter(|test| {
+            !cases
+                .iter()
+                .any(|case| case.name == ***test && is_skipped(case))
+        })
+        .map(|test| Case::failed(format!("{test} is skipped"), "so the list says"))
+        .collect();
+    let judged = cases.into_iter().map(|case| match &case.verdict {
+        Verdict::Skipped(why) if !listed.iter().any(|test| **test == case.name) => {
+            let why = format!("skipped, which is not in the list: {why}");
+            Case::failed(case.name, why)
+        }
+        _ => case,
+    });
+    judged.chain(missing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: [Skips; 2] = [
+        Skips {
+            begin: "amd",
+            end: "",
+            why: "",
+            tests: &["x: a"],
+        },
+        Skips {
+            begin: "",
+            end: "eager",
+            why: "",
+            tests: &["x: b"],
+        },
+    ];
+
+    fn failures(group: &str, cases: &[Case]) -> Vec<String> {
+        judge_by(&LIST, group, cases.to_vec())
+            .into_iter()
+            .filter(|case| matches!(case.verdict, Verdict::Failed(_)))
+            .map(|case| case.name)
+            .collect()
+    }
+
+    // Has to fail when the list of another group is taken, or the name is not looked at.
+    #[test]
+    fn a_skip_has_to_be_listed() {
+        let [a, b] = ["x: a", "x: b"].map(|name| Case::skipped(name, "no such CPU"));
+        assert_eq!(failures("amd mvpmu", &[a.clone(), b.clone()]), ["x: b"]);
+        assert_eq!(failures("intel mvpmu", std::slice::from_ref(&a)), ["x: a"]);
+        assert!(failures("intel eager", std::slice::from_ref(&b)).is_empty());
+        assert!(failures("amd eager", &[a, b]).is_empty());
+    }
+
+    // Has to fail when a test that passes, or is gone, satisfies the list, and when one of a program
+    // that is not run is missed.
+    #[test]
+    fn what_is_listed_has_to_be_skipped() {
+        assert_eq!(
+            failures("amd mvpmu", &[Case::passed("x: a")]),
+            ["x: a is skipped"]
+        );
+        assert_eq!(
+            failures("amd mvpmu", &[Case::passed("x: c")]),
+            ["x: a is skipped"]
+        );
+        assert!(failures("amd mvpmu", &[Case::passed("y: a")]).is_empty());
+        assert!(failures("intel mvpmu", &[Case::passed("x: a")]).is_empty());
+    }
+}
