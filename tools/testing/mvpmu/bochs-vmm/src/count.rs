@@ -7,8 +7,11 @@
 
 use std::ffi::c_void;
 
+use pmu_model::Source;
+
 use crate::gather;
 use crate::gather::did;
+use crate::gather::Branch;
 use crate::oracle;
 use crate::pmu;
 use crate::sweep;
@@ -36,17 +39,31 @@ extern "C-unwind" fn bx_instr_after_execution(_cpu: u32, _instruction: *const c_
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_cnear_branch_taken(_cpu: u32, _from: u64, _to: u64) {
-    gather::note(did::BRANCH);
+    gather::branches(Branch::near(Source::Taken));
 }
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_cnear_branch_not_taken(_cpu: u32, _from: u64) {
-    gather::note(did::BRANCH);
+    gather::branches(Branch::near(Source::NotTaken));
+}
+
+/// The core's kinds of near branches.
+mod near {
+    pub const JUMP_INDIRECT: u32 = 11;
+    pub const CALL: u32 = 12;
+    pub const CALL_INDIRECT: u32 = 13;
+    pub const RETURN: u32 = 14;
 }
 
 #[no_mangle]
-extern "C-unwind" fn bx_instr_ucnear_branch(_cpu: u32, _what: u32, _from: u64, _to: u64) {
-    gather::note(did::BRANCH);
+extern "C-unwind" fn bx_instr_ucnear_branch(_cpu: u32, what: u32, _from: u64, _to: u64) {
+    gather::branches(match what {
+        near::JUMP_INDIRECT => Branch::indirect(Source::Jumps),
+        near::CALL => Branch::near(Source::Calls),
+        near::CALL_INDIRECT => Branch::indirect(Source::Calls),
+        near::RETURN => Branch::near(Source::Returns),
+        _ => Branch::near(Source::Jumps),
+    });
 }
 
 #[no_mangle]
@@ -58,7 +75,7 @@ extern "C-unwind" fn bx_instr_far_branch(
     _to_cs: u16,
     _to: u64,
 ) {
-    gather::note(did::BRANCH);
+    gather::branches(Branch::near(Source::FarBranches));
 }
 
 #[no_mangle]

@@ -52,6 +52,38 @@ pub mod did {
     pub const FLUSH: u8 = 1 << 3;
 }
 
+/// What a branch is besides.
+#[derive(Clone, Copy)]
+pub struct Branch {
+    source: Source,
+    indirect: bool,
+}
+
+impl Branch {
+    /// A branch whose target is known, or on the stack.
+    pub const fn near(source: Source) -> Branch {
+        Branch {
+            source,
+            indirect: false,
+        }
+    }
+
+    /// A branch to what a register or memory holds.
+    pub const fn indirect(source: Source) -> Branch {
+        Branch {
+            source,
+            indirect: true,
+        }
+    }
+}
+
+/// The current instruction branches.
+#[inline(always)]
+pub fn branches(branch: Branch) {
+    note(did::BRANCH);
+    CURRENT.branch.set(branch);
+}
+
 /// What some counter counts besides instructions.
 static WANTED: SingleCell<u8> = SingleCell::new(0);
 
@@ -62,6 +94,7 @@ struct Current {
     class: SingleCell<Class>,
     rip: SingleCell<u64>,
     did: SingleCell<u8>,
+    branch: SingleCell<Branch>,
 }
 
 static CURRENT: Current = Current {
@@ -69,6 +102,7 @@ static CURRENT: Current = Current {
     class: SingleCell::new(Class::HostKernel),
     rip: SingleCell::new(0),
     did: SingleCell::new(0),
+    branch: SingleCell::new(Branch::near(Source::Jumps)),
 };
 
 static BRANCHES: SingleCell<u32> = SingleCell::new(0);
@@ -105,6 +139,13 @@ fn bits_of(source: Source) -> u8 {
         Source::Branches | Source::BranchMisses => did::BRANCH,
         Source::Loads | Source::Stores | Source::LoadStores => did::LOAD | did::STORE,
         Source::Flushes => did::FLUSH,
+        Source::Taken
+        | Source::NotTaken
+        | Source::Jumps
+        | Source::Calls
+        | Source::Returns
+        | Source::FarBranches
+        | Source::Indirect => did::BRANCH,
     }
 }
 
@@ -149,6 +190,11 @@ fn gather_more(did: u8) -> bool {
         BRANCHES.set(branches);
         if branches.is_multiple_of(BRANCHES_PER_MISS) {
             due |= add(Source::BranchMisses);
+        }
+        let kind = CURRENT.branch.get();
+        due |= add(kind.source);
+        if kind.indirect {
+            due |= add(Source::Indirect);
         }
     }
     match (did & did::LOAD != 0, did & did::STORE != 0) {

@@ -10,7 +10,7 @@ mod machine;
 guests! { "guest/pmu.s":
     guest_loop guest_nothing guest_rdpmc guest_fault guest_rep guest_pmi guest_freeze guest_masked
     guest_rdpmc_gp guest_self_branch guest_rings guest_events guest_skid guest_absent guest_triple_fault guest_halt guest_spin guest_tpause guest_late guest_cycles
-    guest_power_on
+    guest_power_on guest_branches
 }
 
 const GLOBAL_STATUS_FROZEN: u64 = 1 << 59;
@@ -79,6 +79,24 @@ fn memory_flushes_mispredictions_and_slots_are_counted() {
         4 * instructions,
     ];
     assert_eq!(guest_events().values(&[]), expected);
+}
+
+// Has to fail when two kinds are exchanged.
+#[test]
+#[ignore = "needs the Bochs core"]
+fn kinds_of_branches_are_told_apart() {
+    let (taken, not_taken, jumps, calls, returns, far, indirect) = (1, 2, 2, 3, 3, 1, 2);
+    let expected = [
+        taken,
+        not_taken,
+        taken + not_taken,
+        calls,
+        returns,
+        taken + jumps + calls + returns,
+        far,
+        indirect,
+    ];
+    assert_eq!(guest_branches().values(&[]), expected);
 }
 
 #[test]

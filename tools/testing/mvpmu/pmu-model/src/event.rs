@@ -25,11 +25,25 @@ pub enum Source {
     BranchMisses = 5,
     /// Cache lines flushed by instruction.
     Flushes = 6,
+    /// Conditional branches that were taken. This, and what follows, are branches, too.
+    Taken = 7,
+    /// Conditional branches that were not taken.
+    NotTaken = 8,
+    /// Near jumps.
+    Jumps = 9,
+    /// Near calls.
+    Calls = 10,
+    /// Near returns.
+    Returns = 11,
+    /// Far branches: far jumps, calls and returns, interrupts by instruction, system calls.
+    FarBranches = 12,
+    /// Near jumps and calls whose target is not in the instruction.
+    Indirect = 13,
 }
 
 impl Source {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 14;
     /// Each of them, in the order of their numbers.
     pub const ALL: [Source; Source::COUNT] = [
         Source::Instructions,
@@ -39,12 +53,19 @@ impl Source {
         Source::LoadStores,
         Source::BranchMisses,
         Source::Flushes,
+        Source::Taken,
+        Source::NotTaken,
+        Source::Jumps,
+        Source::Calls,
+        Source::Returns,
+        Source::FarBranches,
+        Source::Indirect,
     ];
 }
 
 /// A set of sources, which are added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SourceSet(u8);
+pub struct SourceSet(u16);
 
 impl SourceSet {
     /// No source.
@@ -52,13 +73,13 @@ impl SourceSet {
 
     /// The set of one source.
     pub const fn of(source: Source) -> SourceSet {
-        SourceSet(1 << source as u8)
+        SourceSet(1 << source as u16)
     }
 
     /// This set and one source more.
     #[must_use]
     pub const fn with(self, source: Source) -> SourceSet {
-        SourceSet(self.0 | 1 << source as u8)
+        SourceSet(self.0 | 1 << source as u16)
     }
 
     /// Whether `source` is in it.

@@ -346,3 +346,47 @@ guest_power_on:
 	report_msr IA32_PMC0
 	report_msr IA32_FIXED_CTR0
 	jmp finish
+
+# Three conditional branches, one of them taken; two jumps, one of them indirect; three calls, one of
+# them indirect, with three returns; one far return.
+guest_branches:
+	call setup
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0
+	wrmsr_imm IA32_PERFEVTSEL0, 0x01c4 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 1, 0x10c4 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 2, 0x11c4 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 3, 0x02c4 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 4, 0x08c4 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 5, 0x20c4 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 6, 0x40c4 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERFEVTSEL0 + 7, 0x80c4 | SEL_OS | SEL_EN
+	wrmsr_imm IA32_PERF_GLOBAL_CTRL, 0xff
+	xor %eax, %eax
+	jnz 1f
+	jz 1f
+1:	jc 1f
+1:	jmp 1f
+1:	lea 1f(%rip), %rax
+	jmp *%rax
+1:	lea on_call(%rip), %rax
+	call on_call
+	call on_call
+	call *%rax
+	push $0x10
+	lea 1f(%rip), %rax
+	push %rax
+	lretq
+1:	stop
+	mov $8, %r8d
+	mov $IA32_PMC0, %r9d
+1:	mov %r9d, %ecx
+	rdmsr
+	shl $32, %rdx
+	or %rdx, %rax
+	call send
+	inc %r9d
+	dec %r8d
+	jnz 1b
+	jmp finish
+on_call:
+	ret

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The events that are counted.
+//! The events that are counted: the architectural ones (SDM volume 3, "Pre-defined Architectural
+//! Performance Events"), and those of Sapphire Rapids that Linux and KVM's tests use (perfmon,
+//! SPR/events, by the names below).
 //!
 //! Modelled, not real: an instruction takes the cycles that [`Weights`] say, in a pipeline of
 //! [`SLOTS_PER_CYCLE`] slots of which each instruction takes all. Cache misses are the lines that
@@ -38,6 +40,19 @@ pub(super) fn selected(event: u16, weights: Weights) -> Option<Event> {
         0x4f2e | 0x412e => Some(Event::of(Source::Flushes)),
         // BR_INST_RETIRED.ALL_BRANCHES, BR_MISP_RETIRED.ALL_BRANCHES.
         0x00c4 => Some(Event::of(Source::Branches)),
+        // BR_INST_RETIRED.COND_TAKEN, .COND_NTAKEN, .COND, .NEAR_CALL, .NEAR_RETURN, .NEAR_TAKEN,
+        // .FAR_BRANCH, .INDIRECT.
+        0x01c4 => Some(Event::of(Source::Taken)),
+        0x10c4 => Some(Event::of(Source::NotTaken)),
+        0x11c4 => sum(SourceSet::of(Source::Taken).with(Source::NotTaken)),
+        0x02c4 => Some(Event::of(Source::Calls)),
+        0x08c4 => Some(Event::of(Source::Returns)),
+        0x20c4 => sum(SourceSet::of(Source::Taken)
+            .with(Source::Jumps)
+            .with(Source::Calls)
+            .with(Source::Returns)),
+        0x40c4 => Some(Event::of(Source::FarBranches)),
+        0x80c4 => Some(Event::of(Source::Indirect)),
         0x00c5 => Some(Event::of(Source::BranchMisses)),
         // TOPDOWN.SLOTS_P, .BACKEND_BOUND_SLOTS, .BAD_SPEC_SLOTS, .BR_MISPREDICT_SLOTS,
         // .MEMORY_BOUND_SLOTS; IDQ_BUBBLES.CORE; UOPS_RETIRED.SLOTS.
