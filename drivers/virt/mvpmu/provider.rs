@@ -9,7 +9,7 @@ use crate::{
         Flag,
         Mode, //
     },
-    registers::Hardware,
+    registers::Accesses,
     stats::{
         CountedVcpu,
         CountedVm,
@@ -40,8 +40,8 @@ use kernel::{
     },
     perf::guest::{
         GuestLvtpc,
-        MediatedVm,
-        RoutedContext, //
+        LentPmu,
+        MediatedVm, //
     },
     prelude::*,
     str::CString,
@@ -164,7 +164,8 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         let data = this.data();
 
         match &this.state().0.place {
-            State::Hardware(resident) if !data.attention.take() && resident.is_routed(lvtpc) => {}
+            State::Hardware(parked)
+                if !data.attention.take() && parked.resident.is_routed(lvtpc) => {}
             _ => Self::load_now(this, lvtpc),
         }
     }
@@ -172,7 +173,7 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
     #[inline(always)]
     fn put(mut this: Switching<'_, Self>) -> Put {
         let data = this.data();
-        let contended = RoutedContext::is_contended(this.irq());
+        let contended = LentPmu::is_contended(this.irq());
 
         if data.parks && !contended {
             data.stats.parked(&mut this.state().0.tally);
@@ -193,22 +194,30 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
     #[inline(always)]
     fn sync_global_ctrl(mut this: Switching<'_, Self>) -> bool {
         let data = this.data();
+        let irq = this.irq();
         let (local, mut pmu) = this.state();
-        let mut hardware = Hardware::default();
-        let read = local.place.sync_global_ctrl(&mut hardware, &mut pmu);
+        let mut accesses = Accesses::default();
+        let read = match local.place.in_hardware(&mut accesses, irq) {
+            Some((_, mut hardware)) => V::sync_global_ctrl(&mut hardware, &mut pmu),
+            None => None,
+        };
 
-        data.stats.accessed(&mut local.tally, &hardware);
+        data.stats.accessed(&mut local.tally, &accesses);
         read.is_some_and(|same| data.demand.global_ctrl_read(same))
     }
 
     #[inline(always)]
     fn increment(mut this: Switching<'_, Self>, index: u32) -> bool {
         let data = this.data();
+        let irq = this.irq();
         let (local, mut pmu) = this.state();
-        let mut hardware = Hardware::default();
-        let overflowed = local.place.increment(&mut hardware, &mut pmu, index);
+        let mut accesses = Accesses::default();
+        let overflowed = match local.place.in_hardware(&mut accesses, irq) {
+            Some((resident, mut hardware)) => resident.increment(&mut hardware, &mut pmu, index),
+            None => false,
+        };
 
-        data.stats.accessed(&mut local.tally, &hardware);
+        data.stats.accessed(&mut local.tally, &accesses);
         overflowed
     }
 
@@ -236,28 +245,27 @@ impl<V: Vendor> Provider<V> {
         let data = this.data();
         let irq = this.irq();
         let (local, mut pmu) = this.state();
-        let mut hardware = Hardware::default();
 
-        match &mut local.place {
-            place @ State::Memory => {
-                // Whatever it was, all of it is about to be loaded.
-                if data.attention.take() {
-                    data.demand.take_changed();
-                    data.lvtpc_unknown.take();
-                }
-                place.load(&mut hardware, &mut pmu, lvtpc, irq);
-                data.stats.loaded(&mut local.tally);
-                if let State::Hardware(resident) = place {
-                    resident.accessed = hardware;
-                }
+        if let State::Memory = local.place {
+            // Whatever it was, all of it is about to be loaded.
+            if data.attention.take() {
+                data.demand.take_changed();
+                data.lvtpc_unknown.take();
             }
-            State::Hardware(resident) => {
-                if data.demand.take_changed() {
-                    resident.select(&mut hardware, &mut pmu);
-                    data.stats.accessed(&mut local.tally, &hardware);
-                }
-                resident.route_pmi(lvtpc, data.lvtpc_unknown.take(), irq);
+            local.place.load(&mut pmu, lvtpc, irq);
+            data.stats.loaded(&mut local.tally);
+            return;
+        }
+        if data.demand.take_changed() {
+            let mut accesses = Accesses::default();
+
+            if let Some((resident, mut hardware)) = local.place.in_hardware(&mut accesses, irq) {
+                resident.select(&mut hardware, &mut pmu);
             }
+            data.stats.accessed(&mut local.tally, &accesses);
+        }
+        if let State::Hardware(parked) = &mut local.place {
+            parked.route_pmi(lvtpc, data.lvtpc_unknown.take(), irq);
         }
     }
 
@@ -269,19 +277,16 @@ impl<V: Vendor> Provider<V> {
         let data = this.data();
         let irq = this.irq();
         let (local, mut pmu) = this.state();
-        let State::Hardware(resident) = &mut local.place else {
+        let Some(put) = local.place.put(&mut pmu, irq) else {
             return false;
         };
-        let mut hardware = resident.accessed;
-        let ticks = resident.ticks();
-        let selected = resident.is_selected();
-        let read = resident.return_to_host(&mut hardware, &mut pmu, irq);
 
-        local.place = State::Memory;
-        data.stats.put(&mut local.tally, &hardware, ticks);
+        data.stats.put(&mut local.tally, &put.accesses, put.ticks);
 
-        let idle = data.demand.switched(&mut local.idle_puts, selected);
-        let steady = read.is_some_and(|same| data.demand.global_ctrl_read(same));
+        let idle = data.demand.switched(&mut local.idle_puts, put.selected);
+        let steady = put
+            .same
+            .is_some_and(|same| data.demand.global_ctrl_read(same));
 
         data.parks && (idle || steady)
     }

@@ -4,53 +4,70 @@
 
 use kernel::x86::{
     msr::{
-        Msr,
         Readable,
         Writable, //
     },
     pmu::{
-        self,
-        Counter, //
+        Counter,
+        Register,
+        Registers, //
     },
 };
 
 /// The PMU's registers on one CPU.
 pub(crate) trait RegisterFile {
     /// RDMSR.
-    fn read<A: Readable>(&mut self, msr: Msr<A>) -> u64;
+    fn read<A: Readable>(&mut self, register: Register<A>) -> u64;
 
     /// WRMSR.
-    fn write<A: Writable>(&mut self, msr: Msr<A>, value: u64);
+    fn write<A: Writable>(&mut self, register: Register<A>, value: u64);
 
     /// RDPMC.
     fn read_counter(&mut self, counter: Counter) -> u64;
 }
 
-/// The registers of the local CPU; counts the operations.
+/// How often registers were accessed.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Hardware {
+pub(crate) struct Accesses {
     /// RDMSR and RDPMC.
     pub(crate) reads: u32,
     /// WRMSR.
     pub(crate) writes: u32,
 }
 
-impl RegisterFile for Hardware {
+/// The registers of the local CPU, which perf has lent; counts the operations.
+pub(crate) struct Hardware<'a> {
+    registers: Registers<'a>,
+    accesses: &'a mut Accesses,
+}
+
+impl<'a> Hardware<'a> {
+    /// Wraps them. `accesses` goes up.
     #[inline(always)]
-    fn read<A: Readable>(&mut self, msr: Msr<A>) -> u64 {
-        self.reads = self.reads.wrapping_add(1);
-        msr.read()
+    pub(crate) fn new(registers: Registers<'a>, accesses: &'a mut Accesses) -> Self {
+        Self {
+            registers,
+            accesses,
+        }
+    }
+}
+
+impl RegisterFile for Hardware<'_> {
+    #[inline(always)]
+    fn read<A: Readable>(&mut self, register: Register<A>) -> u64 {
+        self.accesses.reads = self.accesses.reads.wrapping_add(1);
+        self.registers.read(register)
     }
 
     #[inline(always)]
-    fn write<A: Writable>(&mut self, msr: Msr<A>, value: u64) {
-        self.writes = self.writes.wrapping_add(1);
-        msr.write(value);
+    fn write<A: Writable>(&mut self, register: Register<A>, value: u64) {
+        self.accesses.writes = self.accesses.writes.wrapping_add(1);
+        self.registers.write(register, value);
     }
 
     #[inline(always)]
     fn read_counter(&mut self, counter: Counter) -> u64 {
-        self.reads = self.reads.wrapping_add(1);
-        pmu::rdpmc(counter)
+        self.accesses.reads = self.accesses.reads.wrapping_add(1);
+        self.registers.read_counter(counter)
     }
 }

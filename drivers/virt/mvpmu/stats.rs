@@ -2,7 +2,7 @@
 
 //! What the module did, per vCPU and in total.
 
-use crate::registers::Hardware;
+use crate::registers::Accesses;
 use core::ops::Deref;
 use kernel::{
     fmt,
@@ -167,14 +167,14 @@ impl VcpuStats {
         self.loads.set(tally.loads);
     }
 
-    /// A put took place, after so many ticks, with the operations on `hardware`.
+    /// A put took place, after so many ticks, with these `accesses`.
     #[inline(always)]
-    pub(crate) fn put(&self, tally: &mut Tally, hardware: &Hardware, ticks: u64) {
+    pub(crate) fn put(&self, tally: &mut Tally, accesses: &Accesses, ticks: u64) {
         tally.puts = tally.puts.wrapping_add(1);
         tally.ticks = tally.ticks.wrapping_add(ticks);
         self.puts.set(tally.puts);
         self.time_in_hardware_us.set(tally.ticks);
-        self.accessed(tally, hardware);
+        self.accessed(tally, accesses);
     }
 
     /// The put was not that of a VM exit.
@@ -210,11 +210,11 @@ impl VcpuStats {
         self.period.active.store(active, Relaxed);
     }
 
-    /// There were operations on `hardware`.
+    /// There were accesses to the hardware.
     #[inline(always)]
-    pub(crate) fn accessed(&self, tally: &mut Tally, hardware: &Hardware) {
-        tally.hw_reads = tally.hw_reads.wrapping_add(hardware.reads.into());
-        tally.hw_writes = tally.hw_writes.wrapping_add(hardware.writes.into());
+    pub(crate) fn accessed(&self, tally: &mut Tally, accesses: &Accesses) {
+        tally.hw_reads = tally.hw_reads.wrapping_add(accesses.reads.into());
+        tally.hw_writes = tally.hw_writes.wrapping_add(accesses.writes.into());
         self.hw_reads.set(tally.hw_reads);
         self.hw_writes.set(tally.hw_writes);
     }

@@ -4,12 +4,16 @@
 
 use crate::{
     registers::{
+        Accesses,
         Hardware,
         RegisterFile, //
     },
     vendor::Vendor, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    mem, //
+};
 use kernel::{
     interrupt::LocalInterruptDisabled,
     kvm::mediated_pmu::{
@@ -17,15 +21,14 @@ use kernel::{
         Pmc, //
     },
     perf::guest::{
-        GuestContext,
         GuestLvtpc,
-        RoutedContext, //
+        LentPmu, //
     },
     x86::{
-        msr::Msr,
         pmu::{
             Counter,
             CounterSet,
+            Register,
             EVENTSEL_ENABLE, //
         },
         tsc, //
@@ -40,7 +43,37 @@ pub(crate) enum State<V> {
     Memory,
     /// In the hardware of the CPU on which the vCPU's thread runs. Outside the guest its counters
     /// stand still.
-    Hardware(Resident<V>),
+    Hardware(Parked<V>),
+}
+
+/// A state in hardware.
+pub(crate) struct Parked<V> {
+    lent: LentPmu,
+    pub(crate) resident: Resident<V>,
+    /// The operations of the load.
+    accesses: Accesses,
+}
+
+/// What a put was like.
+pub(crate) struct Done {
+    /// The operations of the load and the put.
+    pub(crate) accesses: Accesses,
+    /// The time since the load, in ticks of the TSC.
+    pub(crate) ticks: u64,
+    /// Whether a counter was enabled.
+    pub(crate) selected: bool,
+    /// If `PERF_GLOBAL_CTRL` had to be read: whether it was the same as before.
+    pub(crate) same: Option<bool>,
+}
+
+/// What a put leaves for perf to clear or overwrite.
+pub(crate) struct Left {
+    /// The counters that are not zero.
+    pub(crate) counters: CounterSet,
+    /// The counters whose selectors are not, or all fixed ones if their control is not.
+    pub(crate) selectors: CounterSet,
+    /// If `PERF_GLOBAL_CTRL` had to be read: whether it was the same as before.
+    pub(crate) same: Option<bool>,
 }
 
 /// What is in hardware of a vCPU.
@@ -55,59 +88,81 @@ pub(crate) struct Resident<V> {
     fixed_ctr_ctrl: u64,
     /// The TSC of the CPU at the load.
     since: u64,
-    /// The operations of the load.
-    pub(crate) accessed: Hardware,
     _vendor: PhantomData<V>,
 }
 
 impl<V: Vendor> State<V> {
     /// Takes the PMU from perf and loads the guest's state.
     #[inline(always)]
-    pub(crate) fn load<R: RegisterFile>(
+    pub(crate) fn load(
         &mut self,
-        regs: &mut R,
         pmu: &mut GuestPmu<'_>,
         lvtpc: GuestLvtpc,
         irq: &LocalInterruptDisabled,
     ) {
         // Perf stops the PMU as a whole. Selectors and counters must not change while it counts,
         // else they would overflow on the way.
-        let context = GuestContext::load(irq).route_pmi(lvtpc);
-        let dirty = context.take_dirty_counters();
+        let Some((lent, dirty)) = LentPmu::load(lvtpc, V::counters(), irq) else {
+            return;
+        };
+        let mut resident = Resident::new(lvtpc);
+        let mut accesses = Accesses::default();
 
-        *self = Self::Hardware(Resident::new(lvtpc));
-        if let Self::Hardware(resident) = self {
-            resident.load(regs, pmu, dirty);
+        if let Some(registers) = lent.registers(irq) {
+            resident.load(&mut Hardware::new(registers, &mut accesses), pmu, dirty);
         }
-        context.keep();
+        *self = Self::Hardware(Parked {
+            lent,
+            resident,
+            accesses,
+        });
     }
 
-    /// Adds one to a counter in hardware, which stands still; true if it overflows.
+    /// What is in hardware, and its registers. They count in `accesses`.
     #[inline(always)]
-    pub(crate) fn increment<R: RegisterFile>(
-        &mut self,
-        regs: &mut R,
-        pmu: &mut GuestPmu<'_>,
-        index: u32,
-    ) -> bool {
+    pub(crate) fn in_hardware<'a>(
+        &'a mut self,
+        accesses: &'a mut Accesses,
+        irq: &'a LocalInterruptDisabled,
+    ) -> Option<(&'a mut Resident<V>, Hardware<'a>)> {
         match self {
-            Self::Memory => false,
-            Self::Hardware(resident) => resident.increment(regs, pmu, index),
-        }
-    }
-
-    /// Makes the guest's `PERF_GLOBAL_CTRL` in memory current. If that had to be read: whether it
-    /// was the same.
-    #[inline(always)]
-    pub(crate) fn sync_global_ctrl<R: RegisterFile>(
-        &self,
-        regs: &mut R,
-        pmu: &mut GuestPmu<'_>,
-    ) -> Option<bool> {
-        match self {
-            Self::Hardware(_) => V::sync_global_ctrl(regs, pmu),
             Self::Memory => None,
+            Self::Hardware(Parked { lent, resident, .. }) => {
+                Some((resident, Hardware::new(lent.registers(irq)?, accesses)))
+            }
         }
+    }
+
+    /// Gives the PMU back to perf. If the guest's `PERF_GLOBAL_CTRL` had to be read: whether it was
+    /// the same as before.
+    #[inline(always)]
+    pub(crate) fn put(
+        &mut self,
+        pmu: &mut GuestPmu<'_>,
+        irq: &LocalInterruptDisabled,
+    ) -> Option<Done> {
+        let Self::Hardware(Parked {
+            lent,
+            resident,
+            accesses,
+        }) = self
+        else {
+            return None;
+        };
+        let mut accesses = *accesses;
+        let ticks = tsc::read().wrapping_sub(resident.since);
+        let mut hardware = Hardware::new(lent.registers(irq)?, &mut accesses);
+        let left = resident.put(&mut hardware, pmu);
+
+        if let Self::Hardware(Parked { lent, .. }) = mem::take(self) {
+            lent.put(left.counters, left.selectors, irq);
+        }
+        Some(Done {
+            accesses,
+            ticks,
+            selected: !left.selectors.is_empty(),
+            same: left.same,
+        })
     }
 }
 
@@ -121,7 +176,6 @@ impl<V: Vendor> Resident<V> {
             selectors: [0; GuestPmu::MAX_GP_COUNTERS],
             fixed_ctr_ctrl: 0,
             since: tsc::read(),
-            accessed: Hardware::default(),
             _vendor: PhantomData,
         }
     }
@@ -219,7 +273,7 @@ impl<V: Vendor> Resident<V> {
         &mut self,
         regs: &mut R,
         counter: Counter,
-        to: Msr,
+        to: Register,
         selector: u64,
     ) {
         if let Some(in_hardware) = self.selectors.get_mut(counter.index() as usize) {
@@ -229,99 +283,49 @@ impl<V: Vendor> Resident<V> {
         }
     }
 
-    /// Gives the PMU back to perf. If the guest's `PERF_GLOBAL_CTRL` had to be read: whether it was
-    /// the same as before.
-    #[inline(always)]
-    pub(crate) fn return_to_host<R: RegisterFile>(
-        &mut self,
-        regs: &mut R,
-        pmu: &mut GuestPmu<'_>,
-        irq: &LocalInterruptDisabled,
-    ) -> Option<bool> {
-        let context = RoutedContext::resume(irq).return_to_host();
-
-        self.put(regs, pmu, context.claimed())
-    }
-
-    /// Stops the counters, saves the guest's registers and clears those that hold anything of it,
-    /// but for the counters in `claimed`, which perf is about to program. If the guest's
-    /// `PERF_GLOBAL_CTRL` had to be read: whether it was the same as before.
+    /// Stops the counters and saves the guest's registers. What perf does not know of is cleared
+    /// here; the rest is for [`LentPmu::put`].
     ///
     /// What stayed would count for the host under the guest's selectors, or could be read by any task
     /// that has RDPMC.
     #[inline(always)]
-    pub(crate) fn put<R: RegisterFile>(
-        &mut self,
-        regs: &mut R,
-        pmu: &mut GuestPmu<'_>,
-        claimed: CounterSet,
-    ) -> Option<bool> {
-        let same = V::put_global(regs, pmu, claimed);
-        let cleared = self.counters.without(claimed);
-        let claimed_too = self.counters.intersection(claimed);
+    pub(crate) fn put<R: RegisterFile>(&mut self, regs: &mut R, pmu: &mut GuestPmu<'_>) -> Left {
+        let mut left = Left {
+            counters: CounterSet::EMPTY,
+            selectors: CounterSet::EMPTY,
+            same: V::put_global(regs, pmu),
+        };
 
-        Self::save_counters(regs, pmu.gp_counters(claimed_too));
-        self.put_counters(regs, pmu.gp_counters(cleared));
+        self.save_counters(regs, pmu.gp_counters(self.counters), &mut left);
         if V::FIXED_COUNTERS.is_some() {
-            if self.fixed_ctr_ctrl != 0 && !claimed.intersects(CounterSet::ALL_FIXED) {
-                V::select_fixed(regs, 0);
+            self.save_counters(regs, pmu.fixed_counters(self.counters), &mut left);
+            if self.fixed_ctr_ctrl != 0 {
+                left.selectors = left.selectors.union(CounterSet::ALL_FIXED);
             }
-            Self::save_counters(regs, pmu.fixed_counters(claimed_too));
-            self.put_counters(regs, pmu.fixed_counters(cleared));
         }
-        same
+        left
     }
 
-    /// Saves counters.
+    /// Saves counters; what they and their selectors hold is `left`.
     #[inline(always)]
-    fn save_counters<'a, R: RegisterFile>(regs: &mut R, pmcs: impl Iterator<Item = Pmc<'a>>) {
-        for mut pmc in pmcs {
-            pmc.set_counter(regs.read_counter(pmc.hw_counter()));
-        }
-    }
-
-    /// Saves counters and clears them, with their selectors.
-    #[inline(always)]
-    fn put_counters<'a, R: RegisterFile>(&self, regs: &mut R, pmcs: impl Iterator<Item = Pmc<'a>>) {
+    fn save_counters<'a, R: RegisterFile>(
+        &self,
+        regs: &mut R,
+        pmcs: impl Iterator<Item = Pmc<'a>>,
+        left: &mut Left,
+    ) {
         for mut pmc in pmcs {
             let counter = pmc.hw_counter();
-            let Some(from) = V::registers(counter) else {
-                continue;
-            };
-
             let value = regs.read_counter(counter);
 
             pmc.set_counter(value);
             if value != 0 {
-                regs.write(from.counter, 0);
+                left.counters = left.counters.union(CounterSet::of(counter));
             }
-
-            let Some(selector) = from.selector else {
-                continue;
-            };
-            let selected = self.selectors.get(counter.index() as usize);
-
-            if selected != Some(&0) {
-                regs.write(selector, 0);
+            if !counter.is_fixed() && self.selectors.get(counter.index() as usize) != Some(&0) {
+                left.selectors = left.selectors.union(CounterSet::of(counter));
             }
         }
-    }
-
-    /// The time since the load, in ticks of the TSC.
-    #[inline(always)]
-    pub(crate) fn ticks(&self) -> u64 {
-        tsc::read().wrapping_sub(self.since)
-    }
-
-    /// Whether a counter is enabled.
-    #[inline(always)]
-    pub(crate) fn is_selected(&self) -> bool {
-        self.fixed_ctr_ctrl
-            | self
-                .selectors
-                .iter()
-                .fold(0, |any, selector| any | selector)
-            != 0
     }
 
     /// Adds one to a counter, which stands still; true if it overflows.
@@ -355,7 +359,9 @@ impl<V: Vendor> Resident<V> {
     pub(crate) fn is_routed(&self, lvtpc: GuestLvtpc) -> bool {
         self.lvtpc == lvtpc
     }
+}
 
+impl<V> Parked<V> {
     /// Routes the PMIs as the guest's LVTPC says, if that has changed or is `unknown`.
     #[inline(always)]
     pub(crate) fn route_pmi(
@@ -364,12 +370,9 @@ impl<V: Vendor> Resident<V> {
         unknown: bool,
         irq: &LocalInterruptDisabled,
     ) {
-        if lvtpc != self.lvtpc || unknown {
-            let context = RoutedContext::resume(irq);
-
-            context.route_pmi(lvtpc);
-            context.keep();
-            self.lvtpc = lvtpc;
+        if lvtpc != self.resident.lvtpc || unknown {
+            self.lent.route_pmi(lvtpc, irq);
+            self.resident.lvtpc = lvtpc;
         }
     }
 }

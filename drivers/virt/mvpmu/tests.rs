@@ -4,7 +4,10 @@
 
 use crate::{
     registers::RegisterFile,
-    switch::Resident,
+    switch::{
+        Left,
+        Resident, //
+    },
     vendor::Amd, //
 };
 use kernel::{
@@ -13,7 +16,6 @@ use kernel::{
     prelude::*,
     x86::{
         msr::{
-            Msr,
             Readable,
             Writable, //
         },
@@ -21,6 +23,7 @@ use kernel::{
             amd,
             Counter,
             CounterSet,
+            Register,
             EVENTSEL_ENABLE, //
         },
     },
@@ -75,16 +78,16 @@ impl Fake {
 }
 
 impl RegisterFile for Fake {
-    fn read<A: Readable>(&mut self, msr: Msr<A>) -> u64 {
-        self.note(Rdmsr(msr.index()));
-        self.get(msr.index())
+    fn read<A: Readable>(&mut self, register: Register<A>) -> u64 {
+        self.note(Rdmsr(register.index()));
+        self.get(register.index())
     }
 
-    fn write<A: Writable>(&mut self, msr: Msr<A>, value: u64) {
+    fn write<A: Writable>(&mut self, register: Register<A>, value: u64) {
         let status = amd::GLOBAL_STATUS.index();
 
-        self.note(Wrmsr(msr.index(), value));
-        match msr.index() {
+        self.note(Wrmsr(register.index(), value));
+        match register.index() {
             i if i == amd::GLOBAL_STATUS_SET.index() => self.set(status, self.get(status) | value),
             i if i == amd::GLOBAL_STATUS_CLR.index() => self.set(status, self.get(status) & !value),
             i => self.set(i, value),
@@ -107,12 +110,12 @@ const INSTRUCTIONS: u64 = 1 << 40 | 1 << 22 | 1 << 17 | 1 << 16 | 0xc0;
 
 /// The number of counter `i`'s MSR.
 fn ctr(i: u32) -> u32 {
-    amd::PERF_CTR.get(i).map_or(0, Msr::index)
+    amd::PERF_CTR.get(i).map_or(0, Register::index)
 }
 
 /// The number of selector `i`'s MSR.
 fn sel(i: u32) -> u32 {
-    amd::PERF_CTL.get(i).map_or(0, Msr::index)
+    amd::PERF_CTL.get(i).map_or(0, Register::index)
 }
 
 /// Loads AMD registers of a guest, over what the host left in the counters of `dirty`.
@@ -121,6 +124,21 @@ fn load(regs: &mut Fake, pmu: &mut OwnedPmu, dirty: CounterSet) -> Resident<Amd>
 
     resident.load(regs, &mut pmu.as_guest(), dirty);
     resident
+}
+
+/// Puts them. Perf has no events: it clears all that is left.
+fn put(regs: &mut Fake, pmu: &mut OwnedPmu, mut resident: Resident<Amd>) -> Left {
+    let left = resident.put(regs, &mut pmu.as_guest());
+
+    for i in 0..amd::PERF_CTR.len() {
+        if left.counters.intersects(CounterSet::gp(i)) {
+            regs.set(ctr(i), 0);
+        }
+        if left.selectors.intersects(CounterSet::gp(i)) {
+            regs.set(sel(i), 0);
+        }
+    }
+    left
 }
 
 #[kunit_tests(mvpmu_switch)]
@@ -173,7 +191,7 @@ mod cases {
         regs.set(ctr(0), 9);
         regs.set(STATUS, 1);
         regs.log.clear();
-        resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY);
+        resident.put(&mut regs, &mut pmu.as_guest());
         assert_eq!(
             regs.log[..],
             [
@@ -182,8 +200,6 @@ mod cases {
                 Rdmsr(STATUS),
                 Wrmsr(CLR, 1),
                 Rdpmc(0),
-                Wrmsr(ctr(0), 0),
-                Wrmsr(sel(0), 0),
             ]
         );
         Ok(())
@@ -195,13 +211,13 @@ mod cases {
     fn put_clears_what_it_saves() -> Result {
         let mut regs = Fake::new(&[])?;
         let mut pmu = OwnedPmu::new(&[(0, 0), (5, INSTRUCTIONS)], 0b11, 0)?;
-        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+        let resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
         regs.set(ctr(0), 4);
         regs.set(ctr(1), 9);
         regs.set(STATUS, 0b10);
         regs.set(CTL, 0b01);
-        resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY);
+        put(&mut regs, &mut pmu, resident);
 
         let mut guest = pmu.as_guest();
 
@@ -215,24 +231,16 @@ mod cases {
         Ok(())
     }
 
-    /// Perf writes the counters it claims, and then the global control: they are saved, but not
-    /// cleared.
+    /// What holds nothing is not left for perf to clear.
     #[test]
-    fn put_leaves_what_perf_claims() -> Result {
+    fn put_leaves_what_is_not_zero() -> Result {
         let mut regs = Fake::new(&[])?;
-        let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS), (6, INSTRUCTIONS)], 0b11, 0)?;
+        let mut pmu = OwnedPmu::new(&[(0, INSTRUCTIONS), (6, 0), (7, INSTRUCTIONS)], 0b111, 0)?;
         let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+        let left = resident.put(&mut regs, &mut pmu.as_guest());
 
-        regs.log.clear();
-        resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::gp(0));
-        assert!(!regs.log.contains(&Wrmsr(CTL, 0)));
-        assert_eq!([ctr(0), sel(0)].map(|i| regs.get(i)), [5, INSTRUCTIONS]);
-        assert_eq!([ctr(1), sel(1)].map(|i| regs.get(i)), [0, 0]);
-        assert!(pmu
-            .as_guest()
-            .gp_counters(CounterSet::ALL)
-            .map(|pmc| pmc.counter())
-            .eq([5, 6]));
+        assert_eq!(left.counters, CounterSet::from_bits(0b110));
+        assert_eq!(left.selectors, CounterSet::from_bits(0b101));
         Ok(())
     }
 
@@ -242,12 +250,12 @@ mod cases {
         let mut regs = Fake::new(&[])?;
         let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS)], 1, 0)?;
         let mut put = |written: Option<u64>| {
-            let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+            let resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
             if let Some(control) = written {
                 regs.set(CTL, control);
             }
-            resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY)
+            put(&mut regs, &mut pmu, resident).same
         };
 
         assert_eq!(put(None), Some(true));
@@ -270,9 +278,9 @@ mod cases {
             let mut pmu = OwnedPmu::new(&state, 0x3f, 0)?.with_passthrough(passthrough);
             let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
-            resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY);
-            // Load: counter, selector, and two for all; put: three for each, and two for all.
-            assert_eq!(regs.log.len(), 5 * used + 4 + direct);
+            resident.put(&mut regs, &mut pmu.as_guest());
+            // Load: counter, selector, and two for all; put: one for each, and two for all.
+            assert_eq!(regs.log.len(), 3 * used + 4 + direct);
         }
         Ok(())
     }
@@ -314,10 +322,10 @@ mod cases {
     fn put_and_load_are_inverse() -> Result {
         let mut regs = Fake::new(&[])?;
         let mut pmu = OwnedPmu::new(&[(3, INSTRUCTIONS), (4, 0)], 0b1, 0b11)?;
-        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+        let resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
         let before = [ctr(0), ctr(1), sel(0), sel(1), STATUS, CTL].map(|i| (i, regs.get(i)));
 
-        resident.put(&mut regs, &mut pmu.as_guest(), CounterSet::EMPTY);
+        put(&mut regs, &mut pmu, resident);
         load(&mut regs, &mut pmu, CounterSet::EMPTY);
         assert!(before
             .iter()

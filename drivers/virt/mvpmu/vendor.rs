@@ -5,16 +5,12 @@
 use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
-    x86::{
-        msr::{
-            Msr,
-            MsrArray, //
-        },
-        pmu::{
-            Counter,
-            CounterSet, //
-        },
-    },
+    x86::pmu::{
+        Counter,
+        CounterSet,
+        Register,
+        RegisterArray, //
+    }, //
 };
 
 mod amd;
@@ -25,9 +21,9 @@ pub(crate) use intel::Intel;
 /// The registers of a counter.
 pub(crate) struct Registers {
     /// The counter itself.
-    pub(crate) counter: Msr,
+    pub(crate) counter: Register,
     /// Its event selector, if it has one of its own.
-    pub(crate) selector: Option<Msr>,
+    pub(crate) selector: Option<Register>,
 }
 
 /// A vendor's PMU.
@@ -39,29 +35,25 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     const MIN_VERSION: u32;
 
     /// The event selectors of the general purpose counters.
-    const SELECTORS: MsrArray;
+    const SELECTORS: RegisterArray;
 
     /// The general purpose counters, all of whose bits can be written.
-    const COUNTERS: MsrArray;
+    const COUNTERS: RegisterArray;
 
     /// The register that enables counters, all at once.
-    const GLOBAL_CTRL: Msr;
+    const GLOBAL_CTRL: Register;
 
     /// The fixed counters, if there are any.
-    const FIXED_COUNTERS: Option<MsrArray>;
+    const FIXED_COUNTERS: Option<RegisterArray>;
 
     /// Loads the guest's control and status registers, after its counters and selectors. Where
     /// VM entry does not do it, this starts counting.
     fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
 
     /// Saves the guest's global control, makes sure that every counter is stopped, then saves and
-    /// clears the status; the first thing of a put. Perf is about to program the counters in
-    /// `claimed`. The result is that of [`Vendor::sync_global_ctrl`].
-    fn put_global<R: RegisterFile>(
-        regs: &mut R,
-        pmu: &mut GuestPmu<'_>,
-        claimed: CounterSet,
-    ) -> Option<bool>;
+    /// clears the status; the first thing of a put. The result is that of
+    /// [`Vendor::sync_global_ctrl`].
+    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> Option<bool>;
 
     /// Makes the guest's global control in memory current. If that had to be read, as VM exit does
     /// not save it: whether it was the same.
@@ -75,6 +67,15 @@ pub(crate) trait Vendor: Send + Sync + 'static {
 
     /// Whether `msr` selects what is counted. Such registers are always in memory.
     fn selects(msr: u32) -> bool;
+
+    /// All counters there may be.
+    #[inline(always)]
+    fn counters() -> CounterSet {
+        CounterSet::first(
+            Self::COUNTERS.len(),
+            Self::FIXED_COUNTERS.map_or(0, RegisterArray::len),
+        )
+    }
 
     /// A counter's registers.
     #[inline(always)]

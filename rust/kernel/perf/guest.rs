@@ -2,35 +2,61 @@
 
 //! Lending the CPU's PMU to a guest.
 //!
-//! While a guest's context is loaded on a CPU, perf has stopped its `exclude_guest` events there
-//! and does not touch the PMU. Whoever loads the context owns the PMU's registers until it puts
-//! the context again.
+//! While a CPU's PMU is lent, perf has stopped its events there and does not touch the PMU's
+//! registers: they belong to whoever has the [`LentPmu`].
 //!
 //! C headers: [`include/linux/perf_event.h`](srctree/include/linux/perf_event.h),
 //! [`arch/x86/include/asm/perf_event.h`](srctree/arch/x86/include/asm/perf_event.h)
 
 use crate::{
-    error::{
-        to_result,
-        Result, //
+    cpu::CpuId,
+    error::to_result,
+    ffi::{
+        c_int,
+        c_void, //
     },
     interrupt::LocalInterruptDisabled,
-    x86::pmu::CounterSet,
+    prelude::*,
+    x86::{
+        cpu,
+        pmu::{
+            amd,
+            intel,
+            CounterSet,
+            Registers, //
+        },
+    },
 };
 use core::{
-    marker::PhantomData,
-    mem, //
+    arch::asm,
+    mem,
+    ptr, //
 };
+
+/// The prefix of a memory operand that is this CPU's instance of a variable.
+#[cfg(CONFIG_SMP)]
+macro_rules! this_cpu {
+    () => {
+        "gs:"
+    };
+}
+#[cfg(not(CONFIG_SMP))]
+macro_rules! this_cpu {
+    () => {
+        ""
+    };
+}
 
 /// Accounts one VM or vCPU that uses the PMU directly.
 ///
-/// While an instance exists, events that count inside guests (`!exclude_guest`) cannot be created.
+/// While an instance exists, events that count inside guests (`!exclude_guest`) cannot be created,
+/// but for the hardlockup detector's, which gives way.
 pub struct MediatedVm(());
 
 impl MediatedVm {
     /// Accounts it. May sleep.
     ///
-    /// Fails with `EBUSY` while an event exists that counts inside guests, e.g. the NMI watchdog's.
+    /// Fails with `EBUSY` while an event exists that counts inside guests.
     pub fn new() -> Result<Self> {
         // SAFETY: The C API requires no more than a context that may sleep, which the type system
         // doesn't track.
@@ -59,163 +85,169 @@ impl GuestLvtpc {
     }
 }
 
-/// The local CPU's PMU, lent to a guest; dropping it gives the PMU back to perf.
+/// The PMU of a CPU, lent to a guest. It is the proof by which the PMU's registers are reached.
+///
+/// Perf has stopped its events on that CPU, and its PMIs go to the vector of mediated guests. It may
+/// stay lent when interrupts are enabled again, as long as the guest's thread stays on the CPU and
+/// in the kernel.
+///
+/// What the types do not enforce: that the guest's values leave the registers before other code can
+/// read them. Whoever has one returns it before the thread leaves the CPU or the kernel.
+///
+/// Dropping gives the PMU back, with all counters and selectors cleared. If one is forgotten
+/// ([`core::mem::forget`]), perf does without the PMU of that CPU, and each further
+/// [`LentPmu::load`] there fails.
 ///
 /// # Examples
 ///
 /// ```ignore
-/// fn enter(irq: &LocalInterruptDisabled, lvtpc: GuestLvtpc) {
-///     let context = GuestContext::load(irq).route_pmi(lvtpc);
-///     // ... load the guest's registers ...
-///     context.keep();
+/// fn enter(irq: &LocalInterruptDisabled, lvtpc: GuestLvtpc) -> Option<LentPmu> {
+///     let (lent, dirty) = LentPmu::load(lvtpc, CounterSet::first(6, 0), irq)?;
+///     let mut registers = lent.registers(irq)?;
+///     // ... write the guest's registers, clear the counters in `dirty` ...
+///     Some(lent)
 /// }
 ///
-/// fn leave(irq: &LocalInterruptDisabled) {
-///     let context = RoutedContext::resume(irq).return_to_host();
-///     // ... save the guest's registers, clear those that are not in context.claimed() ...
-///     drop(context); // The LVTPC first, then perf's events.
+/// fn leave(irq: &LocalInterruptDisabled, lent: LentPmu) {
+///     // ... stop the PMU as a whole, save the guest's registers ...
+///     lent.put(counters, selectors, irq);
 /// }
 /// ```
+///
+/// # Invariants
+///
+/// Perf has lent the PMU of CPU `cpu`; nobody else gives it back.
 #[must_use = "the PMU goes back to perf when this is dropped"]
-pub struct GuestContext<'irq>(PhantomData<&'irq LocalInterruptDisabled>);
-
-impl<'irq> GuestContext<'irq> {
-    /// Stops perf's `exclude_guest` events on this CPU.
-    ///
-    /// If the context is loaded already the kernel warns and nothing changes.
-    #[inline(always)]
-    pub fn load(_irq: &'irq LocalInterruptDisabled) -> Self {
-        // SAFETY: Interrupts are disabled, of which `_irq` is the proof.
-        unsafe { bindings::perf_load_guest_context() };
-        Self(PhantomData)
-    }
-
-    /// Routes this CPU's PMIs to the vector of mediated guests, masked as the guest's LVTPC is.
-    ///
-    /// The PMU is disabled as a whole afterwards, by its global control, and perf leaves it so.
-    /// From here on perf ignores NMIs as far as PMIs are concerned.
-    #[inline(always)]
-    pub fn route_pmi(self, guest: GuestLvtpc) -> RoutedContext<'irq> {
-        // SAFETY: Interrupts are disabled and perf's events are stopped, as `self` exists.
-        unsafe { bindings::perf_load_guest_lvtpc(guest.0) };
-        RoutedContext { _context: self }
-    }
+pub struct LentPmu {
+    cpu: CpuId,
 }
 
-impl Drop for GuestContext<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: Interrupts are disabled for the lifetime in `Self`. The C function checks that
-        // the context is loaded.
-        unsafe { bindings::perf_put_guest_context() }
-    }
-}
-
-/// A [`GuestContext`] whose PMIs go to the vector of mediated guests.
-#[must_use = "the PMU goes back to perf when this is dropped"]
-pub struct RoutedContext<'irq> {
-    // Dropped after `Self::drop()`, that is, after the LVTPC is the host's again.
-    _context: GuestContext<'irq>,
-}
-
-impl<'irq> RoutedContext<'irq> {
-    /// Masks this CPU's PMIs as the guest's LVTPC is now.
-    #[inline(always)]
-    pub fn route_pmi(&self, guest: GuestLvtpc) {
-        // SAFETY: Interrupts are disabled and perf's events are stopped, as `self` exists.
-        unsafe { bindings::perf_load_guest_lvtpc(guest.0) };
-    }
-
-    /// Takes over the counters that may hold what the host or the firmware has counted; all others
-    /// are zero.
+impl LentPmu {
+    /// Takes the PMU of this CPU from perf, disabled as a whole. Of `counters`, which the caller
+    /// knows, those are returned that may hold what events of the host have counted; the others
+    /// are zero, and no event selector is enabled.
     ///
-    /// The caller overwrites or clears them, and clears all it has written before it puts the
-    /// context.
+    /// Fails if it is lent already, of which the kernel warns.
     #[inline(always)]
-    pub fn take_dirty_counters(&self) -> CounterSet {
-        // SAFETY: Interrupts are disabled and perf's events are stopped, as `self` exists.
-        CounterSet::from_bits(unsafe { bindings::perf_take_dirty_counters() })
+    pub fn load(
+        lvtpc: GuestLvtpc,
+        counters: CounterSet,
+        _irq: &LocalInterruptDisabled,
+    ) -> Option<(Self, CounterSet)> {
+        let mut counters = counters.bits();
+
+        // SAFETY: Interrupts are disabled, of which `_irq` is the proof; `counters` is valid for
+        // reads and writes.
+        if !unsafe { bindings::perf_load_guest_pmu(lvtpc.0, &mut counters) } {
+            return None;
+        }
+
+        let cpu = CpuId::current();
+
+        // INVARIANT: It was not lent, now it is.
+        Some((Self { cpu }, CounterSet::from_bits(counters)))
     }
 
-    /// Whether events of the host wait for this CPU's PMU while a guest's context is loaded.
+    /// The registers of the PMU, on the CPU where it is lent.
+    #[inline(always)]
+    pub fn registers<'a>(&'a self, irq: &'a LocalInterruptDisabled) -> Option<Registers<'a>> {
+        if !self.is_here(irq) {
+            return None;
+        }
+        // SAFETY: Interrupts are disabled, of which `irq` is the proof. By the type invariant the
+        // PMU of this CPU is lent, and stays so while `self` is borrowed.
+        Some(unsafe { Registers::new(irq) })
+    }
+
+    /// Whether this is the CPU.
+    #[inline(always)]
+    fn is_here(&self, _irq: &LocalInterruptDisabled) -> bool {
+        self.cpu == CpuId::current()
+    }
+
+    /// Masks the CPU's PMIs as the guest's LVTPC is now.
+    #[inline(always)]
+    pub fn route_pmi(&self, lvtpc: GuestLvtpc, irq: &LocalInterruptDisabled) {
+        if self.is_here(irq) {
+            // SAFETY: Interrupts are disabled, and the PMU of this CPU is lent.
+            unsafe { bindings::perf_load_guest_lvtpc(lvtpc.0) };
+        }
+    }
+
+    /// Whether events of the host wait for this CPU's PMU, if it is lent.
     #[inline(always)]
     pub fn is_contended(_irq: &LocalInterruptDisabled) -> bool {
-        // SAFETY: Interrupts are disabled, of which `_irq` is the proof.
-        unsafe { bindings::perf_guest_context_contended() }
+        let contended: u32;
+
+        // SAFETY: This CPU's instance of the variable is valid for reads, and nobody else writes it
+        // while interrupts are disabled.
+        unsafe {
+            asm!(
+                concat!("movzx {0:e}, byte ptr ", this_cpu!(), "[rip + {1}]"),
+                out(reg) contended,
+                sym bindings::perf_guest_ctx_contended,
+                options(nostack, readonly, preserves_flags),
+            )
+        };
+        contended != 0
     }
 
-    /// Gives the PMU back to perf in two steps: the events of the host get their counters now, and
-    /// are programmed when the result is dropped.
+    /// Gives the PMU back. The caller has stopped it as a whole and cleared its status.
     ///
-    /// Perf's contexts of this CPU are locked in between.
+    /// `counters` may hold something of the guest, as may the selectors of `selectors`; of fixed
+    /// counters, their control. Perf clears what it does not program for its own events now.
     #[inline(always)]
-    pub fn return_to_host(self) -> ReturningContext<'irq> {
-        mem::forget(self);
-        // SAFETY: Interrupts are disabled for the lifetime in `Self`. The result ends what begins
-        // here. The claims are read in between.
-        let claimed = unsafe {
-            bindings::perf_begin_put_guest_context();
-            bindings::perf_claimed_counters()
+    pub fn put(self, counters: CounterSet, selectors: CounterSet, irq: &LocalInterruptDisabled) {
+        if self.is_here(irq) {
+            // SAFETY: Interrupts are disabled. By the type invariant the PMU of this CPU is lent; it
+            // is given back once, as `self` is forgotten.
+            unsafe { bindings::perf_put_guest_pmu(counters.bits(), selectors.bits()) };
+            mem::forget(self);
+        }
+        // Else it is dropped.
+    }
+
+    /// Gives the PMU of this CPU back, whatever it holds.
+    ///
+    /// # Safety
+    ///
+    /// Interrupts must be disabled and the PMU must be lent.
+    unsafe extern "C" fn abandon(_: *mut c_void) {
+        // SAFETY: By the safety requirement.
+        let mut registers = unsafe { Registers::new(LocalInterruptDisabled::assume_disabled()) };
+
+        match cpu::Vendor::of_host() {
+            cpu::Vendor::Amd => {
+                let status = registers.read(amd::GLOBAL_STATUS);
+
+                registers.write(amd::GLOBAL_CTL, 0);
+                registers.write(amd::GLOBAL_STATUS_CLR, status);
+            }
+            _ => {
+                let status = registers.read(intel::GLOBAL_STATUS);
+
+                registers.write(intel::GLOBAL_CTRL, 0);
+                registers.write(intel::GLOBAL_STATUS_RESET, status);
+            }
+        }
+        // SAFETY: By the safety requirement.
+        unsafe { bindings::perf_put_guest_pmu(u64::MAX, u64::MAX) };
+    }
+}
+
+impl Drop for LentPmu {
+    fn drop(&mut self) {
+        // The CPUs' numbers fit.
+        let cpu = self.cpu.as_u32() as c_int;
+
+        // SAFETY: `abandon` takes no data. It is called with interrupts disabled, on the CPU whose
+        // PMU is lent by the type invariant; once, as `self` ends.
+        let failed = unsafe {
+            bindings::smp_call_function_single(cpu, Some(Self::abandon), ptr::null_mut(), 1)
         };
 
-        ReturningContext {
-            claimed: CounterSet::from_bits(claimed),
-            _irq: PhantomData,
-        }
-    }
-
-    /// Leaves the context loaded when this scope ends; [`RoutedContext::resume`] takes it up.
-    #[inline(always)]
-    pub fn keep(self) {
-        mem::forget(self);
-    }
-
-    /// Takes up the context that [`RoutedContext::keep`] left loaded on this CPU.
-    ///
-    /// If there is none, the kernel warns when the result is dropped.
-    #[inline(always)]
-    pub fn resume(_irq: &'irq LocalInterruptDisabled) -> Self {
-        Self {
-            _context: GuestContext(PhantomData),
-        }
-    }
-}
-
-impl Drop for RoutedContext<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: Interrupts are disabled for the lifetime in `Self`. Writing the host's LVTPC is
-        // harmless if it is loaded already.
-        unsafe { bindings::perf_put_guest_lvtpc() }
-    }
-}
-
-/// A context on its way back to perf, whose events have counters that are not programmed yet.
-#[must_use = "the PMU goes back to perf when this is dropped"]
-pub struct ReturningContext<'irq> {
-    claimed: CounterSet,
-    _irq: PhantomData<&'irq LocalInterruptDisabled>,
-}
-
-impl ReturningContext<'_> {
-    /// The counters that perf is about to program: it writes each with its selector, or the control
-    /// of the fixed counters, before it enables the PMU. What is in them need not be cleared.
-    ///
-    /// If there are any, perf writes the global control at the end, whatever is in it.
-    #[inline(always)]
-    pub fn claimed(&self) -> CounterSet {
-        self.claimed
-    }
-}
-
-impl Drop for ReturningContext<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: Interrupts are disabled for the lifetime in `Self`, and `return_to_host` began
-        // what ends here.
-        unsafe {
-            bindings::perf_put_guest_lvtpc();
-            bindings::perf_end_put_guest_context();
+        if failed != 0 {
+            pr_err!("perf does without the PMU of CPU {cpu}\n");
         }
     }
 }

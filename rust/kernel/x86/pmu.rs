@@ -5,16 +5,138 @@
 //! C headers: [`arch/x86/include/asm/msr-index.h`](srctree/arch/x86/include/asm/msr-index.h),
 //! [`arch/x86/include/asm/perf_event.h`](srctree/arch/x86/include/asm/perf_event.h)
 
-use core::arch::asm;
+use super::msr::{
+    Msr,
+    MsrArray,
+    ReadWrite,
+    Readable,
+    Writable, //
+};
+use crate::interrupt::LocalInterruptDisabled;
+use core::{
+    arch::asm,
+    marker::PhantomData, //
+};
+
+/// A register of the PMU. Only [`Registers`] reads and writes it.
+///
+/// # Invariants
+///
+/// Neither reads nor writes of any value, as far as `A` allows them, violate memory safety while
+/// the debug store is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Register<A = ReadWrite>(Msr<A>);
+
+impl<A> Register<A> {
+    /// Names a register of the core PMU.
+    ///
+    /// # Safety
+    ///
+    /// As the type invariant says.
+    const unsafe fn new(index: u32) -> Self {
+        // SAFETY: It is not accessed but by `Registers`, while the debug store is off; then that is
+        // harmless by the safety requirement.
+        Self(unsafe { Msr::new(index) })
+    }
+
+    /// The number of its MSR.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.0.index()
+    }
+}
+
+/// Registers of the PMU at a fixed distance, e.g. one per counter.
+///
+/// # Invariants
+///
+/// The members satisfy the invariants of [`Register`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisterArray<A = ReadWrite>(MsrArray<A>);
+
+impl<A> RegisterArray<A> {
+    /// Names `len` registers from `base`, `stride` apart.
+    ///
+    /// # Safety
+    ///
+    /// Each of them must satisfy the requirements of [`Register::new`].
+    const unsafe fn new(base: u32, stride: u32, len: u32) -> Self {
+        // SAFETY: As for `Register`.
+        Self(unsafe { MsrArray::new(base, stride, len) })
+    }
+
+    /// The number of registers.
+    #[inline(always)]
+    pub const fn len(self) -> u32 {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The register of number `i`, if there is one.
+    #[inline(always)]
+    pub const fn get(self, i: u32) -> Option<Register<A>> {
+        match self.0.get(i) {
+            Some(msr) => Some(Register(msr)),
+            None => None,
+        }
+    }
+}
+
+/// The PMU's registers on the local CPU, while it is lent to a guest.
+///
+/// # Invariants
+///
+/// For the life of `'a` interrupts are disabled and perf has lent this CPU's PMU to a guest. So the
+/// debug store is off: perf has none of its events on the PMU, and clears `PEBS_ENABLE` when a CPU
+/// starts and when it disables the PMU.
+pub struct Registers<'a>(PhantomData<&'a LocalInterruptDisabled>);
+
+impl<'a> Registers<'a> {
+    /// Claims that the PMU is lent.
+    ///
+    /// # Safety
+    ///
+    /// As the type invariant says.
+    #[inline(always)]
+    pub(crate) unsafe fn new(_irq: &'a LocalInterruptDisabled) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self(PhantomData)
+    }
+
+    /// Reads a register (RDMSR).
+    #[inline(always)]
+    pub fn read<A: Readable>(&self, register: Register<A>) -> u64 {
+        register.0.read()
+    }
+
+    /// Writes a register (WRMSR).
+    #[inline(always)]
+    pub fn write<A: Writable>(&mut self, register: Register<A>, value: u64) {
+        register.0.write(value);
+    }
+
+    /// Reads a counter (RDPMC).
+    #[inline(always)]
+    pub fn read_counter(&self, counter: Counter) -> u64 {
+        rdpmc(counter)
+    }
+}
 
 /// Enable bit of an event selector, AMD's and Intel's.
 pub const EVENTSEL_ENABLE: u64 = 1 << 22;
 
 /// The registers of AMD's PerfMonV2 (APM volume 2, "Performance Monitoring Counters").
 pub mod amd {
+    use super::{
+        Register,
+        RegisterArray, //
+    };
     use crate::x86::msr::{
-        Msr,
-        MsrArray,
         ReadOnly,
         WriteOnly, //
     };
@@ -22,11 +144,11 @@ pub mod amd {
     /// Core counters there can be.
     const COUNTERS: u32 = bindings::AMD64_NUM_COUNTERS_CORE;
 
-    // SAFETY: The registers of the core PMU only count and raise PMIs; none makes the CPU write
-    // memory. That holds for all definitions of this module.
+    // SAFETY: The registers of the core PMU only count and raise PMIs; AMD's has no debug store. That
+    // holds for all definitions of this module.
     /// `PERF_CTLn`, the event selectors.
-    pub const PERF_CTL: MsrArray =
-        unsafe { MsrArray::new(bindings::MSR_F15H_PERF_CTL, 2, COUNTERS) };
+    pub const PERF_CTL: RegisterArray =
+        unsafe { RegisterArray::new(bindings::MSR_F15H_PERF_CTL, 2, COUNTERS) };
 
     /// The other numbers of the first selectors (`PerfEvtSel0` to 3).
     pub const LEGACY_PERF_CTL: core::ops::Range<u32> =
@@ -34,34 +156,38 @@ pub mod amd {
 
     // SAFETY: As above.
     /// `PERF_CTRn`, the counters, 48 bits.
-    pub const PERF_CTR: MsrArray =
-        unsafe { MsrArray::new(bindings::MSR_F15H_PERF_CTR, 2, COUNTERS) };
+    pub const PERF_CTR: RegisterArray =
+        unsafe { RegisterArray::new(bindings::MSR_F15H_PERF_CTR, 2, COUNTERS) };
 
     // SAFETY: As above.
     /// `PerfCntrGlobalStatus`: bit n, counter n overflowed.
-    pub const GLOBAL_STATUS: Msr<ReadOnly> =
-        unsafe { Msr::new(bindings::MSR_AMD64_PERF_CNTR_GLOBAL_STATUS) };
+    pub const GLOBAL_STATUS: Register<ReadOnly> =
+        unsafe { Register::new(bindings::MSR_AMD64_PERF_CNTR_GLOBAL_STATUS) };
 
     // SAFETY: As above.
     /// `PerfCntrGlobalCtl`: bit n enables counter n.
-    pub const GLOBAL_CTL: Msr = unsafe { Msr::new(bindings::MSR_AMD64_PERF_CNTR_GLOBAL_CTL) };
+    pub const GLOBAL_CTL: Register =
+        unsafe { Register::new(bindings::MSR_AMD64_PERF_CNTR_GLOBAL_CTL) };
 
     // SAFETY: As above.
     /// `PerfCntrGlobalStatusClr`: ones clear bits of the status.
-    pub const GLOBAL_STATUS_CLR: Msr<WriteOnly> =
-        unsafe { Msr::new(bindings::MSR_AMD64_PERF_CNTR_GLOBAL_STATUS_CLR) };
+    pub const GLOBAL_STATUS_CLR: Register<WriteOnly> =
+        unsafe { Register::new(bindings::MSR_AMD64_PERF_CNTR_GLOBAL_STATUS_CLR) };
 
     // SAFETY: As above.
     /// `PerfCntrGlobalStatusSet`: ones set bits of the status.
-    pub const GLOBAL_STATUS_SET: Msr<WriteOnly> =
-        unsafe { Msr::new(bindings::MSR_AMD64_PERF_CNTR_GLOBAL_STATUS_SET) };
+    pub const GLOBAL_STATUS_SET: Register<WriteOnly> =
+        unsafe { Register::new(bindings::MSR_AMD64_PERF_CNTR_GLOBAL_STATUS_SET) };
 }
 
 /// The registers of Intel's architectural PMU (SDM volume 3, "Architectural Performance Monitoring").
 pub mod intel {
+    use super::{
+        Register,
+        RegisterArray, //
+    };
     use crate::x86::msr::{
         Msr,
-        MsrArray,
         ReadOnly,
         WriteOnly, //
     };
@@ -71,44 +197,47 @@ pub mod intel {
     /// Fixed counters there can be in `FIXED_CTR_CTRL`, at four bits each.
     const FIXED_COUNTERS: u32 = 16;
 
-    // SAFETY: The registers here only count and raise PMIs; none makes the CPU write memory, as
-    // the debug store (PEBS, BTS) does. That holds for all definitions of this module.
+    // SAFETY: The registers here only count and raise PMIs. What makes the CPU write memory when a
+    // counter overflows is PEBS_ENABLE, which is none of them, and 0 while the debug store is off.
+    // That holds for all definitions of this module.
     /// `IA32_PERFEVTSELx`, the event selectors.
-    pub const PERFEVTSEL: MsrArray =
-        unsafe { MsrArray::new(bindings::MSR_P6_EVNTSEL0, 1, GP_COUNTERS) };
+    pub const PERFEVTSEL: RegisterArray =
+        unsafe { RegisterArray::new(bindings::MSR_P6_EVNTSEL0, 1, GP_COUNTERS) };
 
     // SAFETY: As above.
     /// `IA32_A_PMCx`, the general purpose counters, written at full width. They exist if
     /// `IA32_PERF_CAPABILITIES` says so, see [`has_full_width_writes`].
-    pub const PMC: MsrArray = unsafe { MsrArray::new(bindings::MSR_IA32_PMC0, 1, GP_COUNTERS) };
+    pub const PMC: RegisterArray =
+        unsafe { RegisterArray::new(bindings::MSR_IA32_PMC0, 1, GP_COUNTERS) };
 
     // SAFETY: As above.
     /// `IA32_FIXED_CTRx`, the fixed counters.
-    pub const FIXED_CTR: MsrArray =
-        unsafe { MsrArray::new(bindings::MSR_CORE_PERF_FIXED_CTR0, 1, FIXED_COUNTERS) };
+    pub const FIXED_CTR: RegisterArray =
+        unsafe { RegisterArray::new(bindings::MSR_CORE_PERF_FIXED_CTR0, 1, FIXED_COUNTERS) };
 
     // SAFETY: As above.
     /// `IA32_FIXED_CTR_CTRL`: four bits for each fixed counter, as a selector's.
-    pub const FIXED_CTR_CTRL: Msr = unsafe { Msr::new(bindings::MSR_CORE_PERF_FIXED_CTR_CTRL) };
+    pub const FIXED_CTR_CTRL: Register =
+        unsafe { Register::new(bindings::MSR_CORE_PERF_FIXED_CTR_CTRL) };
 
     // SAFETY: As above.
     /// `IA32_PERF_GLOBAL_CTRL`: bit n enables counter n, bit 32 + n fixed counter n.
-    pub const GLOBAL_CTRL: Msr = unsafe { Msr::new(bindings::MSR_CORE_PERF_GLOBAL_CTRL) };
+    pub const GLOBAL_CTRL: Register = unsafe { Register::new(bindings::MSR_CORE_PERF_GLOBAL_CTRL) };
 
     // SAFETY: As above.
     /// `IA32_PERF_GLOBAL_STATUS`: the overflows, in the order of `GLOBAL_CTRL`.
-    pub const GLOBAL_STATUS: Msr<ReadOnly> =
-        unsafe { Msr::new(bindings::MSR_CORE_PERF_GLOBAL_STATUS) };
+    pub const GLOBAL_STATUS: Register<ReadOnly> =
+        unsafe { Register::new(bindings::MSR_CORE_PERF_GLOBAL_STATUS) };
 
     // SAFETY: As above.
     /// `IA32_PERF_GLOBAL_STATUS_RESET`: ones clear bits of the status.
-    pub const GLOBAL_STATUS_RESET: Msr<WriteOnly> =
-        unsafe { Msr::new(bindings::MSR_CORE_PERF_GLOBAL_OVF_CTRL) };
+    pub const GLOBAL_STATUS_RESET: Register<WriteOnly> =
+        unsafe { Register::new(bindings::MSR_CORE_PERF_GLOBAL_OVF_CTRL) };
 
     // SAFETY: As above.
     /// `IA32_PERF_GLOBAL_STATUS_SET`: ones set bits of the status. From version 4 on.
-    pub const GLOBAL_STATUS_SET: Msr<WriteOnly> =
-        unsafe { Msr::new(bindings::MSR_CORE_PERF_GLOBAL_STATUS_SET) };
+    pub const GLOBAL_STATUS_SET: Register<WriteOnly> =
+        unsafe { Register::new(bindings::MSR_CORE_PERF_GLOBAL_STATUS_SET) };
 
     // SAFETY: It is read-only.
     /// `IA32_PERF_CAPABILITIES`. It exists if CPUID.01H:ECX.PDCM[15] says so.
@@ -127,7 +256,7 @@ pub mod intel {
 
 /// Reads a counter (RDPMC).
 #[inline(always)]
-pub fn rdpmc(counter: Counter) -> u64 {
+fn rdpmc(counter: Counter) -> u64 {
     let (low, high): (u64, u64);
 
     // SAFETY: By its invariant the counter exists, so that RDPMC doesn't fault in the kernel; it
@@ -305,6 +434,16 @@ impl CounterSet {
 
         self.0 &= self.0.wrapping_sub(1);
         Some(first)
+    }
+
+    /// The first `gp` general purpose counters and the first `fixed` fixed ones.
+    #[inline(always)]
+    pub const fn first(gp: u32, fixed: u32) -> Self {
+        const fn ones(n: u32) -> u64 {
+            (1u64 << n) - 1
+        }
+
+        Self(ones(gp) | ones(fixed) << Self::FIXED)
     }
 
     /// The counters of this one that are not in `other`.

@@ -6,16 +6,12 @@ use super::Vendor;
 use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
-    x86::{
-        msr::{
-            Msr,
-            MsrArray, //
-        },
-        pmu::{
-            amd,
-            CounterSet, //
-        },
-    },
+    x86::pmu::{
+        amd,
+        CounterSet,
+        Register,
+        RegisterArray, //
+    }, //
 };
 
 /// AMD's PMU from PerfMonV2 on.
@@ -31,10 +27,10 @@ impl Vendor for Amd {
     // once nor can the status of overflows be restored.
     const MIN_VERSION: u32 = 2;
 
-    const SELECTORS: MsrArray = amd::PERF_CTL;
-    const COUNTERS: MsrArray = amd::PERF_CTR;
-    const GLOBAL_CTRL: Msr = amd::GLOBAL_CTL;
-    const FIXED_COUNTERS: Option<MsrArray> = None;
+    const SELECTORS: RegisterArray = amd::PERF_CTL;
+    const COUNTERS: RegisterArray = amd::PERF_CTR;
+    const GLOBAL_CTRL: Register = amd::GLOBAL_CTL;
+    const FIXED_COUNTERS: Option<RegisterArray> = None;
 
     #[inline(always)]
     fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
@@ -53,22 +49,15 @@ impl Vendor for Amd {
     }
 
     #[inline(always)]
-    fn put_global<R: RegisterFile>(
-        regs: &mut R,
-        pmu: &mut GuestPmu<'_>,
-        claimed: CounterSet,
-    ) -> Option<bool> {
+    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> Option<bool> {
         let same = if pmu.passthrough().has_global_ctrl() {
             Self::sync_global_ctrl(regs, pmu)
         } else {
             None
         };
 
-        // Perf writes it after its selectors, if it has any. Until then no counter of the guest
-        // runs: GuestOnly keeps them from it.
-        if claimed.is_empty() {
-            regs.write(amd::GLOBAL_CTL, 0);
-        }
+        // Perf programs its events one by one, and starts them all at once.
+        regs.write(amd::GLOBAL_CTL, 0);
 
         let status = regs.read(amd::GLOBAL_STATUS);
 
@@ -99,7 +88,7 @@ impl Vendor for Amd {
     }
 
     fn selects(msr: u32) -> bool {
-        (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Msr::index) == Some(msr))
+        (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Register::index) == Some(msr))
             || amd::LEGACY_PERF_CTL.contains(&msr)
     }
 }

@@ -6,16 +6,12 @@ use super::Vendor;
 use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
-    x86::{
-        msr::{
-            Msr,
-            MsrArray, //
-        },
-        pmu::{
-            intel,
-            CounterSet, //
-        },
-    },
+    x86::pmu::{
+        intel,
+        CounterSet,
+        Register,
+        RegisterArray, //
+    }, //
 };
 
 /// Intel's PMU from version 4 on.
@@ -32,10 +28,10 @@ impl Vendor for Intel {
     // Version 4 brings GLOBAL_STATUS_SET, without which the status cannot be restored.
     const MIN_VERSION: u32 = 4;
 
-    const SELECTORS: MsrArray = intel::PERFEVTSEL;
-    const COUNTERS: MsrArray = intel::PMC;
-    const GLOBAL_CTRL: Msr = intel::GLOBAL_CTRL;
-    const FIXED_COUNTERS: Option<MsrArray> = Some(intel::FIXED_CTR);
+    const SELECTORS: RegisterArray = intel::PERFEVTSEL;
+    const COUNTERS: RegisterArray = intel::PMC;
+    const GLOBAL_CTRL: Register = intel::GLOBAL_CTRL;
+    const FIXED_COUNTERS: Option<RegisterArray> = Some(intel::FIXED_CTR);
 
     #[inline(always)]
     fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
@@ -53,11 +49,7 @@ impl Vendor for Intel {
     }
 
     #[inline(always)]
-    fn put_global<R: RegisterFile>(
-        regs: &mut R,
-        pmu: &mut GuestPmu<'_>,
-        _claimed: CounterSet,
-    ) -> Option<bool> {
+    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> Option<bool> {
         // VM exit loaded GLOBAL_CTRL with 0.
         let status = regs.read(intel::GLOBAL_STATUS);
 
@@ -85,7 +77,7 @@ impl Vendor for Intel {
     }
 
     fn selects(msr: u32) -> bool {
-        (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Msr::index) == Some(msr))
+        (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Register::index) == Some(msr))
             || msr == intel::FIXED_CTR_CTRL.index()
     }
 }

@@ -17,14 +17,14 @@ pub const BORDERS: [(&str, &str); 5] = [
         "perf_load_guest_context",
         "perf schedules out its own events, under its own lock; only if the PMU is switched",
     ),
-    ("perf_begin_put_guest_context", "the same, back in"),
+    ("perf_put_guest_context", "the same, back in"),
     (
-        "perf_end_put_guest_context",
-        "it programs them and unlocks what was locked for that",
+        "perf_pmu_disable",
+        "calls x86_pmu_disable() through a pointer; only if the PMU is switched",
     ),
     (
-        "amd_pmu_check_overflow",
-        "waits for the host's counters that are on, and they are not: their events are out",
+        "perf_pmu_enable",
+        "the same for x86_pmu_enable(), which programs perf's events",
     ),
     (
         "__SCT__tp_func_*",
@@ -34,20 +34,10 @@ pub const BORDERS: [(&str, &str); 5] = [
 
 /// The trampolines of static calls, direct branches that the kernel patches, and where they lead on
 /// CPUs that the module is for.
-const STATIC_CALLS: [(&str, &[&str]); 3] = [
-    (
-        "__SCT__apic_call_write",
-        &["native_apic_mem_write", "native_apic_msr_write"],
-    ),
-    (
-        "__SCT__x86_pmu_disable_all",
-        &["amd_pmu_v2_disable_all", "intel_pmu_disable_all"],
-    ),
-    (
-        "__SCT__x86_pmu_pebs_disable_all",
-        &["intel_pmu_pebs_disable_all"],
-    ),
-];
+const STATIC_CALLS: [(&str, &[&str]); 1] = [(
+    "__SCT__apic_call_write",
+    &["native_apic_mem_write", "native_apic_msr_write"],
+)];
 const TRAMPOLINE: &str = "__SCT__";
 
 /// Words in names of functions that must not be reached, and what they stand for.
