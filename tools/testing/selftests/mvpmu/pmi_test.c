@@ -172,6 +172,14 @@ static void guest_simultaneous_overflows(void)
 	GUEST_DONE();
 }
 
+/* A CPU delivers a PMI late: within so many instructions. The counters have stopped. */
+static void pmi_has_come(void)
+{
+	unsigned long n = 500;
+
+	asm volatile("1: dec %0; jnz 1b" : "+r"(n) : : "cc");
+}
+
 /*
  * The overflow falls on each instruction in turn, so also on those that the
  * CPU does not count because KVM emulates them.
@@ -191,6 +199,7 @@ static void guest_overflow_everywhere(void)
 			pmc_program(REFERENCE, INSTRUCTIONS, PMC_COUNT, 0);
 			pmc_program(1, INSTRUCTIONS, PMC_COUNT | PMC_PMI, overflow_in(early));
 			emulated[i].measure(counter_bit(REFERENCE) | counter_bit(1), n);
+			pmi_has_come();
 
 			__GUEST_ASSERT(nr_pmis == 1 && status_seen[0] == counter_bit(1) &&
 				       pmc_read(1) == pmc_read(REFERENCE) - early,

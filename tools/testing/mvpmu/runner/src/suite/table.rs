@@ -125,6 +125,27 @@ const BY_CPU: [&str; 6] = [
     "mvpmu/pmi_test",
 ];
 
+/// What the AMD machine is tested for beyond what both are: PMIs that come late, and more CPUs.
+fn amd_groups() -> Vec<Group> {
+    let own = |name: &str| format!("mvpmu/{name}");
+    let late = |delay: u32| {
+        let boot = Boot {
+            model: vec![format!("pmi-delay={delay}")],
+            ..Boot::new(Machine::Amd)
+        };
+        let suite = format!("selftests, PMI delay {delay}");
+        selftests(boot, &suite, Provider::Mvpmu, vec![own("pmi_test")])
+    };
+    let four = Boot {
+        cpus: 4,
+        ..Boot::new(Machine::Amd)
+    };
+    let tests = ["cpu_test", "host_perf_test"].map(own).to_vec();
+    let mut groups = Vec::from([1, 20, 200].map(late));
+    groups.push(selftests(four, "selftests, 4 CPUs", Provider::Mvpmu, tests));
+    groups
+}
+
 /// What the Intel machine is tested for beyond what both are.
 fn intel_groups() -> Vec<Group> {
     let with = |options| Boot {
@@ -328,9 +349,10 @@ pub fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
             }
         }
         groups.push(with_watchdog(machine));
-        if machine == Machine::Intel {
-            groups.extend(intel_groups());
-        }
+        groups.extend(match machine {
+            Machine::Amd => amd_groups(),
+            Machine::Intel => intel_groups(),
+        });
         groups.push(Group {
             name: format!("{} mutants", machine.name()),
             work: Work::Mutants(boot.clone()),
