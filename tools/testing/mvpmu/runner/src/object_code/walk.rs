@@ -12,19 +12,18 @@ use super::image::Image;
 use super::image::Place;
 
 /// Functions that are not looked into, and why. A `*` stands for the rest of a name.
-pub const BORDERS: [(&str, &str); 5] = [
+pub const BORDERS: [(&str, &str); 4] = [
     (
         "perf_load_guest_context",
         "perf schedules out its own events, under its own lock; only if the PMU is switched",
     ),
-    ("perf_put_guest_context", "the same, back in"),
     (
         "perf_pmu_disable",
         "calls x86_pmu_disable() through a pointer; only if the PMU is switched",
     ),
     (
-        "perf_pmu_enable",
-        "the same for x86_pmu_enable(), which programs perf's events",
+        "perf_put_guest_pmu",
+        "schedules them in, clears and programs registers, which it finds through a pointer",
     ),
     (
         "__SCT__tp_func_*",
