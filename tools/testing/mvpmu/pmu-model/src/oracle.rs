@@ -18,7 +18,7 @@
 //! * What the host writes else is the host's. It is *unclaimed* until something decides: a VM entry
 //!   with the register within reach makes it the guest's. A count in host mode, or the host
 //!   switching the counters on while the selector is not GuestOnly, makes it an *event* of the
-//!   host's.
+//!   host's. So is what firmware has left at RESET.
 //! * At a VM exit all that was claimed stays the guest's until the host rewrites it. INIT changes
 //!   nothing in the registers, hence no mark either.
 //!
@@ -194,11 +194,15 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             cpu,
             vcpus,
             place: Place::default(),
-            counters: [Mark::Unclaimed; MAX_COUNTERS],
-            selectors: [Mark::Unclaimed; MAX_COUNTERS],
-            fixed_control: Mark::Unclaimed,
+            // What firmware has left.
+            counters: [Mark::Event; MAX_COUNTERS],
+            selectors: [Mark::Event; MAX_COUNTERS],
+            fixed_control: Mark::Event,
             control: Mark::Unclaimed,
-            status: Status::default(),
+            status: Status {
+                event: u64::MAX,
+                ..Status::default()
+            },
             lvtpc: (Mark::Unclaimed, LVT_MASKED),
             inside: None,
             before: [0; MAX_COUNTERS],
@@ -357,6 +361,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Some(entry) if entry.counters >> n & 1 != 0 || selected_by.is_guest() => {
                 self.counters[n] = Mark::Guest(entry.guest);
                 self.status.guest |= bit;
+                self.status.event &= !bit;
             }
             Some(_) => {
                 self.counters[n] = Mark::Event;

@@ -7,6 +7,7 @@ pub use pmu_model::amd::Version;
 pub use pmu_model::intel::msr;
 pub use pmu_model::intel::Config;
 pub use pmu_model::intel::Intel;
+pub use pmu_model::options::PowerOn;
 pub use pmu_model::oracle::Entry;
 pub use pmu_model::oracle::Finding;
 pub use pmu_model::oracle::Invariant;

@@ -101,3 +101,37 @@ fn a_guest_reads_no_event_of_the_host() {
     assert_eq!(cpu.read_as(ctr(3), GUEST), 1001);
     cpu.violates(Invariant::LeakIn, Cell::Counter(3));
 }
+
+// Break: take what is there after RESET for unclaimed.
+#[test]
+fn what_firmware_has_left_is_not_the_guests() {
+    let scrambled = || {
+        let mut cpu = amd_cpu(&SharedVcpus::default());
+        cpu.pmu.power_on(PowerOn::Random(1), 0);
+        assert_ne!(cpu.pmu.counters().get(0), 0);
+        for n in 0..6 {
+            cpu.write(ctl(n), 0);
+        }
+        cpu
+    };
+    let mut cpu = scrambled();
+    cpu.enter(REACH);
+    cpu.violates(Invariant::LeakIn, Cell::Counter(0));
+
+    let mut cpu = scrambled();
+    for n in 0..6 {
+        cpu.write(ctr(n), 0);
+    }
+    cpu.write(amd::MSR_GLOBAL_STATUS_SET, 0x3f);
+    cpu.write(amd::MSR_GLOBAL_STATUS_CLR, 0x3e);
+    cpu.enter(REACH);
+    cpu.is_clean();
+
+    let mut cpu = scrambled();
+    for n in 0..6 {
+        cpu.write(ctr(n), 0);
+    }
+    assert_ne!(cpu.read_as(amd::MSR_GLOBAL_STATUS, HOST), 0);
+    cpu.enter(REACH);
+    cpu.violates(Invariant::LeakIn, Cell::Status);
+}
