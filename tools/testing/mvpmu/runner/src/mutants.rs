@@ -46,10 +46,9 @@ const LOOKING: [&str; 6] = [
 ];
 
 /// Writes that may be skipped: on which machine, and why nothing can show it.
-const EQUIVALENT: [(&str, Machine, &str); 3] = [
+const EQUIVALENT: [(&str, Machine, &str); 2] = [
     ("skip:switch.rs:load:1", Machine::Amd, NO_FIXED),
     ("skip:switch.rs:select:2", Machine::Amd, NO_FIXED),
-    ("skip:switch.rs:put:1", Machine::Amd, NO_FIXED),
 ];
 
 const NO_FIXED: &str = "there are no fixed counters, nothing is written";

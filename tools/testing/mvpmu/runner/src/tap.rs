@@ -58,6 +58,16 @@ impl Case {
     }
 }
 
+/// What fails when a program said nothing of its tests.
+pub const NO_PLAN: &str = "there is a plan";
+
+/// The names of those that have failed.
+pub fn failures(cases: &[Case]) -> Vec<&str> {
+    let failed = |case: &&Case| matches!(case.verdict, Verdict::Failed(_));
+    let failed = cases.iter().filter(failed);
+    failed.map(|case| case.name.as_str()).collect()
+}
+
 /// Whether there are results in `text`.
 pub fn is_tap(text: &str) -> bool {
     let begins = |line: &str| {
@@ -203,7 +213,7 @@ impl Parser {
         }
         if !self.planned {
             let why = self.notes.join("\n");
-            self.cases.push(Case::failed("there is a plan", why));
+            self.cases.push(Case::failed(NO_PLAN, why));
         }
         self.cases
     }

@@ -2,9 +2,8 @@
 
 //! What a VM exit may cost, as tests: a short `make bench` must keep to it.
 //!
-//! A timer tick or a preemption during one of a thousand exits adds a fraction to what each takes,
-//! so operations are rounded to whole ones. There is no chance in it: the machines' time is made of
-//! instructions.
+//! A timer tick or a preemption during one of a thousand exits adds a fraction to what each takes: a
+//! few of them are allowed for. There is no chance in it: the machines' time is made of instructions.
 
 use std::path::Path;
 
@@ -45,12 +44,30 @@ fn at_most(row: &Row, times: f64, other: Option<&Row>) -> bool {
     }
 }
 
+/// What ticks and preemptions may add to the operations of an exit: without a counter nothing, but for
+/// those of perf when its events take turns, else four switches in a thousand exits.
+fn by_the_way(row: &Row) -> f64 {
+    match (row.counters, row.host_event) {
+        (0, false) => 0.0,
+        (0, true) => 0.05,
+        (k, _) => 0.004 * (5.0 * k as f64 + 9.0),
+    }
+}
+
+/// How many of the counters count instructions: of the fixed ones the first.
+fn of_instructions(row: &Row) -> f64 {
+    match row.machine.as_str() {
+        "intel" => row.counters.min(9) as f64,
+        _ => row.counters as f64,
+    }
+}
+
 const RULES: [Rule; 9] = [
     Rule {
         name: "a guest without a counter costs no operation, nor an LVTPC write",
         // Perf switches an event of the host with the threads, with or without a guest.
         applies: |row| row.counters == 0 && !(is(row, SHARE) && row.host_event),
-        holds: |row, _, _| row.operations().round() + row.lvtpc.round() == 0.0,
+        holds: |row, _, _| row.operations() + row.lvtpc <= by_the_way(row),
     },
     Rule {
         name: "a guest without a counter costs 0.5 % of a CPUID exit's instructions",
@@ -60,7 +77,7 @@ const RULES: [Rule; 9] = [
     Rule {
         name: "a CPUID exit of a guest that counts cycles costs no operation",
         applies: |row| is(row, CPUID_CYCLES) && !row.host_event,
-        holds: |row, _, _| row.operations().round() + row.lvtpc.round() == 0.0,
+        holds: |row, _, _| row.operations() + row.lvtpc <= by_the_way(row),
     },
     Rule {
         name: "a CPUID exit of a guest that counts cycles costs 3 % of its instructions",
@@ -70,19 +87,21 @@ const RULES: [Rule; 9] = [
     Rule {
         name: "an emulated instruction costs a read and a write of each counter that counts it",
         applies: |row| is(row, CPUID_INSTRUCTIONS) && !row.host_event,
-        holds: |row, _, _| row.operations().round() <= 2.0 * row.counters as f64,
+        holds: |row, _, _| {
+            let more = row.operations() - 2.0 * of_instructions(row);
+            (0.0..=by_the_way(row)).contains(&more)
+        },
     },
     Rule {
         name: "an exit to userspace costs five operations for each counter, and seven",
         applies: |row| is(row, IO) && !row.host_event,
-        holds: |row, _, _| row.operations().round() <= 5.0 * row.counters as f64 + 7.0,
+        holds: |row, _, _| row.operations() <= 5.0 * row.counters as f64 + 7.0,
     },
     Rule {
         name: "no exit costs more operations than with the C code",
         applies: |_| true,
         holds: |row, c, _| {
-            row.operations().round() <= c.operations().round()
-                && row.lvtpc.round() <= c.lvtpc.round()
+            row.operations() <= c.operations() && row.lvtpc <= c.lvtpc + by_the_way(row)
         },
     },
     Rule {
@@ -169,8 +188,23 @@ mod tests {
         let rows = |ours| [c.clone(), other.clone(), row("mvpmu", IO, true, ours)];
         assert!(passes(&rows(10.0), 7));
         assert!(!passes(&rows(10.1), 7));
-        assert!(passes(&rows(20.1), 6));
-        assert!(!passes(&rows(20.6), 6));
+        assert!(passes(&rows(20.0), 6));
+        assert!(!passes(&rows(20.1), 6));
+    }
+
+    // Has to fail when operations are rounded, or none is good enough.
+    #[test]
+    fn half_an_operation_is_one_too_many() {
+        let c = row("c", CPUID_CYCLES, false, 20.0);
+        let rows = |ours| [c.clone(), row("mvpmu", CPUID_CYCLES, false, ours)];
+        assert!(passes(&rows(0.04), 2));
+        assert!(!passes(&rows(0.4), 2));
+        let c = row("c", CPUID_INSTRUCTIONS, false, 20.0);
+        let rows = |ours| [c.clone(), row("mvpmu", CPUID_INSTRUCTIONS, false, ours)];
+        assert!(passes(&rows(2.01), 4));
+        for ours in [0.0, 1.9, 2.4] {
+            assert!(!passes(&rows(ours), 4), "{ours}");
+        }
     }
 
     // Has to fail when instructions are compared with those of an exit without a PMU.

@@ -308,6 +308,7 @@ pub fn picture(rows: &[Row], sampling: &[Row]) -> String {
                 name: SAMPLING,
                 words,
                 more: words,
+                exits: None,
             };
             (machine, scenario)
         })

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::scenario::SCENARIOS;
 use crate::machine::Machine;
 
 /// What a VM exit costs.
@@ -84,6 +86,19 @@ pub fn blocks(text: &str) -> Vec<BTreeMap<String, String>> {
     blocks
 }
 
+/// Whether the machine has seen the exits of the scenario: so many each time.
+fn caused(scenario: &str, exits: f64) -> Result<()> {
+    let known = SCENARIOS.iter().find(|known| known.name == scenario);
+    let known = known.with_context(|| format!("no scenario {scenario}"))?;
+    let right = match known.exits {
+        // A timer tick in the few, or in the many, is one more.
+        Some(wanted) => exits.round() == wanted as f64,
+        None => exits >= 1.0,
+    };
+    ensure!(right, "{scenario}: {exits} VM exits each time");
+    Ok(())
+}
+
 /// The row of a block.
 pub fn row(machine: Machine, provider: &str, block: &BTreeMap<String, String>) -> Result<Row> {
     let text = |key: &str| block.get(key).with_context(|| format!("no {key}"));
@@ -94,16 +109,21 @@ pub fn row(machine: Machine, provider: &str, block: &BTreeMap<String, String>) -
         // No "-0" for less than nothing, which is the noise of few.
         Ok((difference / exits * 1000.0).round() / 1000.0 + 0.0)
     };
-    let counters: i64 = text("counters")?.parse()?;
+    let scenario = text("scenario")?;
+    caused(scenario, each("exits")?)?;
+    // The guest may have less than it was asked to use. 100 are all that it has.
+    let asked: i64 = text("counters")?.parse()?;
+    let used: u64 = text("used")?.parse()?;
+    ensure!(
+        asked == 100 && used > 0 || used == asked.max(0) as u64,
+        "{used} counters are in use, not {asked}"
+    );
     Ok(Row {
         machine: machine.name().to_owned(),
         provider: provider.to_owned(),
-        scenario: text("scenario")?.clone(),
+        scenario: scenario.clone(),
         host_event: text("host_event")? == "1",
-        counters: match counters {
-            100 => number("used")? as u64,
-            k => k.max(0) as u64,
-        },
+        counters: used,
         rdmsr: each("rdmsr")?,
         wrmsr: each("wrmsr")?,
         rdpmc: each("rdpmc")?,
@@ -127,6 +147,7 @@ mod tests {
         {
             text.push_str(&format!("few {key} {n}\nmany {key} {}\n", 100 * n + n));
         }
+        text.push_str("few exits 5\nmany exits 16\n");
         let blocks = blocks(&text);
         assert_eq!(blocks.len(), 1);
         let row = row(Machine::Intel, "c", &blocks[0]).unwrap();
@@ -137,6 +158,28 @@ mod tests {
         assert_eq!(row.instructions, Some(40.0));
         assert_eq!((row.counters, row.host_event), (6, true));
         assert_eq!(row.operations(), 30.0);
+    }
+
+    // Has to fail when the counters or exits that the guest was asked for are taken for granted.
+    #[test]
+    fn what_the_guest_did_is_what_it_was_asked_for() {
+        let block = |used: u64, asked: i64, exits: u64| {
+            let mut text = format!(
+                "scenario io\nhost_event 0\ncounters {asked}\ndifference 10\nused {used}\n\
+                 few exits 1\nmany exits {}\n",
+                exits + 1
+            );
+            for key in ["rdmsr", "wrmsr", "rdpmc", "lvtpc", "instructions"] {
+                text.push_str(&format!("few {key} 0\nmany {key} 0\n"));
+            }
+            row(Machine::Amd, "c", &blocks(&text)[0])
+        };
+        for (used, asked) in [(4, 4), (0, -1), (6, 100)] {
+            assert_eq!(block(used, asked, 10).unwrap().counters, used);
+        }
+        for (used, asked, exits) in [(3, 4, 10), (1, -1, 10), (0, 100, 10), (4, 4, 0), (4, 4, 20)] {
+            assert!(block(used, asked, exits).is_err(), "{used} {asked} {exits}");
+        }
     }
 
     // Has to fail when a scenario that ended early takes the numbers of the next one.

@@ -10,17 +10,22 @@ pub struct Scenario {
     /// In words, and in more of them where there is room.
     pub words: &'static str,
     pub more: &'static str,
+    /// VM exits of what it does once: these, and those of a timer tick now and then. None, if it is
+    /// some.
+    pub exits: Option<u64>,
 }
 
 pub const CPUID_CYCLES: Scenario = Scenario {
     name: "cpuid",
     words: "CPUID, cycles",
     more: "CPUID, counting cycles",
+    exits: Some(1),
 };
 pub const CPUID_INSTRUCTIONS: Scenario = Scenario {
     name: "cpuid_insn",
     words: "CPUID, instructions",
     more: "CPUID, counting instructions",
+    exits: Some(1),
 };
 
 /// Those in which instructions are of interest: nothing else runs in between.
@@ -30,12 +35,14 @@ pub const IO: Scenario = Scenario {
     name: "io",
     words: "port I/O",
     more: "port I/O, to userspace",
+    exits: Some(1),
 };
 
 pub const SHARE: Scenario = Scenario {
     name: "share",
     words: "two vCPUs, one CPU",
     more: "two vCPUs on one CPU, for both",
+    exits: Some(2),
 };
 
 /// All there are.
@@ -44,6 +51,7 @@ pub const SCENARIOS: [Scenario; 6] = [
         name: "ept",
         words: "page fault",
         more: "page fault of the guest",
+        exits: Some(1),
     },
     CPUID_CYCLES,
     CPUID_INSTRUCTIONS,
@@ -52,6 +60,7 @@ pub const SCENARIOS: [Scenario; 6] = [
         name: "halt",
         words: "halt and wake-up",
         more: "halt and wake-up, all exits of it",
+        exits: None,
     },
     SHARE,
 ];
