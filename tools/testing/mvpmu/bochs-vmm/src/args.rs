@@ -19,10 +19,10 @@ use pmu_model::oracle::Mode;
 
 use crate::boot::Boot;
 use crate::capability::Vmx;
-use crate::cpuid;
 use crate::log::Level;
 use crate::quirks::Quirk;
 use crate::sweep;
+use crate::timers;
 
 const ENDS: &str = "\
 Exit status: (v << 1 | 1) when L1 wrote v to port 0xf4; 2 cannot start, 3 triple fault, reset or
@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub mem: u64,
     /// Time: so many instructions to a microsecond; in hundreds, at most 4000
-    #[arg(long, value_name = "N", default_value_t = cpuid::TSC_MHZ, value_parser = mhz)]
+    #[arg(long, value_name = "N", default_value_t = timers::TSC_MHZ, value_parser = mhz)]
     pub mhz: u32,
     /// Write statistics as JSON when the run ends
     #[arg(long, value_name = "FILE")]

@@ -13,7 +13,6 @@ use vm_superio::serial::NoEvents;
 use vm_superio::Serial;
 use vm_superio::Trigger;
 
-use crate::cpuid;
 use crate::ioapic;
 use crate::layout;
 use crate::single::SingleThread;
@@ -29,7 +28,7 @@ pub const PORTS: u16 = 8;
 pub const IRQ: usize = 4;
 
 /// Ticks between two looks at stdin: a millisecond.
-const INPUT_PERIOD: u64 = cpuid::TSC_MHZ as u64 * 1000;
+const INPUT_PERIOD: u64 = timers::TSC_MHZ as u64 * 1000;
 /// Ctrl-A, then `x`, ends the run (the keys of QEMU's console).
 const ESCAPE: u8 = 1;
 

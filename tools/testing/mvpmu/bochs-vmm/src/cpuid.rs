@@ -13,12 +13,9 @@ use crate::layout;
 use crate::pmu;
 use crate::single::SingleCell;
 use crate::sweep;
+use crate::timers;
 
-/// Frequency of the TSC in MHz, unless told otherwise: one tick per instruction, so many to a
-/// microsecond of the guest.
-pub const TSC_MHZ: u32 = 200;
-
-static MHZ: SingleCell<u32> = SingleCell::new(TSC_MHZ);
+static MHZ: SingleCell<u32> = SingleCell::new(timers::TSC_MHZ);
 
 /// Sets the frequency of the TSC.
 pub fn set_tsc_mhz(mhz: u32) {

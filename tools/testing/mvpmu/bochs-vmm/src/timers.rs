@@ -12,6 +12,10 @@ use crate::single::SingleThread;
 /// What a timer calls.
 pub type Callback = unsafe extern "C-unwind" fn(*mut c_void);
 
+/// Frequency of the TSC in MHz, unless told otherwise: one tick per instruction, so many to a
+/// microsecond of the guest.
+pub const TSC_MHZ: u32 = 200;
+
 /// Ticks between two looks at the timers when none is due.
 const IDLE_PERIOD: u64 = 1_000_000;
 
