@@ -210,7 +210,14 @@ impl Options {
 fn machines(name: &str) -> Result<Vec<Machine>> {
     Ok(match name {
         "all" => Machine::value_variants().to_vec(),
-        name => vec![Machine::from_str(name, false).map_err(anyhow::Error::msg)?],
+        name => match Machine::from_str(name, false) {
+            Ok(machine) => vec![machine],
+            Err(_) => {
+                let names = Machine::value_variants().iter().map(|one| one.name());
+                let names: Vec<_> = names.chain(["all"]).collect();
+                anyhow::bail!("no machine '{name}': there are {}", names.join(", "))
+            }
+        },
     })
 }
 
