@@ -94,6 +94,36 @@ static void instructions(void)
 	       "a string instruction is one");
 }
 
+/* Break: sources() takes a call for a jump, or nobody calls branched_to(). */
+static void branches(void)
+{
+	static const struct {
+		uint64_t event, expected;
+		const char *name;
+	} events[] = {
+		{ 0xc2, 102 + 3 + 2 + 2 + 1, "branches" },
+		{ 0xd1, 100 + 2, "conditional branches" },
+		{ 0xc4, 99 + 1 + 3 + 2 + 2 + 1, "taken branches" },
+		{ 0xc8, 2, "near returns" },
+		{ 0xcc, 2, "indirect branches" },
+		{ 0xc6, 1, "far transfers" },
+	};
+
+	stop();
+	for (int n = 0; n < 6; n++)
+		wrmsr(PERF_CTL(n), events[n].event | OS | EN);
+	asm volatile("wrmsr;"
+		     "mov $100, %%r8d; 1: dec %%r8d; jnz 1b;"	/* 99 of 100 are taken */
+		     "test %%r8d, %%r8d; jnz 2f; jz 3f; 2: nop; 3:"	/* one of two is */
+		     "jmp 4f; 4: lea 5f(%%rip), %%r8; jmp *%%r8; 5:"
+		     "lea 7f(%%rip), %%r8; call *%%r8; call 7f; jmp 8f; 7: ret; 8:"
+		     "pushq $0x08; lea 9f(%%rip), %%r8; push %%r8; lretq; 9:"
+		     "mov $0xc0000301, %%ecx; xor %%eax, %%eax; xor %%edx, %%edx; wrmsr"
+		     : : "a"(0x3f), "c"(GLOBAL_CTL), "d"(0) : "r8", "cc", "memory");
+	for (int n = 0; n < 6; n++)
+		report(rdpmc(n), events[n].expected, events[n].name);
+}
+
 /* 2000 instructions before the wrap. */
 static void arm(int n, uint64_t bits)
 {
@@ -423,6 +453,7 @@ int main(void)
 	initial_state();
 	enabling();
 	instructions();
+	branches();
 	xapic();
 	x2apic();
 	general_protection();

@@ -100,6 +100,15 @@ fn cycles(weight: u32) -> Event {
     }
 }
 
+/// What each of these adds to.
+fn sum(sources: &[Source]) -> Event {
+    let none = SourceSet::NONE;
+    Event {
+        sources: sources.iter().fold(none, |all, source| all.with(*source)),
+        weight: 1,
+    }
+}
+
 /// Which PMU the CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
@@ -208,6 +217,21 @@ fn event(ctl: u64, weights: Weights) -> Option<Event> {
         0x120 if unit_mask == 1 => Some(cycles(weights.reference)),
         // ExRetBrn
         0x0c2 => Some(Event::of(Source::Branches)),
+        // ExRetBrnTkn, ExRetBrnFar, ExRetNearRet, ExRetIndBrchInstr, ExRetCond
+        0x0c4 => Some(sum(&[
+            Source::Taken,
+            Source::Jumps,
+            Source::Calls,
+            Source::Returns,
+            Source::FarBranches,
+        ])),
+        0x0c6 => Some(Event::of(Source::FarBranches)),
+        0x0c8 => Some(Event::of(Source::Returns)),
+        0x0cc => Some(Event::of(Source::Indirect)),
+        0x0d1 => Some(sum(&[Source::Taken, Source::NotTaken])),
+        // L2CacheReqStat of misses, perf's cache-misses (amd_zen4_perfmon_event_map): a line that
+        // is flushed is one that will be missed.
+        0x064 if unit_mask == 0x09 => Some(Event::of(Source::Flushes)),
         // LsDispatch: the unit mask says which kinds are added up. They can happen several times
         // per cycle, so a CntMask would need to know more than their number.
         0x029 if count_mask == 0 => {

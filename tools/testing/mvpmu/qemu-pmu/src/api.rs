@@ -107,6 +107,8 @@ pub const CB_RW_REGS_PC: CallbackFlags = 3;
 
 /// Condition of a conditional callback, unsigned.
 pub type Condition = c_int;
+/// The field is the number.
+pub const COND_EQ: Condition = 2;
 /// The field is less than the number.
 pub const COND_LT: Condition = 4;
 /// The field is the number or larger.

@@ -8,12 +8,19 @@ use std::sync::PoisonError;
 
 use pmu_model::oracle::StackLoad;
 use pmu_model::Class;
+use pmu_model::Source;
 
 use crate::decode::Kind;
+use crate::decode::Sources;
 
 /// QEMU keeps translations by physical address: the same one runs wherever a page is mapped. So
 /// only the offset within the page of an address is good for comparisons.
 const PAGE_OFFSET: u64 = 0xfff;
+
+/// The offset of an address in its page.
+pub fn page_offset(vaddr: u64) -> u64 {
+    vaddr & PAGE_OFFSET
+}
 
 /// True when both addresses have the same offset in their pages.
 pub fn same_offset(a: u64, b: u64) -> bool {
@@ -29,17 +36,20 @@ pub struct Insn {
     pub len: u8,
     /// What it is.
     pub kind: Kind,
+    /// What counting adds it to.
+    pub sources: Sources,
     /// The load of the stack pointer that it is, for the oracle.
     pub stack_load: Option<StackLoad>,
 }
 
 impl Insn {
     /// The instruction of `len` bytes at `vaddr`.
-    pub fn new(vaddr: u64, len: usize, kind: Kind) -> Insn {
+    pub fn new(vaddr: u64, len: usize, kind: Kind, sources: Sources) -> Insn {
         Insn {
             offset: (vaddr & PAGE_OFFSET) as u16,
             len: len as u8,
             kind,
+            sources,
             stack_load: None,
         }
     }
@@ -92,8 +102,8 @@ pub struct Block {
     pub insns: Box<[Insn]>,
     /// Those that have a callback.
     pub sites: Box<[Site]>,
-    /// Whether it counts branches.
-    pub counts_branches: bool,
+    /// What it counts.
+    pub counted: Sources,
 }
 
 impl Block {
@@ -103,15 +113,23 @@ impl Block {
         self.insns.iter().position(|insn| insn.offset == offset)
     }
 
-    /// How many instructions, and branches among them, it counts from place `index` on.
-    pub fn counts_from(&self, index: usize) -> (u64, u64) {
+    /// How often it counts `source` from place `index` on.
+    pub fn counts_from(&self, index: usize, source: Source) -> u64 {
+        if !self.counted.contains(source) {
+            return 0;
+        }
         let rest = self.insns.get(index..).unwrap_or_default();
-        let branches = if self.counts_branches {
-            rest.iter().filter(|insn| insn.kind.is_branch()).count()
-        } else {
-            0
-        };
-        (rest.len() as u64, branches as u64)
+        let insns = rest.iter().filter(|insn| insn.sources.contains(source));
+        insns.count() as u64
+    }
+
+    /// Where it goes on when its last instruction is a conditional branch and is not taken, if it
+    /// counts those.
+    pub fn fall_through(&self) -> Option<u64> {
+        let insn = self.insns.last()?;
+        let conditional =
+            self.counted.contains(Source::Taken) && insn.sources.contains(Source::Taken);
+        conditional.then(|| u64::from(insn.offset) + u64::from(insn.len))
     }
 
     /// The address by which translated code knows it.

@@ -8,13 +8,11 @@ use pmu_model::Class;
 use pmu_model::Source;
 
 use crate::api;
+use crate::block::page_offset;
 use crate::block::Block;
 
-/// The sources translated code counts: the first ones of [`Source`].
-pub const COUNTED: usize = Source::LoadStores as usize + 1;
-
-/// Accumulators: of each source counted, in each class.
-pub type Events = [[u64; Class::COUNT]; COUNTED];
+/// Accumulators: of each source, in each class.
+pub type Events = [[u64; Class::COUNT]; Source::COUNT];
 
 /// A vCPU's scoreboard entry.
 #[repr(C)]
@@ -26,6 +24,9 @@ pub struct Board {
     /// middle without any event: by a store into itself, or by an atomic instruction that is
     /// tried again. It is also clear in [`CPUID`].
     block: u64,
+    /// A conditional branch was executed last, which was added as taken: where it goes on if it was
+    /// not, as [`fall_through`] has it. Else 0.
+    pub fall_through: u64,
     /// Not 0: in host mode, and something of a guest is in the PMU.
     pub left: u64,
 }
@@ -105,6 +106,16 @@ pub fn events(source: Source, class: Class) -> api::U64Field {
 /// Whether something of a guest is left, for translated code.
 pub fn left() -> api::U64Field {
     field(offset_of!(Board, left))
+}
+
+/// Where the last conditional branch goes on if it is not taken, for translated code.
+pub fn last_fall_through() -> api::U64Field {
+    field(offset_of!(Board, fall_through))
+}
+
+/// How [`Board::fall_through`] names an address: by its offset in the page, and it is not 0.
+pub fn fall_through(vaddr: u64) -> u64 {
+    page_offset(vaddr) + 1
 }
 
 /// The block that was entered last, for translated code.

@@ -59,6 +59,13 @@ pub unsafe extern "C-unwind" fn first_block(index: c_uint, data: *mut c_void) {
     reset::check(vcpu, block.vaddr);
 }
 
+/// The block before ended with a conditional branch that was not taken.
+pub unsafe extern "C-unwind" fn not_taken(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a block.
+    let (vcpu, block) = unsafe { context::<Block>(index, data) };
+    vcpu.branched_to(block.vaddr, block.class);
+}
+
 /// The block before was left in the middle, or CPUID was its last instruction.
 pub unsafe extern "C-unwind" fn left_open(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a block.

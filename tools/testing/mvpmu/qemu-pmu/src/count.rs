@@ -11,7 +11,7 @@ use pmu_model::Source;
 
 use crate::block::Block;
 use crate::block::Site;
-use crate::board::COUNTED;
+use crate::board;
 use crate::decode::Kind;
 use crate::demand;
 use crate::pmi;
@@ -39,7 +39,7 @@ impl Vcpu {
         let mut deltas = Deltas::default();
         self.retired = self.instructions();
         let events = self.board().events;
-        for source in &Source::ALL[..COUNTED] {
+        for source in &Source::ALL {
             for class in Class::ALL {
                 let now = events[*source as usize][class as usize];
                 let last = self.folded[*source as usize][class as usize];
@@ -95,38 +95,41 @@ impl Vcpu {
 
     /// The instruction at `index` of `block`, and those after it, were added but did not retire.
     pub fn unretire(&mut self, block: &Block, index: usize) {
-        let (instructions, branches) = block.counts_from(index);
-        self.add(
-            block.class,
-            instructions.wrapping_neg(),
-            branches.wrapping_neg(),
-        );
+        for source in Source::ALL {
+            let n = block.counts_from(index, source);
+            self.add(source, block.class, n.wrapping_neg());
+        }
     }
 
     /// Undoes [`Vcpu::unretire`]: the block goes on after all.
     pub fn reretire(&mut self, block: &Block, index: usize) {
-        let (instructions, branches) = block.counts_from(index);
-        self.add(block.class, instructions, branches);
+        for source in Source::ALL {
+            self.add(source, block.class, block.counts_from(index, source));
+        }
     }
 
     /// An instruction that is no branch was added once too often.
     pub fn unretire_one(&mut self, class: Class) {
-        self.add(class, 1u64.wrapping_neg(), 0);
+        self.add(Source::Instructions, class, 1u64.wrapping_neg());
     }
 
     /// An instruction that is no branch retired beside the block.
     pub fn retire_one(&mut self, class: Class) {
-        self.add(class, 1, 0);
+        self.add(Source::Instructions, class, 1);
     }
 
-    fn add(&mut self, class: Class, instructions: u64, branches: u64) {
-        let events = &mut self.board().events;
-        for (source, n) in [
-            (Source::Instructions, instructions),
-            (Source::Branches, branches),
-        ] {
-            let slot = &mut events[source as usize][class as usize];
-            *slot = slot.wrapping_add(n);
+    fn add(&mut self, source: Source, class: Class, n: u64) {
+        let slot = &mut self.board().events[source as usize][class as usize];
+        *slot = slot.wrapping_add(n);
+    }
+
+    /// The CPU goes on at `pc`: if the last instruction was a conditional branch which would go on
+    /// there when it is not taken, it was not.
+    pub fn branched_to(&mut self, pc: u64, class: Class) {
+        let fall_through = std::mem::take(&mut self.board().fall_through);
+        if fall_through == board::fall_through(pc) {
+            self.add(Source::Taken, class, 1u64.wrapping_neg());
+            self.add(Source::NotTaken, class, 1);
         }
     }
 
@@ -168,6 +171,7 @@ impl Vcpu {
         if block.class.is_guest() != self.guest.is_some() {
             return;
         }
+        self.branched_to(pc, block.class);
         let Some(index) = block.index_of(pc) else {
             return;
         };
@@ -188,9 +192,11 @@ impl Vcpu {
 fn instructions_until_alarm(budget: &Budget, class: Class) -> u64 {
     let accesses =
         demand::MEMORY.map(|source| budget.get(source, class) / ACCESSES_PER_INSTRUCTION);
-    budget
-        .get(Source::Instructions, class)
-        .min(budget.get(Source::Branches, class))
+    let others = (Source::ALL.iter()).filter(|source| !demand::MEMORY.contains(source));
+    others
+        .map(|source| budget.get(*source, class))
+        .min()
+        .unwrap_or(Budget::UNLIMITED)
         .min(accesses.into_iter().min().unwrap_or(Budget::UNLIMITED))
         .max(1)
 }

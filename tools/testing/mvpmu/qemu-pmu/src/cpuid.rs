@@ -6,6 +6,7 @@
 use pmu_model::amd::Version;
 use pmu_model::mark::Mark;
 use pmu_model::stats;
+use pmu_model::Source;
 
 use crate::block::Site;
 use crate::leaf;
@@ -18,7 +19,7 @@ use crate::vcpu::Vcpu;
 pub fn execute(vcpu: &mut Vcpu, site: &Site) {
     let eax = vcpu.bus.register(handles().rax) as u32;
     // The block has added all of its instructions.
-    let ahead = site.block().counts_from(site.index).0;
+    let ahead = site.block().counts_from(site.index, Source::Instructions);
     if vcpu.guest.as_ref().is_some_and(|g| g.intercepts_cpuid()) {
         let ecx = vcpu.bus.register(handles().rcx) as u32;
         let instructions = vcpu.instructions() - ahead;

@@ -10,6 +10,7 @@ use iced_x86::InstructionInfoFactory;
 use iced_x86::Mnemonic;
 use iced_x86::OpAccess;
 use iced_x86::OpKind;
+use pmu_model::Source;
 
 /// What an instruction means for the PMU.
 #[repr(u8)]
@@ -35,10 +36,20 @@ pub enum Kind {
     Vmrun,
 }
 
-impl Kind {
-    /// Whether it counts as a retired branch.
-    pub fn is_branch(self) -> bool {
-        matches!(self, Kind::Branch | Kind::SoftwareInterrupt)
+/// Sources to which an instruction adds one each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sources(u16);
+
+impl Sources {
+    /// With one more.
+    #[must_use]
+    pub const fn with(self, source: Source) -> Sources {
+        Sources(self.0 | 1 << source as u16)
+    }
+
+    /// Whether `source` is among them.
+    pub const fn contains(self, source: Source) -> bool {
+        self.0 >> source as u16 & 1 != 0
     }
 }
 
@@ -77,6 +88,38 @@ pub fn kind(insn: &Instruction) -> Kind {
         | FlowControl::IndirectCall => Kind::Branch,
         FlowControl::Call | FlowControl::Return if is_transfer(insn.mnemonic()) => Kind::Branch,
         _ => Kind::Plain,
+    }
+}
+
+/// What an instruction of this kind adds to. A conditional branch counts as taken.
+pub fn sources(insn: &Instruction, kind: Kind) -> Sources {
+    let sources = Sources::default().with(Source::Instructions);
+    match kind {
+        Kind::SoftwareInterrupt => sources.with(Source::Branches).with(Source::FarBranches),
+        Kind::Branch => {
+            let sources = sources.with(Source::Branches);
+            match (insn.flow_control(), insn.mnemonic()) {
+                (FlowControl::ConditionalBranch, _) => sources.with(Source::Taken),
+                (FlowControl::Call, Mnemonic::Call) if !insn.is_call_far() => {
+                    sources.with(Source::Calls)
+                }
+                (FlowControl::Return, Mnemonic::Ret) => sources.with(Source::Returns),
+                (FlowControl::UnconditionalBranch, _) if !insn.is_jmp_far() => {
+                    sources.with(Source::Jumps)
+                }
+                _ if insn.is_jmp_near_indirect() => {
+                    sources.with(Source::Jumps).with(Source::Indirect)
+                }
+                _ if insn.is_call_near_indirect() => {
+                    sources.with(Source::Calls).with(Source::Indirect)
+                }
+                _ => sources.with(Source::FarBranches),
+            }
+        }
+        _ if matches!(insn.mnemonic(), Mnemonic::Clflush | Mnemonic::Clflushopt) => {
+            sources.with(Source::Flushes)
+        }
+        _ => sources,
     }
 }
 
@@ -166,6 +209,34 @@ mod tests {
         ] {
             assert_eq!(kind(&decode(bytes, 0)), expected, "{bytes:02x?}");
         }
+    }
+
+    // Break: take a far call for a near one, or an indirect jump for a direct one.
+    #[test]
+    fn branches_are_told_apart() {
+        for (bytes, expected) in [
+            (&[0x75, 0xfe][..], &[Source::Taken][..]),
+            (&[0xe2, 0xfe], &[Source::Taken]),
+            (&[0xeb, 0xfe], &[Source::Jumps]),
+            (&[0xff, 0xe0], &[Source::Jumps, Source::Indirect]),
+            (&[0xe8, 0, 0, 0, 0], &[Source::Calls]),
+            (&[0xff, 0xd0], &[Source::Calls, Source::Indirect]),
+            (&[0xc3], &[Source::Returns]),
+            (&[0x48, 0xcb], &[Source::FarBranches]),
+            (&[0x48, 0xcf], &[Source::FarBranches]),
+            (&[0xff, 0x1f], &[Source::FarBranches]),
+            (&[0x0f, 0x05], &[Source::FarBranches]),
+            (&[0xcc], &[Source::FarBranches]),
+        ] {
+            let insn = decode(bytes, 0);
+            let both = Sources::default()
+                .with(Source::Instructions)
+                .with(Source::Branches);
+            let expected = expected.iter().fold(both, |all, source| all.with(*source));
+            assert_eq!(sources(&insn, kind(&insn)), expected, "{bytes:02x?}");
+        }
+        let flush = decode(&[0x0f, 0xae, 0x3f], 0);
+        assert!(sources(&flush, kind(&flush)).contains(Source::Flushes));
     }
 
     // Break: count CMP as a load-store.

@@ -86,11 +86,24 @@ impl Emit<'_> {
     pub fn counting(self, last: Option<&Instruction>) {
         let class = self.block.class;
         let instructions = board::events(Source::Instructions, class);
-        let branches = board::events(Source::Branches, class);
         let open = self.block.address();
         let closed = open | board::CLOSED;
-        let (n, n_branches) = self.block.counts_from(0);
+        let n = self.block.insns.len();
 
+        if self.block.counted.contains(Source::Taken) {
+            self.at_start_if(
+                board::last_fall_through(),
+                api::COND_EQ,
+                board::fall_through(self.block.vaddr),
+                callbacks::not_taken,
+                api::CB_RW_REGS,
+            );
+            let next = self.block.fall_through().map_or(0, board::fall_through);
+            self.inline(api::INLINE_STORE_U64, board::last_fall_through(), 0);
+            if let (Some(last), 1..) = (last, next) {
+                last.inline(api::INLINE_STORE_U64, board::last_fall_through(), next);
+            }
+        }
         self.at_start_if(
             board::block(),
             api::COND_LT,
@@ -105,9 +118,11 @@ impl Emit<'_> {
             callbacks::alarm,
             api::CB_RW_REGS_PC,
         );
-        self.inline(api::INLINE_ADD_U64, instructions, n);
-        if n_branches > 0 {
-            self.inline(api::INLINE_ADD_U64, branches, n_branches);
+        for source in Source::ALL {
+            match self.block.counts_from(0, source) {
+                0 => {}
+                n => self.inline(api::INLINE_ADD_U64, board::events(source, class), n),
+            }
         }
         // A block of one instruction cannot be left in the middle.
         match last.filter(|_| n > 1) {

@@ -6,7 +6,6 @@ use std::ffi::c_void;
 use pmu_model::oracle::stack_load;
 use pmu_model::oracle::Mode;
 use pmu_model::Class;
-use pmu_model::Source;
 
 use crate::api;
 use crate::block;
@@ -72,7 +71,12 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         insns: (insns.iter().zip(&kinds))
             .zip(&stack_loads)
             .map(|((insn, kind), load)| {
-                let insn = Insn::new(insn.vaddr, insn.len, *kind);
+                let insn = Insn::new(
+                    insn.vaddr,
+                    insn.len,
+                    *kind,
+                    decode::sources(&insn.code, *kind),
+                );
                 insn.loading_stack(*load)
             })
             .collect(),
@@ -80,7 +84,7 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
             .filter(|(index, _)| callbacks[*index].is_some() || stack_loads[*index].is_some())
             .map(|(index, insn)| Site::new(index, insn.vaddr))
             .collect(),
-        counts_branches: demand::counted(Source::Branches),
+        counted: demand::all_counted(),
     };
     // SAFETY: Just made, and kept as long as translated code has it.
     let block = unsafe { &*block::keep(block) };
