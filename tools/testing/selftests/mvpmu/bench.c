@@ -16,9 +16,8 @@
 
 #include "apic.h"
 #include "guest_pmu.h"
+#include "machine.h"
 
-#define LEAF		0x4d767075
-#define SIGNATURE	0x746e756f
 #define FRESH_GPA	(1ull << 32)
 #define FRESH_GVA	(1ull << 32)
 #define PORT		0x80
@@ -106,22 +105,23 @@ static void guest(void)
 }
 
 /* What the machine has counted on this CPU; all 0 where it does not count. */
-enum { RDMSR, WRMSR, RDPMC, LVTPC, EXITS, INSTRUCTIONS_OF_ALL, NR_KEYS };
+#define NR_KEYS		(MACHINE_INSTRUCTIONS + 1)
 
 static const char * const keys[NR_KEYS] = {
-	"rdmsr", "wrmsr", "rdpmc", "lvtpc", "exits", "instructions",
+	[MACHINE_RDMSR]		= "rdmsr",
+	[MACHINE_WRMSR]		= "wrmsr",
+	[MACHINE_RDPMC]		= "rdpmc",
+	[MACHINE_LVTPC]		= "lvtpc",
+	[MACHINE_EXITS]		= "exits",
+	[MACHINE_INSTRUCTIONS]	= "instructions",
 };
 
 static void read_counts(u64 *counts)
 {
-	u32 eax, ebx, ecx, edx;
 	unsigned int i;
 
-	for (i = 0; i < NR_KEYS; i++) {
-		__cpuid(LEAF, i, &eax, &ebx, &ecx, &edx);
-		TEST_ASSERT(ebx == SIGNATURE, "Only the test machines count operations");
-		counts[i] = eax | (u64)edx << 32;
-	}
+	for (i = 0; i < NR_KEYS; i++)
+		TEST_ASSERT(machine_read(i, &counts[i]), "Only the test machines count operations");
 }
 
 static struct kvm_vcpu *vcpus[2];

@@ -3,7 +3,8 @@
 //! Counting, instruction by instruction: the core's instrumentation entry
 //! points before and after each one, and what it does in between.
 //!
-//! This is the hot path: when nothing counts it costs one test per instruction.
+//! This is the hot path: the instructions that retire are always counted, all else only when a
+//! counter wants it.
 
 use std::ffi::c_void;
 

@@ -6,9 +6,11 @@
 use std::ffi::c_void;
 
 use pmu_model::stats;
+use pmu_model::stats::Instructions;
 
 use crate::core;
 use crate::core::CpuidLeaf;
+use crate::gather;
 use crate::layout;
 use crate::pmu;
 use crate::single::SingleCell;
@@ -104,7 +106,11 @@ fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
         stats::LEAF => {
             sweep::mark(subleaf);
             let stats = pmu::stats().unwrap_or_default();
-            let [eax, ebx, ecx, edx] = stats.leaf(subleaf, Some(layout::ICOUNT.get()));
+            let instructions = Instructions {
+                all: layout::ICOUNT.get(),
+                retired: gather::retired(),
+            };
+            let [eax, ebx, ecx, edx] = stats.leaf(subleaf, &instructions);
             *out = CpuidLeaf { eax, ebx, ecx, edx };
         }
         _ => {}

@@ -35,6 +35,8 @@ impl Table {
 
 /// What gathered since the last fold.
 static GATHERED: Table = Table::new();
+/// Instructions that retired in each class, whether a counter counted them or not.
+static RETIRED: [SingleCell<u64>; Class::COUNT] = [const { SingleCell::new(0) }; Class::COUNT];
 /// How much may gather.
 static BUDGET: Table = Table::new();
 /// Some counter runs.
@@ -89,7 +91,7 @@ static WANTED: SingleCell<u8> = SingleCell::new(0);
 
 /// The instruction that executes.
 struct Current {
-    /// It is to be counted.
+    /// It may retire.
     armed: SingleCell<bool>,
     class: SingleCell<Class>,
     rip: SingleCell<u64>,
@@ -149,6 +151,11 @@ fn bits_of(source: Source) -> u8 {
     }
 }
 
+/// The instructions that have retired in each class.
+pub fn retired() -> [u64; Class::COUNT] {
+    std::array::from_fn(|class| RETIRED[class].get())
+}
+
 /// Takes what gathered.
 pub fn take() -> Deltas {
     let mut deltas = Deltas::default();
@@ -173,6 +180,14 @@ fn add(source: Source) -> bool {
 #[inline(always)]
 fn gather() -> bool {
     CURRENT.armed.set(false);
+    let class = CURRENT.class.get();
+    let retired = &RETIRED[class as usize];
+    retired.set(retired.get() + 1);
+    if !RUNNING.get() {
+        return false;
+    }
+    // Intel's counters do not tell guest from host.
+    CURRENT.class.set(Class::new(false, class.is_user()));
     let due = add(Source::Instructions);
     let did = CURRENT.did.get() & WANTED.get();
     if did == 0 {
@@ -212,15 +227,12 @@ fn gather_more(did: u8) -> bool {
 /// An instruction begins.
 #[inline(always)]
 pub fn begin() {
-    let running = RUNNING.get();
-    CURRENT.armed.set(running);
-    if running {
-        // Intel's counters do not tell guest from host.
-        let user = layout::CPL.get::<u8>() != 0;
-        CURRENT.class.set(Class::new(false, user));
-        CURRENT.rip.set(layout::PREV_RIP.get());
-        CURRENT.did.set(0);
-    }
+    let user = layout::CPL.get::<u8>() != 0;
+    let guest = layout::IN_VMX_GUEST.get::<u8>() != 0;
+    CURRENT.armed.set(true);
+    CURRENT.class.set(Class::new(guest, user));
+    CURRENT.rip.set(layout::PREV_RIP.get());
+    CURRENT.did.set(0);
 }
 
 /// The current instruction did this.

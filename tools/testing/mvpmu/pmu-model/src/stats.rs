@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::oracle::Counts;
+use crate::Class;
 use crate::Owner;
 
 /// PMU register operations that were carried out; those that were refused (#GP) count as such only,
@@ -56,25 +57,36 @@ impl Stats {
 /// A CPUID leaf by which the host reads what its CPU has counted, while it runs.
 ///
 /// ECX selects: 0 RDMSR, 1 WRMSR, 2 RDPMC of PMU registers and 3 writes of the LVTPC, all in host
-/// mode; 4 VM exits; 5 instructions, where the machine counts them; 6 violations that its oracle has
-/// seen, where one watches. The count is in EDX:EAX;
-/// [`LEAF_SIGNATURE`] in EBX says that there is one, and 1 in ECX.
+/// mode; 4 VM exits; 5 instructions; 6 violations that its oracle has seen, where one watches; 7
+/// instructions of the host at CPL 0, 8 at CPL > 0. The count is in EDX:EAX; [`LEAF_SIGNATURE`] in
+/// EBX says that there is one, and 1 in ECX.
 pub const LEAF: u32 = 0x4d76_7075;
 
 /// What the leaf has in EBX.
 pub const LEAF_SIGNATURE: u32 = 0x746e_756f;
 
+/// The instructions that a CPU has executed.
+#[derive(Clone, Copy, Debug)]
+pub struct Instructions {
+    /// Whoever executed them, and whatever an instruction is for the machine.
+    pub all: u64,
+    /// Those that retired, as an event of the PMU counts them, of each class.
+    pub retired: [u64; Class::COUNT],
+}
+
 impl Stats {
     /// The leaf for this selection: EAX, EBX, ECX, EDX.
-    pub fn leaf(&self, ecx: u32, instructions: Option<u64>) -> [u32; 4] {
+    pub fn leaf(&self, ecx: u32, instructions: &Instructions) -> [u32; 4] {
         let value = match ecx {
             0 => Some(self.host.rdmsr),
             1 => Some(self.host.wrmsr),
             2 => Some(self.host.rdpmc),
             3 => Some(self.host.lvtpc),
             4 => Some(self.vm_exits),
-            5 => instructions,
+            5 => Some(instructions.all),
             6 => self.oracle.map(|counts| counts.violations),
+            7 => Some(instructions.retired[Class::HostKernel as usize]),
+            8 => Some(instructions.retired[Class::HostUser as usize]),
             _ => None,
         };
         match value {
@@ -106,7 +118,11 @@ mod tests {
             }),
             ..Stats::default()
         };
-        let leaves = [0, 1, 2, 3, 4, 5, 6, 7].map(|ecx| stats.leaf(ecx, Some(6)));
+        let instructions = Instructions {
+            all: 6,
+            retired: [8, 9, 10, 11],
+        };
+        let leaves = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|ecx| stats.leaf(ecx, &instructions));
         let value = |[eax, _, is_there, edx]: [u32; 4]| (is_there, eax, edx);
         assert_eq!(
             leaves.map(value),
@@ -118,11 +134,12 @@ mod tests {
                 (1, 5, 0),
                 (1, 6, 0),
                 (1, 7, 0),
+                (1, 8, 0),
+                (1, 9, 0),
                 (0, 0, 0)
             ]
         );
         assert!(leaves.iter().all(|leaf| leaf[1] == LEAF_SIGNATURE));
-        assert_eq!(stats.leaf(5, None)[2], 0);
-        assert_eq!(Stats::default().leaf(6, None)[2], 0);
+        assert_eq!(Stats::default().leaf(6, &instructions)[2], 0);
     }
 }

@@ -4,6 +4,7 @@
 //! A block adds all of its instructions when it starts. If it is left before its end, what did
 //! not retire is taken back here.
 
+use pmu_model::stats::Instructions;
 use pmu_model::Budget;
 use pmu_model::Class;
 use pmu_model::Deltas;
@@ -48,9 +49,9 @@ impl Vcpu {
         }
         self.folded = events;
         if self.pmu.fold(&deltas).pmi {
-            self.pmi_delay.raise(self.retired);
+            self.pmi_delay.raise(self.retired_in_all());
         }
-        let due = self.pmi_delay.take(self.retired);
+        let due = self.pmi_delay.take(self.retired_in_all());
         self.arm();
         due && pmi::send(self)
     }
@@ -65,14 +66,33 @@ impl Vcpu {
         }
     }
 
-    /// The instructions executed so far in any mode, with all of the block that was entered last.
-    pub fn instructions(&mut self) -> u64 {
+    /// Instructions of all classes, up to the last fold.
+    fn retired_in_all(&self) -> u64 {
+        self.retired.into_iter().fold(0, u64::wrapping_add)
+    }
+
+    /// The instructions of each class so far, with all of the block that was entered last.
+    pub fn instructions(&mut self) -> [u64; Class::COUNT] {
         let instructions = Source::Instructions as usize;
         let now = self.board().events[instructions];
         let last = self.folded[instructions];
         // What was taken back since the last fold may have been folded before.
-        let since = (now.into_iter().zip(last)).map(|(now, last)| now.wrapping_sub(last));
-        since.fold(self.retired, u64::wrapping_add)
+        std::array::from_fn(|class| {
+            let since = now[class].wrapping_sub(last[class]);
+            self.retired[class].wrapping_add(since)
+        })
+    }
+
+    /// The instructions before this one, which is about to be executed.
+    pub fn instructions_before(&mut self, site: &Site) -> Instructions {
+        let mut retired = self.instructions();
+        // The block has added all of its instructions.
+        retired[site.block().class as usize] -=
+            site.block().counts_from(site.index, Source::Instructions);
+        Instructions {
+            all: retired.into_iter().fold(0, u64::wrapping_add),
+            retired,
+        }
     }
 
     /// Sets the accumulators so that the alarm comes in time. To be called after every change of
@@ -83,7 +103,7 @@ impl Vcpu {
         }
         let budget = self.pmu.budget();
         // They may be of any class. A fold that comes too early does no harm.
-        let until_pmi = (self.pmi_delay.left(self.retired))
+        let until_pmi = (self.pmi_delay.left(self.retired_in_all()))
             .map_or(LONG, |left| left.div_ceil(Class::COUNT as u64).max(1));
         for class in Class::ALL {
             let instructions = instructions_until_alarm(&budget, class).min(until_pmi);

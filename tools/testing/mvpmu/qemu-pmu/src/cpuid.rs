@@ -6,7 +6,6 @@
 use pmu_model::amd::Version;
 use pmu_model::mark::Mark;
 use pmu_model::stats;
-use pmu_model::Source;
 
 use crate::block::Site;
 use crate::leaf;
@@ -18,11 +17,9 @@ use crate::vcpu::Vcpu;
 /// CPUID is about to be executed.
 pub fn execute(vcpu: &mut Vcpu, site: &Site) {
     let eax = vcpu.bus.register(handles().rax) as u32;
-    // The block has added all of its instructions.
-    let ahead = site.block().counts_from(site.index, Source::Instructions);
     if vcpu.guest.as_ref().is_some_and(|g| g.intercepts_cpuid()) {
         let ecx = vcpu.bus.register(handles().rcx) as u32;
-        let instructions = vcpu.instructions() - ahead;
+        let instructions = vcpu.instructions_before(site).all;
         keep_mark(Mark::of(eax, ecx, instructions, vcpu.pmu.stats()));
         return;
     }
@@ -31,9 +28,9 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
         0x8000_0022 if vcpu.version == Some(Version::PerfMonV2) => Leaf::PerfMon,
         stats::LEAF => {
             let ecx = vcpu.bus.register(handles().rcx) as u32;
-            let instructions = vcpu.instructions() - ahead;
+            let instructions = vcpu.instructions_before(site);
             let stats = vcpu.pmu.stats_with_oracle();
-            Leaf::Counted(stats.leaf(ecx, Some(instructions)))
+            Leaf::Counted(stats.leaf(ecx, &instructions))
         }
         _ => return,
     };

@@ -48,8 +48,8 @@ pub struct Vcpu {
     pub bus: Bus,
     /// The accumulators when they were folded into the PMU last.
     pub folded: Events,
-    /// Instructions of all classes, up to the last fold.
-    pub retired: u64,
+    /// Instructions of each class, up to the last fold.
+    pub retired: [u64; Class::COUNT],
     /// The guest it runs, in guest mode.
     pub guest: Option<Guest>,
     /// It was left, and the host has not gone on yet.
@@ -88,7 +88,7 @@ impl Vcpu {
             version: args.pmu,
             bus: Bus::default(),
             folded: Events::default(),
-            retired: 0,
+            retired: [0; Class::COUNT],
             guest: None,
             exited: false,
             asked: None,
