@@ -53,4 +53,14 @@ impl Vcpu {
         // SAFETY: The vCPU exists as `self` does; the field is written only at creation.
         unsafe { (*self.0.get()).vcpu_id }
     }
+
+    /// Has [`Provider::update`] called before the next VM entry.
+    ///
+    /// [`Provider::update`]: mediated_pmu::Provider::update
+    #[cfg(CONFIG_PERF_GUEST_MEDIATED_PMU)]
+    #[inline(always)]
+    pub fn request_update(&self) {
+        // SAFETY: The vCPU exists as `self` does; the C function takes any, from any thread.
+        unsafe { bindings::kvm_mediated_pmu_request_update(self.0.get()) }
+    }
 }

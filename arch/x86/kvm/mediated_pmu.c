@@ -8,60 +8,59 @@
 #include <linux/kvm_host.h>
 #include <linux/module.h>
 #include <linux/perf_event.h>
+#include <linux/workqueue.h>
 
 #include "cpuid.h"
 #include "mediated_pmu.h"
 #include "x86.h"
 
 /*
- * Protects the provider and the number of VMs.  The provider, and with it
- * enable_mediated_pmu, may change only while there is no VM: VMs and vCPUs
- * latch the mode when they are created.  Nests inside vendor_module_lock.
+ * Protects what follows.  The provider, and with it enable_mediated_pmu, may
+ * change only while there is no VM: VMs and vCPUs latch the mode when they are
+ * created.
  */
 static DEFINE_MUTEX(mediated_pmu_lock);
 static const struct kvm_mediated_pmu_ops *provider;
 static unsigned int nr_vms;
 
-/* What the vendor module said when it was loaded; vendor_module_lock. */
+/* A vendor module is loaded, and what it said about the host. */
+static bool vendor_ready;
 static bool mediated_pmu_supported;
 
-/* KVM's own configuration while the provider's replaces it; both locks. */
+/* KVM's own configuration while the provider's replaces it. */
 static bool provider_mode;
 static bool saved_enable_mediated_pmu;
 static u64 saved_supported_perf_cap;
 static bool saved_ds, saved_dtes64;
 
-/* Without a provider the guest accesses all its counters directly, always. */
-static u64 all_counters(struct kvm_vcpu *vcpu)
-{
-	return ~0ull;
-}
-
-DEFINE_STATIC_CALL(kvm_mediated_pmu_update, all_counters);
 DEFINE_STATIC_CALL(kvm_mediated_pmu_load, __kvm_mediated_pmu_load);
 DEFINE_STATIC_CALL(kvm_mediated_pmu_put, __kvm_mediated_pmu_put);
-DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_release,
+/* Without a provider nothing stays in hardware. */
+DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_release,
 			*((struct kvm_mediated_pmu_ops *)0)->release);
-DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_sync_global_ctrl,
-			*((struct kvm_mediated_pmu_ops *)0)->sync_global_ctrl);
 DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_increment,
 			*((struct kvm_mediated_pmu_ops *)0)->increment);
-DEFINE_STATIC_CALL_NULL(kvm_mediated_pmu_pmi,
-			*((struct kvm_mediated_pmu_ops *)0)->pmi);
-DEFINE_STATIC_CALL_RET0(kvm_mediated_pmu_msr_access,
-			*((struct kvm_mediated_pmu_ops *)0)->msr_access);
+
+static const char *provider_name(void)
+{
+	return provider->owner ? module_name(provider->owner) : "built-in code";
+}
 
 /* Announces a feature, or not: kvm_cpu_cap_set() is for vendor init only. */
 static __always_inline void announce_feature(unsigned int feature, bool on)
 {
 	u32 *cap = &kvm_cpu_caps[__feature_leaf(feature)];
 
-	if (on)
-		*cap |= __feature_bit(feature);
-	else
-		*cap &= ~__feature_bit(feature);
+	WRITE_ONCE(*cap, on ? *cap | __feature_bit(feature) :
+			      *cap & ~__feature_bit(feature));
 }
 
+/*
+ * What KVM reports to userspace about the PMU (CPUID and feature MSRs) changes,
+ * but not while there is a VM: who has one may rely on what KVM reports, also
+ * for a VM that is created then.  Without a VM, KVM may report the one, the other
+ * or something in between, as it may while a vendor module is replaced.
+ */
 static void set_provider_mode(bool on)
 {
 	if (provider_mode == on)
@@ -69,29 +68,35 @@ static void set_provider_mode(bool on)
 
 	provider_mode = on;
 	if (on) {
+		if (!enable_mediated_pmu)
+			pr_info("enable_mediated_pmu is Y as long as %s provides the mediated PMU\n",
+				provider_name());
 		saved_enable_mediated_pmu = enable_mediated_pmu;
 		saved_supported_perf_cap = kvm_caps.supported_perf_cap;
 		saved_ds = kvm_cpu_cap_has(X86_FEATURE_DS);
 		saved_dtes64 = kvm_cpu_cap_has(X86_FEATURE_DTES64);
 		enable_mediated_pmu = true;
 		/* LBRs and PEBS exist only in the perf-based PMU. */
-		kvm_caps.supported_perf_cap &= PERF_CAP_FW_WRITES;
+		WRITE_ONCE(kvm_caps.supported_perf_cap,
+			   kvm_caps.supported_perf_cap & PERF_CAP_FW_WRITES);
 		announce_feature(X86_FEATURE_DS, false);
 		announce_feature(X86_FEATURE_DTES64, false);
 	} else {
 		enable_mediated_pmu = saved_enable_mediated_pmu;
-		kvm_caps.supported_perf_cap = saved_supported_perf_cap;
+		WRITE_ONCE(kvm_caps.supported_perf_cap, saved_supported_perf_cap);
 		announce_feature(X86_FEATURE_DS, saved_ds);
 		announce_feature(X86_FEATURE_DTES64, saved_dtes64);
 	}
 }
 
 /*
- * The life of a vendor module, under vendor_module_lock: init before KVM's
- * capabilities are computed, ready when they are, exit.
+ * The life of a vendor module, one at a time: init before KVM's capabilities are
+ * computed, ready when they are, exit.
  */
 void kvm_mediated_pmu_vendor_init(bool supported)
 {
+	guard(mutex)(&mediated_pmu_lock);
+
 	mediated_pmu_supported = supported;
 	enable_mediated_pmu &= supported;
 }
@@ -102,7 +107,8 @@ void kvm_mediated_pmu_vendor_ready(void)
 
 	if (provider && !mediated_pmu_supported)
 		pr_warn("mediated PMU provider %s is idle, the host's PMU lacks support\n",
-			module_name(provider->owner));
+			provider_name());
+	vendor_ready = true;
 	set_provider_mode(provider && mediated_pmu_supported);
 }
 
@@ -111,28 +117,83 @@ void kvm_mediated_pmu_vendor_exit(void)
 	guard(mutex)(&mediated_pmu_lock);
 
 	set_provider_mode(false);
+	vendor_ready = false;
 }
 
 static void set_static_calls(const struct kvm_mediated_pmu_ops *ops)
 {
-	static_call_update(kvm_mediated_pmu_update,
-			   ops ? ops->update : all_counters);
 	static_call_update(kvm_mediated_pmu_load,
 			   ops ? ops->load : __kvm_mediated_pmu_load);
 	static_call_update(kvm_mediated_pmu_put,
 			   ops ? ops->put : __kvm_mediated_pmu_put);
-	static_call_update(kvm_mediated_pmu_release,
-			   ops ? ops->release : (void *)__static_call_return0);
-	static_call_update(kvm_mediated_pmu_sync_global_ctrl,
-			   ops ? ops->sync_global_ctrl :
-				 (void *)__static_call_return0);
+	static_call_update(kvm_mediated_pmu_release, ops ? ops->release : NULL);
 	static_call_update(kvm_mediated_pmu_increment,
 			   ops ? ops->increment : (void *)__static_call_return0);
-	static_call_update(kvm_mediated_pmu_pmi, ops ? ops->pmi : NULL);
-	static_call_update(kvm_mediated_pmu_msr_access,
-			   ops ? ops->msr_access :
-				 (void *)__static_call_return0);
 }
+
+/* vCPUs that count nothing, as perf_create_mediated_pmu() failed for them. */
+static atomic_t nr_waiting;
+
+static void retry_waiting(struct work_struct *work);
+static DECLARE_DELAYED_WORK(retry_work, retry_waiting);
+
+/* Has @update called for all vCPUs once perf would account a guest. */
+static void retry_waiting(struct work_struct *work)
+{
+	struct kvm *kvm;
+
+	if (!atomic_read(&nr_waiting))
+		return;
+	if (perf_create_mediated_pmu()) {
+		kvm_mediated_pmu_wait_on();
+		return;
+	}
+	perf_release_mediated_pmu();
+
+	guard(mutex)(&kvm_lock);
+	list_for_each_entry(kvm, &vm_list, vm_list) {
+		if (kvm->arch.created_mediated_pmu)
+			kvm_make_all_cpus_request(kvm, KVM_REQ_PMU);
+	}
+}
+
+/**
+ * kvm_mediated_pmu_wait - a vCPU waits until perf lets guests have the PMU
+ * @vcpu: the vCPU, whose provider's @update got -EBUSY from perf
+ *
+ * KVM asks perf now and then, and calls @update once it might succeed; if it does
+ * not, kvm_mediated_pmu_wait_on().
+ */
+void kvm_mediated_pmu_wait(struct kvm_vcpu *vcpu)
+{
+	pr_info_ratelimited("vCPU %d of process %d waits for the PMU, an event of the host counts in guests\n",
+			    vcpu->vcpu_id, vcpu->kvm->userspace_pid);
+	atomic_inc(&nr_waiting);
+	kvm_mediated_pmu_wait_on();
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_wait);
+
+/**
+ * kvm_mediated_pmu_wait_on - perf still refuses
+ */
+void kvm_mediated_pmu_wait_on(void)
+{
+	schedule_delayed_work(&retry_work, HZ / 10);
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_wait_on);
+
+/**
+ * kvm_mediated_pmu_wait_end - a vCPU no longer waits
+ * @vcpu: the vCPU; NULL if it is gone
+ */
+void kvm_mediated_pmu_wait_end(struct kvm_vcpu *vcpu)
+{
+	atomic_dec(&nr_waiting);
+	if (vcpu)
+		pr_info_ratelimited("vCPU %d of process %d no longer waits for the PMU\n",
+				    vcpu->vcpu_id, vcpu->kvm->userspace_pid);
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_wait_end);
 
 /**
  * kvm_mediated_pmu_register - take over the context switch of mediated PMUs
@@ -152,16 +213,15 @@ int kvm_mediated_pmu_register(const struct kvm_mediated_pmu_ops *ops)
 	if (WARN_ON_ONCE(!ops->vm_create || !ops->vm_destroy ||
 			 !ops->vcpu_create || !ops->vcpu_destroy ||
 			 !ops->update || !ops->load || !ops->put ||
-			 !ops->release || !ops->sync_global_ctrl ||
-			 !ops->increment || !ops->msr_access))
+			 !ops->release || !ops->increment ||
+			 !ops->msr_access))
 		return -EINVAL;
 
-	guard(mutex)(&vendor_module_lock);
 	guard(mutex)(&mediated_pmu_lock);
 
 	if (provider) {
 		pr_err("mediated PMU provider %s refused, %s is registered\n",
-		       name, module_name(provider->owner));
+		       name, provider_name());
 		return -EBUSY;
 	}
 	if (nr_vms) {
@@ -170,7 +230,7 @@ int kvm_mediated_pmu_register(const struct kvm_mediated_pmu_ops *ops)
 		return -EBUSY;
 	}
 
-	if (kvm_x86_ops.enable_virtualization_cpu && !mediated_pmu_supported) {
+	if (vendor_ready && !mediated_pmu_supported) {
 		pr_err("mediated PMU provider %s refused, %s\n", name,
 		       enable_pmu ? "the host's PMU lacks support" :
 				    "KVM's PMU is off (enable_pmu=0)");
@@ -179,7 +239,7 @@ int kvm_mediated_pmu_register(const struct kvm_mediated_pmu_ops *ops)
 
 	set_static_calls(ops);
 	provider = ops;
-	set_provider_mode(kvm_x86_ops.enable_virtualization_cpu);
+	set_provider_mode(vendor_ready);
 	return 0;
 }
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_register);
@@ -192,7 +252,6 @@ EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_register);
  */
 void kvm_mediated_pmu_unregister(const struct kvm_mediated_pmu_ops *ops)
 {
-	guard(mutex)(&vendor_module_lock);
 	guard(mutex)(&mediated_pmu_lock);
 
 	if (WARN_ON_ONCE(provider != ops || nr_vms))
@@ -201,6 +260,7 @@ void kvm_mediated_pmu_unregister(const struct kvm_mediated_pmu_ops *ops)
 	set_provider_mode(false);
 	provider = NULL;
 	set_static_calls(NULL);
+	cancel_delayed_work_sync(&retry_work);
 }
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_unregister);
 
@@ -259,29 +319,95 @@ void kvm_mediated_pmu_update(struct kvm_vcpu *vcpu)
 	struct kvm_pmu *pmu = vcpu_to_pmu(vcpu);
 	u64 passthrough = 0;
 
-	if (kvm_vcpu_has_mediated_pmu(vcpu))
-		passthrough = static_call(kvm_mediated_pmu_update)(vcpu);
+	pmu->loaded_lvtpc = KVM_MEDIATED_PMU_UNCLEAN;
+	if (kvm_vcpu_has_mediated_pmu(vcpu)) {
+		might_sleep();
+		/* Without a provider all of them, always. */
+		passthrough = !provider ? ~0ull :
+			      provider->update(vcpu, is_guest_mode(vcpu) &&
+						     pmu->passthrough);
+	}
 	/* An L2 that is entered now would keep the interception, too. */
 	if (passthrough && vcpu->arch.efer & EFER_SVME)
 		passthrough |= KVM_MEDIATED_PMU_GLOBAL_CTRL;
 	if (pmu->passthrough == passthrough)
 		return;
 
-	/* The VMCS controls of L1 can only be changed while L1 runs. */
-	if (is_guest_mode(vcpu) && !pmu->passthrough != !passthrough) {
-		pmu->passthrough_pending = true;
+	/* L2 has the accesses, which can be taken back when it exits. */
+	if (!passthrough && is_guest_mode(vcpu)) {
+		pmu->update_pending = true;
 		return;
 	}
-
-	if (!passthrough)
-		/* From now on KVM serves the guest from memory. */
+	/* From now on what is in memory is current. */
+	if (!passthrough ||
+	    pmu->passthrough & ~passthrough & KVM_MEDIATED_PMU_GLOBAL_CTRL)
 		kvm_mediated_pmu_release(vcpu);
-	else if (!(passthrough & KVM_MEDIATED_PMU_GLOBAL_CTRL))
-		/* From now on what is in memory is current. */
-		kvm_mediated_pmu_sync_global_ctrl(vcpu);
 
 	pmu->passthrough = passthrough;
 	kvm_make_request(KVM_REQ_RECALC_INTERCEPTS, vcpu);
+}
+
+/**
+ * kvm_mediated_pmu_request_update - have @update called before the next VM entry
+ * @vcpu: the vCPU, which may be running
+ */
+void kvm_mediated_pmu_request_update(struct kvm_vcpu *vcpu)
+{
+	kvm_make_request(KVM_REQ_PMU, vcpu);
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_request_update);
+
+DEFINE_PER_CPU(struct kvm_vcpu *, kvm_mediated_pmu_owner);
+
+/*
+ * A PMI arrived.  Whose?  It may come late, when the vCPU no longer runs, but a
+ * CPU does not take as long for it as it takes to load the PMU of another vCPU.
+ * So it is that of the last one that was loaded here, wherever that is by now:
+ * its overflow is in GLOBAL_STATUS, which was saved at the put.  NULL if the VM is
+ * gone.
+ */
+struct kvm_vcpu *kvm_mediated_pmu_pmi(void)
+{
+	struct kvm_vcpu *vcpu = this_cpu_read(kvm_mediated_pmu_owner);
+
+	if (!vcpu)
+		return NULL;
+
+	/* The CPU may have masked the LVTPC. */
+	vcpu_to_pmu(vcpu)->loaded_lvtpc = KVM_MEDIATED_PMU_UNCLEAN;
+	if (vcpu_to_pmu(vcpu)->provider_data && provider->pmi)
+		provider->pmi(vcpu);
+	return vcpu;
+}
+
+/* The vCPUs are about to be destroyed. */
+void kvm_mediated_pmu_forget(struct kvm *kvm)
+{
+	struct kvm_vcpu *vcpu;
+	int cpu;
+
+	if (!kvm->arch.created_mediated_pmu)
+		return;
+
+	scoped_guard(rcu) {
+		for_each_possible_cpu(cpu) {
+			vcpu = READ_ONCE(per_cpu(kvm_mediated_pmu_owner, cpu));
+			if (vcpu && vcpu->kvm == kvm)
+				cmpxchg(per_cpu_ptr(&kvm_mediated_pmu_owner, cpu),
+					vcpu, NULL);
+		}
+	}
+	/* An interrupt may have read it before. */
+	synchronize_rcu();
+}
+
+void kvm_mediated_pmu_msr_access(struct kvm_vcpu *vcpu,
+				 struct msr_data *msr_info, bool write)
+{
+	if (vcpu_to_pmu(vcpu)->provider_data && !msr_info->host_initiated &&
+	    kvm_vcpu_has_mediated_pmu(vcpu) &&
+	    provider->msr_access(vcpu, msr_info->index, write))
+		kvm_mediated_pmu_release(vcpu);
 }
 
 /*
@@ -294,14 +420,14 @@ bool kvm_mediated_pmu_retry_global_ctrl(struct kvm_vcpu *vcpu)
 	struct kvm_pmu *pmu = vcpu_to_pmu(vcpu);
 	u32 msr = kvm_rcx_read(vcpu);
 
-	if (!pmu->passthrough ||
+	if (!pmu->provider_data || !pmu->passthrough ||
 	    pmu->passthrough & KVM_MEDIATED_PMU_GLOBAL_CTRL ||
 	    kvm_need_perf_global_ctrl_intercept(vcpu) ||
 	    !kvm_msr_allowed(vcpu, msr, KVM_MSR_FILTER_WRITE) ||
 	    vcpu->arch.guest_state_protected || is_guest_mode(vcpu))
 		return false;
 
-	static_call(kvm_mediated_pmu_msr_access)(vcpu, msr, true);
+	provider->msr_access(vcpu, msr, true);
 	pmu->passthrough |= KVM_MEDIATED_PMU_GLOBAL_CTRL;
 	kvm_make_request(KVM_REQ_RECALC_INTERCEPTS, vcpu);
 	return true;

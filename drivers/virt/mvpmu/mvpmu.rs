@@ -34,7 +34,10 @@ use capability::{
     Host,
     Report, //
 };
-use policy::Mode;
+use policy::{
+    HostEvents,
+    Mode, //
+};
 use provider::Provider;
 use stats::Totals;
 use vendor::{
@@ -57,6 +60,10 @@ module! {
         switch: Mode {
             default: crate::Mode::Auto,
             description: "When to switch the PMU: at each VM entry and exit (eager) or when it has to be (auto, default)",
+        },
+        host_events: HostEvents {
+            default: crate::HostEvents::Refuse,
+            description: "Events of the host that count in guests: not while a VM has the PMU (refuse, default), or whoever comes first (share)",
         },
     },
 }

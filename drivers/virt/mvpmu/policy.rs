@@ -6,22 +6,21 @@
 use crate::stats::VcpuStats;
 use kernel::{
     fmt,
-    kvm::mediated_pmu::{
-        Passthrough,
-        Selectors, //
+    kvm::{
+        mediated_pmu::{
+            Passthrough,
+            Selectors,
+            Wait, //
+        },
+        Vcpu, //
     },
     module_param::ModuleParam,
-    new_mutex,
     perf::guest::MediatedVm,
-    pr_warn_once,
     prelude::*,
     str::BStr,
-    sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        Mutex, //
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
     },
     x86::pmu::CounterSet, //
 };
@@ -64,6 +63,45 @@ pub(crate) fn mode() -> Mode {
     crate::module_parameters::switch.value()
 }
 
+/// What becomes of events of the host that count in guests, the parameter `host_events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostEvents {
+    /// They cannot be created while there is a VM, nor a VM while there are any.
+    Refuse,
+    /// Whoever comes first has the PMU: they cannot be created while a guest counts, and a guest
+    /// waits while there are any.
+    Share,
+}
+
+impl HostEvents {
+    /// The name in the parameter.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Share => "share",
+        }
+    }
+}
+
+impl ModuleParam for HostEvents {
+    fn try_from_param_arg(arg: &BStr) -> Result<Self> {
+        [Self::Refuse, Self::Share]
+            .into_iter()
+            .find(|choice| choice.name().as_bytes() == &**arg)
+            .ok_or(EINVAL)
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Whether perf knows of a VM for all of its life, or of a vCPU while it uses the hardware: who
+/// switches eagerly always does.
+pub(crate) fn accounts_vms() -> bool {
+    mode() == Mode::Eager || crate::module_parameters::host_events.value() == HostEvents::Refuse
+}
+
 /// Set by one context and taken by another, on the same CPU.
 pub(crate) struct Flag(Atomic<bool>);
 
@@ -101,14 +139,49 @@ const IDLE_PUTS: u32 = 16;
 /// the guest does, it costs at most twice of what it would have cost to know it before.
 const STEADY_READS: u32 = 64;
 
-/// Whether a vCPU needs the hardware, and for which counters.
-#[pin_data]
+/// For which counters a vCPU uses the hardware.
+#[derive(Default)]
+pub(crate) struct Usage {
+    /// Perf knows of it, if it does not know of the VM.
+    accounting: Option<MediatedVm>,
+    /// The hardware cannot be had at present.
+    wait: Option<Wait>,
+    /// The counters that were in use since it began.
+    counters: CounterSet,
+}
+
+impl Usage {
+    /// Tells perf. If an event of the host counts in guests, the guest cannot have the PMU: its
+    /// counters stand still until it can.
+    fn account(&mut self, vcpu: &Vcpu, counters: CounterSet, stats: &VcpuStats) -> CounterSet {
+        if counters.is_empty() {
+            self.accounting = None;
+        } else if self.accounting.is_none() && !accounts_vms() {
+            match MediatedVm::new() {
+                Ok(accounted) => self.accounting = Some(accounted),
+                Err(_) => {
+                    stats.refused();
+                    match &self.wait {
+                        Some(wait) => wait.go_on(),
+                        None => {
+                            self.wait = Some(Wait::begin(vcpu));
+                            stats.waits(true);
+                        }
+                    }
+                    return CounterSet::EMPTY;
+                }
+            }
+        }
+        if let Some(wait) = self.wait.take() {
+            wait.end(vcpu);
+            stats.waits(false);
+        }
+        counters
+    }
+}
+
+/// Whether a vCPU needs the hardware.
 pub(crate) struct Demand {
-    /// Perf knows that the vCPU uses the hardware.
-    #[pin]
-    accounting: Mutex<Option<MediatedVm>>,
-    /// The counters that were in use since the vCPU began to use the hardware.
-    counters: Atomic<u64>,
     /// What is selected may have changed.
     changed: Flag,
     /// The guest has not had a counter enabled for [`IDLE_PUTS`].
@@ -117,37 +190,47 @@ pub(crate) struct Demand {
     steady_reads: Atomic<u32>,
 }
 
-impl Demand {
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            accounting <- new_mutex!(None),
-            counters: Atomic::new(0),
+impl Default for Demand {
+    fn default() -> Self {
+        Self {
             changed: Flag::default(),
             idle: Atomic::new(false),
             steady_reads: Atomic::new(0),
-        })
+        }
     }
+}
 
-    /// What the guest is to access directly, now that it selects this.
-    pub(crate) fn update(&self, selectors: &Selectors<'_>, stats: &VcpuStats) -> Passthrough {
+impl Demand {
+    /// What the guest is to access directly, now that it selects this. With `keep` it goes on to
+    /// access what it does now.
+    pub(crate) fn update(
+        &self,
+        vcpu: &Vcpu,
+        usage: &mut Usage,
+        selectors: &Selectors<'_>,
+        keep: bool,
+        stats: &VcpuStats,
+    ) -> Passthrough {
         self.changed.set();
         if mode() == Mode::Eager {
             return Passthrough::ALL;
         }
 
-        let before = CounterSet::from_bits(self.counters.load(Relaxed));
+        let before = usage.counters;
         let enabled = selectors.enabled();
-        let after = if enabled.is_empty() && self.idle.load(Relaxed) {
-            CounterSet::EMPTY
-        } else {
+        let after = if !enabled.is_empty() || !self.idle.load(Relaxed) {
             before.union(enabled)
+        } else if keep {
+            return Passthrough::NONE;
+        } else {
+            CounterSet::EMPTY
         };
-        let after = self.account(after, stats);
+        let after = usage.account(vcpu, after, stats);
 
         if before.is_empty() != after.is_empty() {
             stats.active(!after.is_empty());
         }
-        self.counters.store(after.bits(), Relaxed);
+        usage.counters = after;
         Passthrough::new(after, self.steady_reads.load(Relaxed) < STEADY_READS)
     }
 
@@ -167,28 +250,6 @@ impl Demand {
     /// The guest writes `PERF_GLOBAL_CTRL`, which was intercepted.
     pub(crate) fn global_ctrl_written(&self) {
         self.steady_reads.store(0, Relaxed);
-    }
-
-    /// Tells perf. If an event of the host counts in guests, the guest cannot have the PMU: its
-    /// counters stand still.
-    fn account(&self, counters: CounterSet, stats: &VcpuStats) -> CounterSet {
-        let mut accounting = self.accounting.lock();
-
-        if counters.is_empty() {
-            *accounting = None;
-        } else if accounting.is_none() {
-            match MediatedVm::new() {
-                Ok(accounted) => *accounting = Some(accounted),
-                Err(_) => {
-                    stats.refused();
-                    pr_warn_once!(
-                        "a guest's counters stand still: events of the host count in guests\n"
-                    );
-                    return CounterSet::EMPTY;
-                }
-            }
-        }
-        counters
     }
 
     /// Whether what is selected may have changed since the last call.

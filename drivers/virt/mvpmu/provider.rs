@@ -7,7 +7,8 @@ use crate::{
         self,
         Demand,
         Flag,
-        Mode, //
+        Mode,
+        Usage, //
     },
     registers::Accesses,
     stats::{
@@ -46,7 +47,8 @@ use kernel::{
     prelude::*,
     str::CString,
     sync::Arc,
-    types::ForeignOwnable, //
+    types::ForeignOwnable,
+    x86::pmu::CounterSet, //
 };
 
 /// The provider of the mediated PMU on CPUs of vendor `V`.
@@ -71,7 +73,7 @@ impl<V> Provider<V> {
 pub(crate) struct VmData {
     debugfs: Dir,
     counted: CountedVm,
-    /// Perf knows of the VM for all of its life, if its vCPUs always use the hardware.
+    /// Perf knows of the VM for all of its life, unless it is to know of each vCPU.
     _accounting: Option<MediatedVm>,
 }
 
@@ -81,12 +83,9 @@ pub(crate) struct VcpuData {
     stats: CountedVcpu,
     #[pin]
     _file: File<Arc<VcpuStats>>,
-    #[pin]
     demand: Demand,
     /// A PMI has arrived, after which the CPU may have masked the LVTPC.
     lvtpc_unknown: Flag,
-    /// The next load has to look at what has changed.
-    attention: Flag,
     /// The state may stay in hardware after VM exit.
     parks: bool,
 }
@@ -113,12 +112,14 @@ impl<V> Default for Local<V> {
 impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
     type VmData = KBox<VmData>;
     type VcpuData = VcpuData;
+    type Config = Usage;
     type State = Local<V>;
 
     fn vm_create(&self, vm: &Vm) -> Result<Self::VmData> {
-        let accounting = match policy::mode() {
-            Mode::Eager => Some(MediatedVm::new()?),
-            Mode::Auto => None,
+        let accounting = if policy::accounts_vms() {
+            Some(MediatedVm::new()?)
+        } else {
+            None
         };
         let name = CString::try_from_fmt(fmt!("{}-{}", vm.pid(), self.totals.next_vm()))?;
 
@@ -146,112 +147,33 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
                 stats.stats(),
                 &|stats: &Arc<VcpuStats>, f: &mut fmt::Formatter<'_>| stats.show(f),
             ),
-            demand <- Demand::new(),
+            demand: Demand::default(),
             lvtpc_unknown: Flag::default(),
-            attention: Flag::default(),
             parks: policy::mode() == Mode::Auto,
             stats,
         }))
     }
 
-    fn update(vcpu: Pin<&VcpuData>, selectors: &Selectors<'_>) -> Passthrough {
-        vcpu.attention.set();
-        vcpu.demand.update(selectors, &vcpu.stats)
+    fn update(
+        vcpu: &Vcpu,
+        data: Pin<&VcpuData>,
+        usage: &mut Usage,
+        selectors: &Selectors<'_>,
+        keep: bool,
+    ) -> Passthrough {
+        data.demand
+            .update(vcpu, usage, selectors, keep, &data.stats)
     }
 
-    #[inline(always)]
     fn load(mut this: Switching<'_, Self>, lvtpc: GuestLvtpc) {
-        let data = this.data();
-
-        match &this.state().0.place {
-            State::Hardware(parked)
-                if !data.attention.take() && parked.resident.is_routed(lvtpc) => {}
-            _ => Self::load_now(this, lvtpc),
-        }
-    }
-
-    #[inline(always)]
-    fn put(mut this: Switching<'_, Self>) -> Put {
-        let data = this.data();
-        let contended = LentPmu::is_contended(this.irq());
-
-        if data.parks && !contended {
-            data.stats.parked(&mut this.state().0.tally);
-            Put::InHardware
-        } else {
-            Put::InMemory {
-                update: Self::put_now(this),
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn release(mut this: Switching<'_, Self>) -> bool {
-        this.data().stats.released(&mut this.state().0.tally);
-        Self::put_now(this)
-    }
-
-    #[inline(always)]
-    fn sync_global_ctrl(mut this: Switching<'_, Self>) -> bool {
-        let data = this.data();
-        let irq = this.irq();
-        let (local, mut pmu) = this.state();
-        let mut accesses = Accesses::default();
-        let read = match local.place.in_hardware(&mut accesses, irq) {
-            Some((_, mut hardware)) => V::sync_global_ctrl(&mut hardware, &mut pmu),
-            None => None,
-        };
-
-        data.stats.accessed(&mut local.tally, &accesses);
-        read.is_some_and(|same| data.demand.global_ctrl_read(same))
-    }
-
-    #[inline(always)]
-    fn increment(mut this: Switching<'_, Self>, index: u32) -> bool {
-        let data = this.data();
-        let irq = this.irq();
-        let (local, mut pmu) = this.state();
-        let mut accesses = Accesses::default();
-        let overflowed = match local.place.in_hardware(&mut accesses, irq) {
-            Some((resident, mut hardware)) => resident.increment(&mut hardware, &mut pmu, index),
-            None => false,
-        };
-
-        data.stats.accessed(&mut local.tally, &accesses);
-        overflowed
-    }
-
-    fn pmi(vcpu: Pin<&VcpuData>) {
-        vcpu.lvtpc_unknown.set();
-        vcpu.attention.set();
-        vcpu.stats.pmi();
-    }
-
-    fn msr_access(vcpu: Pin<&VcpuData>, msr: u32, access: MsrAccess) -> bool {
-        vcpu.stats.intercepted(access);
-        if access == MsrAccess::Write && msr == V::GLOBAL_CTRL.index() {
-            vcpu.demand.global_ctrl_written();
-        }
-        !V::selects(msr)
-    }
-}
-
-impl<V: Vendor> Provider<V> {
-    /// Loads the state, or brings what is in hardware up to date.
-    ///
-    /// Not inline, as most loads have nothing to do.
-    #[inline(never)]
-    fn load_now(mut this: Switching<'_, Self>, lvtpc: GuestLvtpc) {
         let data = this.data();
         let irq = this.irq();
         let (local, mut pmu) = this.state();
 
         if let State::Memory = local.place {
             // Whatever it was, all of it is about to be loaded.
-            if data.attention.take() {
-                data.demand.take_changed();
-                data.lvtpc_unknown.take();
-            }
+            data.demand.take_changed();
+            data.lvtpc_unknown.take();
             local.place.load(&mut pmu, lvtpc, irq);
             data.stats.loaded(&mut local.tally);
             return;
@@ -269,16 +191,82 @@ impl<V: Vendor> Provider<V> {
         }
     }
 
-    /// Brings the state to memory. True asks for an update.
+    #[inline(always)]
+    fn put(mut this: Switching<'_, Self>) -> Put {
+        let data = this.data();
+        let contended = LentPmu::is_contended(this.irq());
+
+        if data.parks && !contended {
+            data.stats.parked(&mut this.state().0.tally);
+            Put::InHardware
+        } else {
+            Self::put_now(this);
+            Put::InMemory
+        }
+    }
+
+    #[inline(always)]
+    fn release(mut this: Switching<'_, Self>) {
+        this.data().stats.released(&mut this.state().0.tally);
+        Self::put_now(this);
+    }
+
+    #[inline(always)]
+    fn increment(mut this: Switching<'_, Self>, counters: CounterSet) -> CounterSet {
+        let data = this.data();
+        let kvm = this.kvm();
+        let irq = this.irq();
+        let (local, mut pmu) = this.state();
+        let mut accesses = Accesses::default();
+        let mut overflowed = CounterSet::EMPTY;
+
+        if let Some((resident, mut hardware)) = local.place.in_hardware(&mut accesses, irq) {
+            if pmu.passthrough().has_global_ctrl() {
+                let read = V::sync_global_ctrl(&mut hardware, &mut pmu);
+
+                if read.is_some_and(|same| data.demand.global_ctrl_read(same)) {
+                    kvm.request_update();
+                }
+            }
+
+            let mut moved = counters.intersection(CounterSet::from_bits(pmu.global_ctrl()));
+
+            while let Some(index) = moved.take_first() {
+                if resident.increment(&mut hardware, &mut pmu, index) {
+                    overflowed = overflowed.union(CounterSet::gp(index));
+                }
+            }
+        }
+        data.stats.accessed(&mut local.tally, &accesses);
+        overflowed
+    }
+
+    fn pmi(vcpu: Pin<&VcpuData>) {
+        vcpu.lvtpc_unknown.set();
+        vcpu.stats.pmi();
+    }
+
+    fn msr_access(vcpu: Pin<&VcpuData>, msr: u32, access: MsrAccess) -> bool {
+        vcpu.stats.intercepted(access);
+        if access == MsrAccess::Write && msr == V::GLOBAL_CTRL.index() {
+            vcpu.demand.global_ctrl_written();
+        }
+        !V::selects(msr)
+    }
+}
+
+impl<V: Vendor> Provider<V> {
+    /// Brings the state to memory.
     ///
     /// Not inline, as most VM exits leave the state in hardware.
     #[inline(never)]
-    fn put_now(mut this: Switching<'_, Self>) -> bool {
+    fn put_now(mut this: Switching<'_, Self>) {
         let data = this.data();
+        let kvm = this.kvm();
         let irq = this.irq();
         let (local, mut pmu) = this.state();
         let Some(put) = local.place.put(&mut pmu, irq) else {
-            return false;
+            return;
         };
 
         data.stats.put(&mut local.tally, &put.accesses, put.ticks);
@@ -288,6 +276,8 @@ impl<V: Vendor> Provider<V> {
             .same
             .is_some_and(|same| data.demand.global_ctrl_read(same));
 
-        data.parks && (idle || steady)
+        if data.parks && (idle || steady) {
+            kvm.request_update();
+        }
     }
 }

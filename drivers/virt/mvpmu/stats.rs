@@ -99,6 +99,8 @@ counts! {
     activations: plain,
     /// Times it could not, as events of the host count in guests.
     refusals: plain,
+    /// 1 while it waits for the end of such events; in the totals the number of those that do.
+    waiting: plain,
     /// Times the guest's state went into hardware.
     loads: plain,
     /// Times it came back.
@@ -194,6 +196,11 @@ impl VcpuStats {
     /// Events of the host are in the way of using the hardware.
     pub(crate) fn refused(&self) {
         self.refusals.add(1);
+    }
+
+    /// The vCPU waits for the hardware, or no longer.
+    pub(crate) fn waits(&self, waits: bool) {
+        self.waiting.set(waits.into());
     }
 
     /// The vCPU begins to use the hardware, or ends it.
@@ -341,6 +348,7 @@ impl Drop for CountedVcpu {
     fn drop(&mut self) {
         let mut inner = self.totals.inner.lock();
 
+        self.stats.waits(false);
         inner.past.add(&self.stats);
         inner.vcpus.retain(|other| !Arc::ptr_eq(other, &self.stats));
     }

@@ -353,12 +353,6 @@ impl<V: Vendor> Resident<V> {
         V::set_overflow(regs, CounterSet::of(counter));
         true
     }
-
-    /// Whether the PMIs are routed so.
-    #[inline(always)]
-    pub(crate) fn is_routed(&self, lvtpc: GuestLvtpc) -> bool {
-        self.lvtpc == lvtpc
-    }
 }
 
 impl<V> Parked<V> {

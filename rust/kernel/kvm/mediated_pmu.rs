@@ -21,6 +21,7 @@ use crate::{
 
 mod registration;
 mod state;
+mod wait;
 pub use registration::{
     Registration,
     Switching, //
@@ -33,6 +34,7 @@ pub use state::{
     Pmcs,
     Selectors, //
 };
+pub use wait::Wait;
 
 #[cfg(CONFIG_KUNIT = "y")]
 pub use state::OwnedPmu;
@@ -91,10 +93,7 @@ impl Passthrough {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
     /// In memory.
-    InMemory {
-        /// Asks for [`Provider::update`] before the next VM entry.
-        update: bool,
-    },
+    InMemory,
     /// In hardware, with all counters stopped.
     InHardware,
 }
@@ -110,6 +109,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
 
     /// Data of a vCPU that interrupts and other threads may look at.
     type VcpuData: Send + Sync;
+
+    /// What only [`Provider::update`] touches of a vCPU.
+    type Config: Default + Send;
 
     /// Where the PMU state of a vCPU is; only the callbacks on a [`Switching`] touch it. The
     /// default: in memory.
@@ -129,11 +131,20 @@ pub trait Provider: Send + Sync + Sized + 'static {
     ) -> Result<impl PinInit<Self::VcpuData, Error>>;
 
     /// The guest's PMU was configured anew, or selectors, `FIXED_CTR_CTRL` or the event filter
-    /// have changed. May sleep.
+    /// have changed, or somebody asked with [`Vcpu::request_update`]. May sleep.
     ///
     /// Returns what the guest is to access directly. While that is nothing, KVM serves the guest's
     /// accesses from memory, and does not call [`Provider::load`] and [`Provider::put`].
-    fn update(vcpu: Pin<&Self::VcpuData>, selectors: &Selectors<'_>) -> Passthrough;
+    ///
+    /// With `keep` the guest accesses something directly and goes on to, as it runs a guest of its
+    /// own: "nothing" is but a wish, for which KVM calls again later.
+    fn update(
+        vcpu: &Vcpu,
+        data: Pin<&Self::VcpuData>,
+        config: &mut Self::Config,
+        selectors: &Selectors<'_>,
+        keep: bool,
+    ) -> Passthrough;
 
     /// The vCPU enters the guest: the guest's state goes into hardware unless it is there.
     fn load(this: Switching<'_, Self>, lvtpc: GuestLvtpc);
@@ -144,21 +155,13 @@ pub trait Provider: Send + Sync + Sized + 'static {
 
     /// The vCPU leaves the CPU or returns to userspace, or KVM needs the state, which is in
     /// hardware: it goes to memory. The runqueue's lock may be held.
-    ///
-    /// True asks for [`Provider::update`] before the next VM entry.
-    fn release(this: Switching<'_, Self>) -> bool;
+    fn release(this: Switching<'_, Self>);
 
-    /// KVM is about to use [`GuestPmu::global_ctrl`]: it must be current. Called only while the
-    /// state is in hardware and writes pass through.
+    /// An emulated instruction moves those of `counters` that `PERF_GLOBAL_CTRL` enables. Called
+    /// only while the state is in hardware.
     ///
-    /// True asks for [`Provider::update`] before the next VM entry.
-    fn sync_global_ctrl(this: Switching<'_, Self>) -> bool;
-
-    /// An emulated instruction moves the counter of this index. Called only while the state is in
-    /// hardware.
-    ///
-    /// True if the counter overflowed; then its bit in `PERF_GLOBAL_STATUS` is set, too.
-    fn increment(this: Switching<'_, Self>, index: u32) -> bool;
+    /// Returns those that overflowed; their bits in `PERF_GLOBAL_STATUS` are set then, too.
+    fn increment(this: Switching<'_, Self>, counters: CounterSet) -> CounterSet;
 
     /// A PMI of the guest arrived; KVM injects it. Hard interrupt context.
     fn pmi(_vcpu: Pin<&Self::VcpuData>) {

@@ -9,16 +9,6 @@ struct kvm;
 struct kvm_vcpu;
 struct module;
 
-/* Where @put leaves the state. */
-enum kvm_mediated_pmu_put {
-	/* In memory. */
-	KVM_MEDIATED_PMU_IN_MEMORY,
-	/* The same, and asks for @update. */
-	KVM_MEDIATED_PMU_IN_MEMORY_UPDATE,
-	/* In hardware. */
-	KVM_MEDIATED_PMU_IN_HARDWARE,
-};
-
 /* In the value of @update, beyond all counters. */
 #define KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT	63
 #define KVM_MEDIATED_PMU_GLOBAL_CTRL	BIT_ULL(KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT)
@@ -35,28 +25,30 @@ enum kvm_mediated_pmu_put {
  *	vcpu->arch.pmu.provider_data.
  * @vcpu_destroy: undoes @vcpu_create.  May sleep.
  * @update: the guest's PMU was configured anew, or selectors, FIXED_CTR_CTRL
- *	or the event filter have changed.  Returns the counters, by index, that
- *	the guest is to access directly, and KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT if
- *	its writes of PERF_GLOBAL_CTRL are to pass through; a provider for VMX
- *	sets that bit whenever there are counters.  If there are none, KVM serves
- *	the guest's accesses from memory, and calls neither @load nor @put.
- *	Accounts the guest with perf before it returns any.  May sleep.
+ *	or the event filter have changed, or kvm_mediated_pmu_request_update().
+ *	Returns the counters, by index, that the guest is to access directly, and
+ *	KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT if its writes of PERF_GLOBAL_CTRL are to
+ *	pass through; a provider for VMX sets that bit whenever there are counters.
+ *	If there are none, KVM serves the guest's accesses from memory, and calls
+ *	neither @load nor @put.  Accounts the guest with perf before it returns
+ *	any.  If @keep, some pass through and L2 runs: "none" is but a wish, for
+ *	which KVM calls again when L2 has exited, and until then the guest must
+ *	stay accounted.  May sleep.
  * @load: the vCPU enters the guest: put perf's host context out, the guest's
  *	PMU state of vcpu->arch.pmu and the guest's LVTPC (its mask bit) into
  *	hardware, unless they are there.  IRQs are off.  The last thing before
- *	VM entry.
+ *	VM entry.  Not called if the state is in hardware and nothing of it has
+ *	changed in memory.
  * @put: the vCPU left the guest: undo @load, or leave the state in hardware with
- *	all counters stopped until the next @load or @release.  IRQs are off.
- *	The first thing after VM exit.
+ *	all counters stopped until the next @load or @release.  Returns whether it
+ *	did.  IRQs are off.  The first thing after VM exit.
  * @release: undo @load, which @put did not, or not yet.  The vCPU leaves the CPU
  *	or returns to userspace, or KVM needs the state in memory.  IRQs are off,
- *	the runqueue's lock may be held.  True asks for @update.
- * @sync_global_ctrl: make vcpu->arch.pmu.global_ctrl current.  IRQs are off.
- *	Called only while the state is in hardware and the guest's writes pass
- *	through.  True asks for @update.
- * @increment: an emulated instruction moves a counter of this index.  IRQs are
- *	off.  Called only while the state is in hardware.  Returns whether the
- *	counter overflowed, and set its bit in GLOBAL_STATUS then.
+ *	the runqueue's lock may be held.
+ * @increment: an emulated instruction moves those of @counters that
+ *	PERF_GLOBAL_CTRL enables.  IRQs are off.  Called only while the state is in
+ *	hardware.  Returns those that overflowed, and sets their bits in
+ *	GLOBAL_STATUS.
  * @pmi: a PMI of the guest arrived on PERF_GUEST_MEDIATED_PMI_VECTOR; KVM
  *	injects it.  Hard IRQ context on the vCPU's CPU.  Optional.
  * @msr_access: KVM handles an intercepted RDMSR or WRMSR of a PMU MSR.  True if
@@ -77,17 +69,20 @@ struct kvm_mediated_pmu_ops {
 	int (*vcpu_create)(struct kvm_vcpu *vcpu);
 	void (*vcpu_destroy)(struct kvm_vcpu *vcpu);
 
-	u64 (*update)(struct kvm_vcpu *vcpu);
+	u64 (*update)(struct kvm_vcpu *vcpu, bool keep);
 	void (*load)(struct kvm_vcpu *vcpu, u32 guest_lvtpc);
-	enum kvm_mediated_pmu_put (*put)(struct kvm_vcpu *vcpu);
-	bool (*release)(struct kvm_vcpu *vcpu);
-	bool (*sync_global_ctrl)(struct kvm_vcpu *vcpu);
-	bool (*increment)(struct kvm_vcpu *vcpu, u32 idx);
+	bool (*put)(struct kvm_vcpu *vcpu);
+	void (*release)(struct kvm_vcpu *vcpu);
+	u64 (*increment)(struct kvm_vcpu *vcpu, u64 counters);
 	void (*pmi)(struct kvm_vcpu *vcpu);
 	bool (*msr_access)(struct kvm_vcpu *vcpu, u32 msr, bool write);
 };
 
 int kvm_mediated_pmu_register(const struct kvm_mediated_pmu_ops *ops);
 void kvm_mediated_pmu_unregister(const struct kvm_mediated_pmu_ops *ops);
+void kvm_mediated_pmu_request_update(struct kvm_vcpu *vcpu);
+void kvm_mediated_pmu_wait(struct kvm_vcpu *vcpu);
+void kvm_mediated_pmu_wait_on(void);
+void kvm_mediated_pmu_wait_end(struct kvm_vcpu *vcpu);
 
 #endif /* _ASM_X86_KVM_MEDIATED_PMU_H */

@@ -26,6 +26,7 @@ use crate::{
         NotThreadSafe,
         Opaque, //
     },
+    x86::pmu::CounterSet,
     ThisModule,
 };
 use core::{
@@ -39,6 +40,7 @@ use core::{
 struct Slot<P: Provider> {
     #[pin]
     data: P::VcpuData,
+    config: UnsafeCell<P::Config>,
     state: UnsafeCell<P::State>,
 }
 
@@ -180,7 +182,6 @@ impl<P: Provider> Registration<P> {
             load: Some(Self::load_callback),
             put: Some(Self::put_callback),
             release: Some(Self::release_callback),
-            sync_global_ctrl: Some(Self::sync_global_ctrl_callback),
             increment: Some(Self::increment_callback),
             pmi: if P::HAS_PMI {
                 Some(Self::pmi_callback)
@@ -238,6 +239,7 @@ impl<P: Provider> Registration<P> {
             let slot = KBox::try_pin_init(
                 try_pin_init!(Slot::<P> {
                     data <- data,
+                    config: UnsafeCell::new(P::Config::default()),
                     state: UnsafeCell::new(P::State::default()),
                 }),
                 GFP_KERNEL_ACCOUNT,
@@ -281,17 +283,20 @@ impl<P: Provider> Registration<P> {
     /// # Safety
     ///
     /// Called by KVM as `update`.
-    unsafe extern "C" fn update_callback(vcpu: *mut bindings::kvm_vcpu) -> u64 {
+    unsafe extern "C" fn update_callback(vcpu: *mut bindings::kvm_vcpu, keep: bool) -> u64 {
         // SAFETY: By the contract of `update`: the vCPU's `vcpu_create` succeeded, and this is its
-        // thread, the only one that changes what it selects.
-        let (data, selectors) = unsafe {
+        // thread, the only one that changes what it selects. Nothing else touches `config`, and
+        // `update` is not called from within itself.
+        let (vcpu, data, config, selectors) = unsafe {
             (
+                Vcpu::from_raw(vcpu),
                 Self::data(vcpu),
+                &mut *Self::slot(vcpu).get_ref().config.get(),
                 Selectors::from_raw(&raw mut (*vcpu).arch.pmu),
             )
         };
 
-        P::update(data, &selectors).0
+        P::update(vcpu, data, config, &selectors, keep).0
     }
 
     /// # Safety
@@ -308,43 +313,27 @@ impl<P: Provider> Registration<P> {
     /// # Safety
     ///
     /// Called by KVM as `put`, with interrupts disabled, on a vCPU that ran.
-    unsafe extern "C" fn put_callback(
-        vcpu: *mut bindings::kvm_vcpu,
-    ) -> bindings::kvm_mediated_pmu_put {
+    unsafe extern "C" fn put_callback(vcpu: *mut bindings::kvm_vcpu) -> bool {
         // SAFETY: By the contract of `put`.
-        match P::put(unsafe { Switching::from_raw(vcpu) }) {
-            Put::InMemory { update: false } => {
-                bindings::kvm_mediated_pmu_put_KVM_MEDIATED_PMU_IN_MEMORY
-            }
-            Put::InMemory { update: true } => {
-                bindings::kvm_mediated_pmu_put_KVM_MEDIATED_PMU_IN_MEMORY_UPDATE
-            }
-            Put::InHardware => bindings::kvm_mediated_pmu_put_KVM_MEDIATED_PMU_IN_HARDWARE,
-        }
+        P::put(unsafe { Switching::from_raw(vcpu) }) == Put::InHardware
     }
 
     /// # Safety
     ///
     /// Called by KVM as `release`, with interrupts disabled.
-    unsafe extern "C" fn release_callback(vcpu: *mut bindings::kvm_vcpu) -> bool {
+    unsafe extern "C" fn release_callback(vcpu: *mut bindings::kvm_vcpu) {
         // SAFETY: By the contract of `release`.
         P::release(unsafe { Switching::from_raw(vcpu) })
     }
 
     /// # Safety
     ///
-    /// Called by KVM as `sync_global_ctrl`, with interrupts disabled.
-    unsafe extern "C" fn sync_global_ctrl_callback(vcpu: *mut bindings::kvm_vcpu) -> bool {
-        // SAFETY: By the contract of `sync_global_ctrl`.
-        P::sync_global_ctrl(unsafe { Switching::from_raw(vcpu) })
-    }
-
-    /// # Safety
-    ///
     /// Called by KVM as `increment`, with interrupts disabled.
-    unsafe extern "C" fn increment_callback(vcpu: *mut bindings::kvm_vcpu, index: u32) -> bool {
+    unsafe extern "C" fn increment_callback(vcpu: *mut bindings::kvm_vcpu, counters: u64) -> u64 {
         // SAFETY: By the contract of `increment`.
-        P::increment(unsafe { Switching::from_raw(vcpu) }, index)
+        let this = unsafe { Switching::from_raw(vcpu) };
+
+        P::increment(this, CounterSet::from_bits(counters)).bits()
     }
 
     /// # Safety

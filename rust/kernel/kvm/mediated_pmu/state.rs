@@ -244,10 +244,15 @@ impl<'a> GuestPmu<'a> {
         read!(self.global_status)
     }
 
-    /// Sets the guest's `PERF_GLOBAL_STATUS`.
+    /// Sets the guest's `PERF_GLOBAL_STATUS`, as far as the guest has it.
+    ///
+    /// The CPU has bits that KVM does not know, or for what guests have not got: it would refuse to
+    /// set them when the guest is migrated.
     #[inline(always)]
     pub fn set_global_status(&mut self, status: u64) {
-        write!(self.global_status, status);
+        let reserved = read!(self.global_status_rsvd);
+
+        write!(self.global_status, status & !reserved);
     }
 }
 
