@@ -181,7 +181,7 @@ static struct times check_times(int fd, struct times before, u64 since, unsigned
 }
 
 /*
- * Seen to fail when a context's guest time does not start with the context (the
+ * Has to fail when a context's guest time does not start with the context (the
  * first event of a CPU and of a task), and when whoever reads an event goes by the
  * guest on its own CPU (spinning guests).
  */

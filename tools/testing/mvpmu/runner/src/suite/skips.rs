@@ -16,7 +16,81 @@ struct Skips {
     tests: &'static [&'static str],
 }
 
-const EXPECTED: [Skips; 4] = [
+const EXPECTED: [Skips; 12] = [
+    Skips {
+        begin: "intel",
+        end: "",
+        why: "a counter of Intel CPUs counts host and guest alike",
+        tests: &[
+            "nested_test: nested.guest_only_counts_l2",
+            "nested_test: nested.host_only_counts_l1",
+            "nested_test: nested.guest_only_and_host_only_count_both",
+            "nested_test: nested.l2_counts_itself_with_guest_only",
+        ],
+    },
+    Skips {
+        begin: "amd",
+        end: "",
+        why: "there is no VMCS",
+        tests: &[
+            "nested_test: nested.vmcs12_enables_for_l2",
+            "nested_test: nested.vmcs12_enables_for_l1",
+        ],
+    },
+    Skips {
+        begin: "amd selftests mvpmu",
+        end: "",
+        why: "the PMU is not shared",
+        tests: &[
+            "host_events_test: host_events.can_be_opened_while_no_guest_counts",
+            "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
+        ],
+    },
+    Skips {
+        begin: "amd selftests c",
+        end: "",
+        why: "the PMU is not shared",
+        tests: &[
+            "host_events_test: host_events.can_be_opened_while_no_guest_counts",
+            "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
+        ],
+    },
+    Skips {
+        begin: "amd selftests with shared events",
+        end: "",
+        why: "the PMU is shared",
+        tests: &[
+            "host_events_test: host_events.cannot_be_opened_while_a_vm_exists",
+            "host_events_test: host_events.keep_a_vm_from_its_first_vcpu",
+        ],
+    },
+    Skips {
+        begin: "intel selftests mvpmu",
+        end: "",
+        why: "the PMU is not shared",
+        tests: &[
+            "host_events_test: host_events.can_be_opened_while_no_guest_counts",
+            "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
+        ],
+    },
+    Skips {
+        begin: "intel selftests c",
+        end: "",
+        why: "the PMU is not shared",
+        tests: &[
+            "host_events_test: host_events.can_be_opened_while_no_guest_counts",
+            "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
+        ],
+    },
+    Skips {
+        begin: "intel selftests with shared events",
+        end: "",
+        why: "the PMU is shared",
+        tests: &[
+            "host_events_test: host_events.cannot_be_opened_while_a_vm_exists",
+            "host_events_test: host_events.keep_a_vm_from_its_first_vcpu",
+        ],
+    },
     Skips {
         begin: "",
         end: "",

@@ -98,6 +98,17 @@ fn with_watchdog(machine: Machine) -> Group {
     group
 }
 
+/// Events of the host that count in guests, where whoever comes first has the PMU.
+fn with_shared_events(machine: Machine) -> Group {
+    let tests = vec!["mvpmu/host_events_test".to_owned()];
+    let boot = Boot::new(machine);
+    let mut group = selftests(boot, "selftests with shared events", Provider::Mvpmu, tests);
+    if let Work::Boot { job, .. } = &mut group.work {
+        job.arguments[0].push_str(",host_events=share");
+    }
+    group
+}
+
 /// The module must refuse to work on `boot`, and say `reason`.
 fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
     Group {
@@ -349,6 +360,7 @@ pub fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
             }
         }
         groups.push(with_watchdog(machine));
+        groups.push(with_shared_events(machine));
         groups.extend(match machine {
             Machine::Amd => amd_groups(),
             Machine::Intel => intel_groups(),
