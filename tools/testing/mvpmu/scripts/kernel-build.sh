@@ -24,7 +24,10 @@ config() {
 	KCONFIG_ALLCONFIG=$src/kernel/configs/tiny-base.config make -s -C "$src" O="$obj" allnoconfig
 	cat "$src/kernel/configs/tiny.config" "$src/arch/x86/configs/tiny.config" "$@" >>"$obj/.config"
 	make -s -C "$src" O="$obj" olddefconfig 2>&1 | grep -v 'warning: override' || :
-	lost=$(cat "$@" | while read -r line; do
+	# Of a name that more than one fragment has, the last line counts.
+	lost=$(cat "$@" | awk '
+		match($0, /CONFIG_[A-Za-z0-9_]+/) { last[substr($0, RSTART, RLENGTH)] = $0 }
+		END { for (name in last) print last[name] }' | while read -r line; do
 		case $line in
 		CONFIG_*)
 			grep -qxF "$line" "$obj/.config" || echo "$line"

@@ -27,6 +27,9 @@ use crate::sweep::Company;
 /// Our selftests that are about mvpmu itself: not for KVM's C code.
 const ABOUT_MVPMU: [&str; 1] = ["debugfs_test"];
 
+/// A selftest for a kernel whose lockup detector is perf's: the debug kernel.
+const NEEDS_NMI_WATCHDOG: &str = "watchdog_test";
+
 /// How the names of the attackers among our selftests begin.
 const ATTACK: &str = "attack_";
 
@@ -41,6 +44,7 @@ fn own_selftests(provider: Provider, attackers: bool) -> Result<Vec<String>> {
         if name.ends_with("_test")
             && name.starts_with(ATTACK) == attackers
             && !(about_mvpmu && provider == Provider::C)
+            && name != NEEDS_NMI_WATCHDOG
         {
             names.push(format!("mvpmu/{name}"));
         }
@@ -90,7 +94,10 @@ const WITH_WATCHDOG: [&str; 2] = ["mvpmu/pmi_test", "mvpmu/watchdog_test"];
 /// Some of our selftests on a host as distributions have it: its NMI watchdog owns a counter.
 fn with_watchdog(machine: Machine) -> Group {
     let tests = WITH_WATCHDOG.map(str::to_owned).to_vec();
-    let boot = Boot::new(machine);
+    let boot = Boot {
+        kernel: Kernel::Debug,
+        ..Boot::new(machine)
+    };
     let mut group = selftests(boot, "selftests with the watchdog", Provider::Mvpmu, tests);
     if let Work::Boot { job, .. } = &mut group.work {
         job.arguments.insert(0, "watchdog".to_owned());
