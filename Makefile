@@ -19,11 +19,12 @@ export KERNEL
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench fuzz sweep kernel module shell clean rootfs tools debug-kernel bochs
+.PHONY: help demo test test-long bench fuzz sweep kernel module shell clean rootfs tools debug-kernel bochs
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
 	@echo 'make test     all tests; ends with the number of passed, failed and skipped ones'
+	@echo 'make test-long  the same and what takes hours: the whole sweep, late PMIs, what firmware left'
 	@echo 'make bench    what a VM exit and sampling cost with each provider; numbers, tables, picture in build/bench'
 	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
 	@echo 'make sweep    an interrupt after each instruction of the host kernel in a short run (Intel; hours)'
@@ -35,7 +36,7 @@ help:
 	@echo 'KERNEL=7.2|7.3       version of Linux'
 	@echo 'MACHINE=amd|intel    test machine (default: amd; make test: both)'
 	@echo 'PMU=on|off|old       PMU of the test machine'
-	@echo 'GROUP=TEXT           make test: only groups of tests with TEXT in their name'
+	@echo 'GROUP=TEXT           make test, test-long: only groups of tests with TEXT in their name'
 	@echo 'SEED=N PROGRAMS=N    make fuzz: which programs, and how many (now: $(SEED), $(PROGRAMS))'
 	@echo 'MVPMU_CACHE=DIR      where downloads and builds are kept (now: $(or $(MVPMU_CACHE),~/.cache/mvpmu))'
 	@echo 'MVPMU_MIRROR=URL     Debian mirror (default: as the host)'
@@ -65,7 +66,10 @@ demo: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 
 test: kernel debug-kernel tools bochs
 	@$(scripts)/series.sh 7.3 $(KERNEL)
-	@$(run) test $(MACHINE:%=--machine %) '$(GROUP)'
+	@$(run) test $(long) $(MACHINE:%=--machine %) '$(GROUP)'
+
+test-long: long := --long
+test-long: test
 
 bench: kernel tools bochs
 	@$(run) bench $(MACHINE:%=--machine %)

@@ -45,6 +45,7 @@ use crate::machine::Boot;
 use crate::machine::Machine;
 use crate::machine::Pmu;
 use crate::oracle::Oracle;
+use crate::suite::Length;
 use crate::sweep::Company;
 use crate::sweep::Sweep;
 use crate::tap::Verdict;
@@ -91,6 +92,10 @@ enum Task {
         /// The oracle of the machines; other than on: for measuring
         #[arg(long, value_enum, default_value_t)]
         oracle: Oracle,
+        /// Also what takes hours: the whole sweep, all selftests with late PMIs and with what firmware
+        /// may leave
+        #[arg(long)]
+        long: bool,
         /// Only the groups whose name contains this
         #[arg(default_value = "")]
         filter: String,
@@ -258,9 +263,11 @@ fn run() -> Result<ExitCode> {
         Task::Test {
             machine,
             oracle,
+            long,
             filter,
         } => {
-            let passed = suite::run(&machines(&machine)?, &filter, oracle)?;
+            let length = if long { Length::Long } else { Length::Usual };
+            let passed = suite::run(&machines(&machine)?, &filter, oracle, length)?;
             Ok(ExitCode::from(u8::from(!passed)))
         }
         Task::Bench {

@@ -16,6 +16,7 @@ use anyhow::Context;
 use anyhow::Result;
 
 use self::group::Group;
+pub use self::group::Length;
 use crate::attackers;
 use crate::machine::Machine;
 use crate::mutants;
@@ -28,9 +29,9 @@ use crate::tap::Verdict;
 const LOGS: &str = "build/test";
 
 /// Runs all groups whose name contains `filter`. Whether all passed.
-pub fn run(machines: &[Machine], filter: &str, oracle: Oracle) -> Result<bool> {
+pub fn run(machines: &[Machine], filter: &str, oracle: Oracle, length: Length) -> Result<bool> {
     let mut total = Tally::default();
-    let mut groups = table::groups(machines)?;
+    let mut groups = table::groups(machines, length)?;
     groups.retain(|group| group.name.contains(filter));
     for group in &mut groups {
         group.set_oracle(oracle);

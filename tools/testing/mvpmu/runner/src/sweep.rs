@@ -88,6 +88,15 @@ impl Sweep<'_> {
         }
     }
 
+    /// All of it.
+    pub fn whole(company: Company) -> Self {
+        Sweep {
+            every: 1,
+            limit: Duration::from_secs(7200),
+            ..Self::sample(company)
+        }
+    }
+
     /// Runs it. One test says that all was as it should be, else there is one for each thing that
     /// was shown instead.
     pub fn run(&self, directory: &Path) -> Result<Vec<Case>> {

@@ -36,6 +36,15 @@ pub struct Group {
     pub work: Work,
 }
 
+/// How much is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// What CI has time for.
+    Usual,
+    /// All of it.
+    Long,
+}
+
 /// What a group does.
 pub enum Work {
     /// Something without a machine.
@@ -63,8 +72,8 @@ pub enum Work {
     Mutants(Boot),
     /// What a VM exit may cost.
     Figures(Boot),
-    /// A sample of the sweep, with this company.
-    Sweep(Company),
+    /// The sweep, or a sample of it, with this company.
+    Sweep(Company, Length),
 }
 
 /// Who moves the PMU state of guests.
@@ -145,7 +154,7 @@ impl Group {
             | Work::Bare(..)
             | Work::Quirks(_)
             | Work::Differential(..)
-            | Work::Sweep(_) => {}
+            | Work::Sweep(..) => {}
             Work::Demo(boot) | Work::Mutants(boot) | Work::Figures(boot) => boot.oracle = oracle,
             Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
                 boot.oracle = oracle;
@@ -208,7 +217,13 @@ impl Group {
             Work::Quirks(boot) => quirks(boot, &directory),
             Work::Mutants(boot) => mutants::run(boot, &directory),
             Work::Figures(boot) => bench::test(boot, &directory),
-            Work::Sweep(company) => Sweep::sample(*company).run(&directory),
+            Work::Sweep(company, length) => {
+                let sweep = match length {
+                    Length::Usual => Sweep::sample(*company),
+                    Length::Long => Sweep::whole(*company),
+                };
+                sweep.run(&directory)
+            }
             Work::Differential(machine, provider, programs) => {
                 differential::test(*machine, provider.name(), *programs, &directory)
             }

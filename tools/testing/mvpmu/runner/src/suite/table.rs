@@ -10,6 +10,7 @@ use anyhow::Context;
 use anyhow::Result;
 
 use super::group::Group;
+use super::group::Length;
 use super::group::Provider;
 use super::group::Work;
 use crate::checks;
@@ -165,7 +166,7 @@ fn amd_groups() -> Vec<Group> {
 }
 
 /// What the Intel machine is tested for beyond what both are.
-fn intel_groups() -> Vec<Group> {
+fn intel_groups(length: Length) -> Vec<Group> {
     let with = |options| Boot {
         options,
         ..Boot::new(Machine::Intel)
@@ -187,7 +188,7 @@ fn intel_groups() -> Vec<Group> {
     for company in Company::ALL {
         groups.push(Group {
             name: format!("intel sweep, {}", company.name()),
-            work: Work::Sweep(company),
+            work: Work::Sweep(company, length),
         });
     }
     for (suite, options) in [
@@ -316,8 +317,27 @@ fn eager_shorter(machine: Machine) -> Group {
     }
 }
 
+/// What only the long run does: all selftests on machines whose PMIs come late, and on machines whose
+/// firmware has left something in each register of the PMU.
+fn long_groups(machine: Machine) -> Result<Vec<Group>> {
+    let models = ["pmi-delay=1", "pmi-delay=20", "pmi-delay=200"]
+        .into_iter()
+        .chain(["power-on=random:1", "power-on=random:2"]);
+    models
+        .map(|model| {
+            let boot = Boot {
+                model: vec![model.to_owned()],
+                ..Boot::new(machine)
+            };
+            let own = own_selftests(Provider::Mvpmu, false)?;
+            let suite = format!("selftests, {model}");
+            Ok(selftests(boot, &suite, Provider::Mvpmu, own))
+        })
+        .collect()
+}
+
 /// Everything there is, in the order in which it is run.
-pub fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
+pub fn groups(machines: &[Machine], length: Length) -> Result<Vec<Group>> {
     let local = |name: &str, work| Group {
         name: name.to_owned(),
         work: Work::Local(work),
@@ -370,8 +390,11 @@ pub fn groups(machines: &[Machine]) -> Result<Vec<Group>> {
         groups.push(with_shared_events(machine));
         groups.extend(match machine {
             Machine::Amd => amd_groups(),
-            Machine::Intel => intel_groups(),
+            Machine::Intel => intel_groups(length),
         });
+        if length == Length::Long {
+            groups.extend(long_groups(machine)?);
+        }
         groups.push(Group {
             name: format!("{} mutants", machine.name()),
             work: Work::Mutants(boot.clone()),
