@@ -480,7 +480,10 @@ fn counters_of_the_fabric_and_the_l3_count_all_of_the_cpu() {
 #[test]
 fn kinds_of_branches_are_events_of_their_own() {
     let mut cpu = Cpu::new();
-    for (n, event) in [0xd1, 0xc4, 0xc8, 0xcc, 0xc6, 0x0964].into_iter().enumerate() {
+    for (n, event) in [0xd1, 0xc4, 0xc8, 0xcc, 0xc6, 0x0964]
+        .into_iter()
+        .enumerate()
+    {
         cpu.write(ctl(n as u32), event | USR | OS | EN);
     }
     let sources = [
@@ -497,5 +500,15 @@ fn kinds_of_branches_are_events_of_their_own() {
         let _ = cpu.run(source, Class::HostKernel, 1 << n);
     }
     let counts = [0, 1, 2, 3, 4, 5].map(|n| cpu.read(ctr(n)));
-    assert_eq!(counts, [0b11, 0b11_1101, 0b1_0000, 0b100_0000, 0b10_0000, 0b1000_0000]);
+    assert_eq!(
+        counts,
+        [
+            0b11,
+            0b11_1101,
+            0b1_0000,
+            0b100_0000,
+            0b10_0000,
+            0b1000_0000
+        ]
+    );
 }
