@@ -144,25 +144,39 @@ const BY_CPU: [&str; 6] = [
     "mvpmu/pmi_test",
 ];
 
-/// What the AMD machine is tested for beyond what both are: PMIs that come late, and more CPUs.
-fn amd_groups() -> Vec<Group> {
-    let own = |name: &str| format!("mvpmu/{name}");
-    let late = |delay: u32| {
+/// Machines whose PMIs come late, and one whose firmware has left something in each register of the
+/// PMU.
+fn model_groups(machine: Machine) -> Vec<Group> {
+    let group = |model: &str, tests: &[&str]| {
         let boot = Boot {
-            model: vec![format!("pmi-delay={delay}")],
-            ..Boot::new(Machine::Amd)
+            model: vec![model.to_owned()],
+            ..Boot::new(machine)
         };
-        let suite = format!("selftests, PMI delay {delay}");
-        selftests(boot, &suite, Provider::Mvpmu, vec![own("pmi_test")])
+        let own = tests.iter().map(|test| format!("mvpmu/{test}")).collect();
+        selftests(boot, &format!("selftests, {model}"), Provider::Mvpmu, own)
     };
+    let late = |delay: u32| group(&format!("pmi-delay={delay}"), &["pmi_test"]);
+    let mut groups = Vec::from([1, 20, 200].map(late));
+    groups.push(group(
+        "power-on=random:1",
+        &["count_test", "host_perf_test"],
+    ));
+    groups
+}
+
+/// What the AMD machine is tested for beyond what both are: more CPUs.
+fn amd_groups() -> Vec<Group> {
     let four = Boot {
         cpus: 4,
         ..Boot::new(Machine::Amd)
     };
-    let tests = ["cpu_test", "host_perf_test"].map(own).to_vec();
-    let mut groups = Vec::from([1, 20, 200].map(late));
-    groups.push(selftests(four, "selftests, 4 CPUs", Provider::Mvpmu, tests));
-    groups
+    let tests = ["cpu_test", "host_perf_test"].map(|name| format!("mvpmu/{name}"));
+    vec![selftests(
+        four,
+        "selftests, 4 CPUs",
+        Provider::Mvpmu,
+        tests.to_vec(),
+    )]
 }
 
 /// What the Intel machine is tested for beyond what both are.
@@ -317,8 +331,7 @@ fn eager_shorter(machine: Machine) -> Group {
     }
 }
 
-/// What only the long run does: all selftests on machines whose PMIs come late, and on machines whose
-/// firmware has left something in each register of the PMU.
+/// What only the long run does: all selftests on such machines.
 fn long_groups(machine: Machine) -> Result<Vec<Group>> {
     let models = ["pmi-delay=1", "pmi-delay=20", "pmi-delay=200"]
         .into_iter()
@@ -330,7 +343,7 @@ fn long_groups(machine: Machine) -> Result<Vec<Group>> {
                 ..Boot::new(machine)
             };
             let own = own_selftests(Provider::Mvpmu, false)?;
-            let suite = format!("selftests, {model}");
+            let suite = format!("selftests mvpmu, {model}");
             Ok(selftests(boot, &suite, Provider::Mvpmu, own))
         })
         .collect()
@@ -387,6 +400,7 @@ pub fn groups(machines: &[Machine], length: Length) -> Result<Vec<Group>> {
             }
         }
         groups.push(with_watchdog(machine));
+        groups.extend(model_groups(machine));
         groups.push(with_shared_events(machine));
         groups.extend(match machine {
             Machine::Amd => amd_groups(),
