@@ -49,10 +49,10 @@ config() {
 # make ends in order when it is interrupted, and leaves no half-made file. When it could not (a kill,
 # a power failure), the mark is still there: what is newer than that is not to be trusted.
 kernel() {
-	# First, as it is soon done.
-	! has_module || /mvpmu/tools/testing/mvpmu/scripts/mutants.sh "$src/drivers/virt/mvpmu" "$obj/mutants"
 	mark=$obj/.building
 	[ ! -e "$mark" ] || find "$obj" -type f -newer "$mark" ! -name '.config*' -delete
+	# Before the long part, as it is soon done.
+	! has_module || /mvpmu/tools/testing/mvpmu/scripts/mutants.sh "$src/drivers/virt/mvpmu" "$obj/mutants"
 	touch "$mark"
 	trap : INT TERM
 	status=0
