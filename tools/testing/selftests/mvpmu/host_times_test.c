@@ -90,7 +90,7 @@ FIXTURE_VARIANT_ADD(host_times, name##_spinning) {			\
 	.guest = guest_spin, __VA_ARGS__				\
 }
 
-VARIANT(of_cpu,);
+VARIANT(of_cpu, .task = false);
 VARIANT(of_cpu_pinned, .pinned = true);
 VARIANT(of_cpu_grouped, .grouped = true);
 VARIANT(of_cpu_toggled, .toggled = true);

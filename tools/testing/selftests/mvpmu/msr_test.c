@@ -110,11 +110,19 @@ static void guest_counter_width(void)
 	GUEST_DONE();
 }
 
+/*
+ * RDPMC's indices behind the core's counters are those of AMD's data fabric and L3,
+ * which a guest with all of the core's counters may read without an exit.
+ */
+#define AMD_NR_CORE	6
+#define AMD_NR_ALL	16
+
 static void guest_no_such_counter(void)
 {
 	unsigned int pmc = shape.nr_gp;
+	bool amd = !vendor->fixed_control;
 
-	guest_rdpmc_faults(shape.nr_gp);
+	guest_rdpmc_faults(amd && pmc == AMD_NR_CORE ? AMD_NR_ALL : pmc);
 	guest_rdpmc_faults(vendor->fixed_rdpmc | shape.nr_fixed | BIT(30));
 	guest_rdpmc_faults(BIT(29));
 	guest_rdpmc_faults(-1);

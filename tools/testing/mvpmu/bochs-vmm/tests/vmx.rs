@@ -86,7 +86,7 @@ fn msr_lists_do_what_the_controls_do_on_the_hosts_account() {
     let outcome = guest_msr_lists().run(&["--vmx", "no-save-global-ctrl,no-load-global-ctrl"]);
     assert_eq!(outcome.values, [1 + 2000, 1 << 32, 1 + 2000]);
     // Each of the lists, and two WRMSR before and one RDMSR after.
-    let host = json!({"rdmsr": 3, "wrmsr": 4, "rdpmc": 0, "lvtpc": 0});
+    let host = json!({"rdmsr": 3, "wrmsr": 4, "rdpmc": 0, "lvtpc": 0, "refused": 0});
     assert_eq!(outcome.stats["cpus"][0]["host"], host);
 }
 
@@ -101,7 +101,7 @@ fn rdpmc_exits_when_asked_to() {
 fn operations_are_counted_for_host_and_guest() {
     let stats = guest_rdpmc_exits().run(&[]).stats;
     let cpu = &stats["cpus"][0];
-    let operations = json!({"rdmsr": 1, "wrmsr": 0, "rdpmc": 1, "lvtpc": 0});
+    let operations = json!({"rdmsr": 1, "wrmsr": 0, "rdpmc": 1, "lvtpc": 0, "refused": 0});
     assert_eq!(cpu["guest"], operations);
     assert_eq!(
         (&cpu["vm_entries"], &cpu["vm_exits"]),

@@ -12,7 +12,7 @@ use super::image::Image;
 use super::image::Place;
 
 /// Functions that are not looked into, and why. A `*` stands for the rest of a name.
-pub const BORDERS: [(&str, &str); 5] = [
+pub const BORDERS: [(&str, &str); 6] = [
     (
         "kvm_mediated_pmu_request_update",
         "sets a bit of the vCPU's requests atomically; when the guest has stopped counting",
@@ -28,6 +28,10 @@ pub const BORDERS: [(&str, &str); 5] = [
     (
         "perf_put_guest_pmu",
         "schedules them in, clears and programs registers, which it finds through a pointer",
+    ),
+    (
+        "<kernel::perf::guest::LentPmu as core::ops::drop::Drop>::drop",
+        "gives the PMU of another CPU back: if the vCPU's thread had left it without a release",
     ),
     (
         "__SCT__tp_func_*",
