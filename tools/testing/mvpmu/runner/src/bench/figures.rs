@@ -110,9 +110,10 @@ const RULES: [Rule; 9] = [
         holds: |row, c, _| 2.0 * row.operations() <= c.operations(),
     },
     Rule {
-        name: "no exit costs 3 % more instructions than with the C code",
+        // Since no lockup detector has a context in perf the C code, too, has less to do there.
+        name: "no exit costs 6 % more instructions than with the C code",
         applies: |_| true,
-        holds: |row, c, _| at_most(row, 1.03, Some(c)),
+        holds: |row, c, _| at_most(row, 1.06, Some(c)),
     },
 ];
 
