@@ -54,7 +54,8 @@ const EQUIVALENT: [(&str, Machine, &str); 4] = [
 ];
 
 const NO_STATUS: &str = "perf has acknowledged what overflowed: a PMI comes with the overflow here";
-const GUEST_ONLY: &str = "the guest's counters are GuestOnly; that perf's begin together, KUnit asserts";
+const GUEST_ONLY: &str =
+    "the guest's counters are GuestOnly; that perf's begin together, KUnit asserts";
 const NO_FIXED: &str = "there are no fixed counters, nothing is written";
 
 /// A line of the table.

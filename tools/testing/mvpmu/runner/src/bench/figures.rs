@@ -224,8 +224,8 @@ mod tests {
                 with(row("mvpmu", IO, true, 2.0), ours),
             ]
         };
-        assert!(passes(&rows(1030.0), 8));
-        assert!(!passes(&rows(1031.0), 8));
+        assert!(passes(&rows(1060.0), 8));
+        assert!(!passes(&rows(1061.0), 8));
     }
 
     // Has to fail when a rule holds because there is nothing that it applies to.
