@@ -16,6 +16,16 @@ struct Skips {
     tests: &'static [&'static str],
 }
 
+/// Tests of the parameter `host_events=share`, and of `refuse`.
+const OF_SHARED_EVENTS: [&str; 2] = [
+    "host_events_test: host_events.can_be_opened_while_no_guest_counts",
+    "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
+];
+const OF_REFUSED_EVENTS: [&str; 2] = [
+    "host_events_test: host_events.cannot_be_opened_while_a_vm_exists",
+    "host_events_test: host_events.keep_a_vm_from_its_first_vcpu",
+];
+
 const EXPECTED: [Skips; 12] = [
     Skips {
         begin: "intel",
@@ -41,55 +51,37 @@ const EXPECTED: [Skips; 12] = [
         begin: "amd selftests mvpmu",
         end: "",
         why: "the PMU is not shared",
-        tests: &[
-            "host_events_test: host_events.can_be_opened_while_no_guest_counts",
-            "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
-        ],
+        tests: &OF_SHARED_EVENTS,
     },
     Skips {
         begin: "amd selftests c",
         end: "",
         why: "the PMU is not shared",
-        tests: &[
-            "host_events_test: host_events.can_be_opened_while_no_guest_counts",
-            "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
-        ],
+        tests: &OF_SHARED_EVENTS,
     },
     Skips {
         begin: "amd selftests with shared events",
         end: "",
         why: "the PMU is shared",
-        tests: &[
-            "host_events_test: host_events.cannot_be_opened_while_a_vm_exists",
-            "host_events_test: host_events.keep_a_vm_from_its_first_vcpu",
-        ],
+        tests: &OF_REFUSED_EVENTS,
     },
     Skips {
         begin: "intel selftests mvpmu",
         end: "",
         why: "the PMU is not shared",
-        tests: &[
-            "host_events_test: host_events.can_be_opened_while_no_guest_counts",
-            "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
-        ],
+        tests: &OF_SHARED_EVENTS,
     },
     Skips {
         begin: "intel selftests c",
         end: "",
         why: "the PMU is not shared",
-        tests: &[
-            "host_events_test: host_events.can_be_opened_while_no_guest_counts",
-            "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
-        ],
+        tests: &OF_SHARED_EVENTS,
     },
     Skips {
         begin: "intel selftests with shared events",
         end: "",
         why: "the PMU is shared",
-        tests: &[
-            "host_events_test: host_events.cannot_be_opened_while_a_vm_exists",
-            "host_events_test: host_events.keep_a_vm_from_its_first_vcpu",
-        ],
+        tests: &OF_REFUSED_EVENTS,
     },
     Skips {
         begin: "",
