@@ -182,8 +182,6 @@ impl Usage {
 
 /// Whether a vCPU needs the hardware.
 pub(crate) struct Demand {
-    /// What is selected may have changed.
-    changed: Flag,
     /// The guest has not had a counter enabled for [`IDLE_PUTS`].
     idle: Atomic<bool>,
     /// Reads of `PERF_GLOBAL_CTRL` since the guest changed it.
@@ -193,7 +191,6 @@ pub(crate) struct Demand {
 impl Default for Demand {
     fn default() -> Self {
         Self {
-            changed: Flag::default(),
             idle: Atomic::new(false),
             steady_reads: Atomic::new(0),
         }
@@ -211,7 +208,6 @@ impl Demand {
         keep: bool,
         stats: &VcpuStats,
     ) -> Passthrough {
-        self.changed.set();
         if mode() == Mode::Eager {
             return Passthrough::ALL;
         }
@@ -250,12 +246,6 @@ impl Demand {
     /// The guest writes `PERF_GLOBAL_CTRL`, which was intercepted.
     pub(crate) fn global_ctrl_written(&self) {
         self.steady_reads.store(0, Relaxed);
-    }
-
-    /// Whether what is selected may have changed since the last call.
-    #[inline(always)]
-    pub(crate) fn take_changed(&self) -> bool {
-        self.changed.take()
     }
 
     /// A put took place, with a counter enabled or none. True if now the guest has not had one

@@ -171,21 +171,18 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         let (local, mut pmu) = this.state();
 
         if let State::Memory = local.place {
-            // Whatever it was, all of it is about to be loaded.
-            data.demand.take_changed();
             data.lvtpc_unknown.take();
             local.place.load(&mut pmu, lvtpc, irq);
             data.stats.loaded(&mut local.tally);
             return;
         }
-        if data.demand.take_changed() {
-            let mut accesses = Accesses::default();
 
-            if let Some((resident, mut hardware)) = local.place.in_hardware(&mut accesses, irq) {
-                resident.select(&mut hardware, &mut pmu);
-            }
-            data.stats.accessed(&mut local.tally, &accesses);
+        let mut accesses = Accesses::default();
+
+        if let Some((resident, mut hardware)) = local.place.in_hardware(&mut accesses, irq) {
+            resident.select(&mut hardware, &mut pmu);
         }
+        data.stats.accessed(&mut local.tally, &accesses);
         if let State::Hardware(parked) = &mut local.place {
             parked.route_pmi(lvtpc, data.lvtpc_unknown.take(), irq);
         }

@@ -30,11 +30,12 @@ enum scenario {
 	IO,
 	HALT,
 	SHARE,
+	SELECTOR,
 	NR_SCENARIOS,
 };
 
 static const char * const scenarios[NR_SCENARIOS] = {
-	"ept", "cpuid", "cpuid_insn", "io", "halt", "share",
+	"ept", "cpuid", "cpuid_insn", "io", "halt", "share", "selector",
 };
 
 /* To the guest. */
@@ -46,6 +47,16 @@ static u64 cycles;
 static void timer_handler(struct ex_regs *regs)
 {
 	x2apic_write_reg(APIC_EOI, 0);
+}
+
+/* What perf does to an event: disable it and enable it, the last time is the latter. */
+static void write_selectors(void)
+{
+	/* A guest without a counter does not enable one. */
+	u64 i, toggled = nr_used ? PMC_ENABLE : PMC_USR;
+
+	for (i = 0; i < nr_exits; i++)
+		wrmsr(selector_msr(0), cycles | PMC_OS | (i % 2 ? toggled : 0));
 }
 
 static void cause_exits(void)
@@ -75,6 +86,9 @@ static void cause_exits(void)
 			x2apic_write_reg(APIC_TMICT, 1000);
 			asm volatile("sti; hlt; cli");
 		}
+		break;
+	case SELECTOR:
+		write_selectors();
 		break;
 	default:
 		GUEST_FAIL("scenario %u", scenario);

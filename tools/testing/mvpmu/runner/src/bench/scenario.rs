@@ -45,8 +45,16 @@ pub const SHARE: Scenario = Scenario {
     exits: Some(2),
 };
 
+/// Not for a guest without a PMU.
+pub const SELECTOR: Scenario = Scenario {
+    name: "selector",
+    words: "selector",
+    more: "write of an event selector, disabling and enabling a counter in turns",
+    exits: Some(1),
+};
+
 /// All there are.
-pub const SCENARIOS: [Scenario; 6] = [
+pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "ept",
         words: "page fault",
@@ -63,4 +71,5 @@ pub const SCENARIOS: [Scenario; 6] = [
         exits: None,
     },
     SHARE,
+    SELECTOR,
 ];
