@@ -103,6 +103,37 @@ static void deny_for_a_while(struct kvm_vcpu **vcpu, unsigned int nr, void *data
 		set_filter((*vcpu)->vm, KVM_PMU_EVENT_ALLOW, vendor->event[INSTRUCTIONS], 1);
 }
 
+/* Userspace takes a write of a selector, while the counter is in hardware. */
+static void guest_write_is_userspaces(void)
+{
+	u64 selector = vendor->event[INSTRUCTIONS] | PMC_COUNT;
+
+	pmu_reset();
+	pmc_program(0, INSTRUCTIONS, PMC_COUNT, 0);
+	wrmsr(vendor->global_control, counter_bit(0));
+	GUEST_SYNC(0);
+	wrmsr(selector_msr(0), 0);
+	GUEST_ASSERT_EQ(rdmsr(selector_msr(0)), selector);
+	GUEST_DONE();
+}
+
+static void take_selector_writes(struct kvm_vm *vm)
+{
+	u8 denied = 0;
+	struct kvm_msr_filter filter = {
+		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
+		.ranges[0] = {
+			.flags = KVM_MSR_FILTER_WRITE,
+			.nmsrs = 1,
+			.base = selector_msr(0),
+			.bitmap = &denied,
+		},
+	};
+
+	vm_enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER);
+	vm_ioctl(vm, KVM_X86_SET_MSR_FILTER, &filter);
+}
+
 /*
  * A guest with nested virtualization has HostOnly and GuestOnly, one without
  * cannot set them.  With EFER.SVME clear a counter with either stands still.
@@ -210,6 +241,20 @@ TEST_F(filter, filter_set_while_the_guest_counts_acts_at_once)
 	vcpu_arch_set_entry_point(self->vcpu, guest_denied_for_a_while);
 	while (run_guest_io(&self->vcpu, NULL, deny_for_a_while, NULL))
 		;
+}
+
+/* Seen to fail when KVM's fastpath does not look for a filter (Intel machine). */
+TEST_F(filter, selector_of_the_msr_filter_is_written_by_userspace)
+{
+	vcpu_arch_set_entry_point(self->vcpu, guest_write_is_userspaces);
+	ASSERT_TRUE(run_guest(self->vcpu, NULL));
+
+	take_selector_writes(self->vm);
+	vcpu_run(self->vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(self->vcpu, KVM_EXIT_X86_WRMSR);
+	EXPECT_EQ(self->vcpu->run->msr.index, selector_msr(0));
+	EXPECT_EQ(self->vcpu->run->msr.data, 0);
+	EXPECT_FALSE(run_guest(self->vcpu, NULL));
 }
 
 /* Seen to fail when HostOnly goes to hardware, or GuestOnly does not. */
