@@ -155,7 +155,9 @@ fn model_groups(machine: Machine) -> Vec<Group> {
         let own = tests.iter().map(|test| format!("mvpmu/{test}")).collect();
         selftests(boot, &format!("selftests, {model}"), Provider::Mvpmu, own)
     };
-    let late = |delay: u32| group(&format!("pmi-delay={delay}"), &["pmi_test"]);
+    // The PMIs of a guest, and those of an event of the host beside one.
+    let tests = ["pmi_test", "attack_perf_test"];
+    let late = |delay: u32| group(&format!("pmi-delay={delay}"), &tests);
     let mut groups = Vec::from([1, 20, 200].map(late));
     groups.push(group(
         "power-on=random:1",
