@@ -226,13 +226,9 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
                 }
             }
 
-            let mut moved = counters.intersection(CounterSet::from_bits(pmu.global_ctrl()));
+            let moved = counters.intersection(CounterSet::from_bits(pmu.global_ctrl()));
 
-            while let Some(index) = moved.take_first() {
-                if resident.increment(&mut hardware, &mut pmu, index) {
-                    overflowed = overflowed.union(CounterSet::gp(index));
-                }
-            }
+            overflowed = resident.increment(&mut hardware, &mut pmu, moved);
         }
         data.stats.accessed(&mut local.tally, &accesses);
         overflowed

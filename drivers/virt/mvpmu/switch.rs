@@ -328,30 +328,51 @@ impl<V: Vendor> Resident<V> {
         }
     }
 
-    /// Adds one to a counter, which stands still; true if it overflows.
+    /// Adds one to each of `counters`, which stand still. Those that overflow.
     #[inline(always)]
     pub(crate) fn increment<R: RegisterFile>(
         &mut self,
         regs: &mut R,
         pmu: &mut GuestPmu<'_>,
-        index: u32,
-    ) -> bool {
-        let Some((counter, width)) = pmu.counter(index) else {
-            return false;
-        };
-        let Some(registers) = V::registers(counter) else {
-            return false;
-        };
+        counters: CounterSet,
+    ) -> CounterSet {
+        let (gp, fixed) = pmu.counter_masks();
+        let mut overflowed = self.increment_all(regs, pmu.gp_counters(counters), gp);
 
-        let value = regs.read_counter(counter).wrapping_add(1) & width;
-
-        regs.write(registers.counter, value);
-        self.counters = self.counters.union(CounterSet::of(counter));
-        if value != 0 {
-            return false;
+        if V::FIXED_COUNTERS.is_some() {
+            overflowed =
+                overflowed.union(self.increment_all(regs, pmu.fixed_counters(counters), fixed));
         }
-        V::set_overflow(regs, CounterSet::of(counter));
-        true
+        if !overflowed.is_empty() {
+            V::set_overflow(regs, overflowed);
+        }
+        overflowed
+    }
+
+    /// Adds one to counters that have the bits in `mask`.
+    #[inline(always)]
+    fn increment_all<'a, R: RegisterFile>(
+        &mut self,
+        regs: &mut R,
+        pmcs: impl Iterator<Item = Pmc<'a>>,
+        mask: u64,
+    ) -> CounterSet {
+        let mut overflowed = CounterSet::EMPTY;
+
+        for pmc in pmcs {
+            let counter = pmc.hw_counter();
+            let Some(registers) = V::registers(counter) else {
+                continue;
+            };
+            let value = regs.read_counter(counter).wrapping_add(1) & mask;
+
+            regs.write(registers.counter, value);
+            self.counters = self.counters.union(CounterSet::of(counter));
+            if value == 0 {
+                overflowed = overflowed.union(CounterSet::of(counter));
+            }
+        }
+        overflowed
     }
 }
 

@@ -309,9 +309,12 @@ mod cases {
         let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
         regs.log.clear();
-        assert!(!resident.increment(&mut regs, &mut pmu.as_guest(), 0));
+        let counters = CounterSet::gp(0);
+        let moved = resident.increment(&mut regs, &mut pmu.as_guest(), counters);
+        assert!(moved.is_empty());
         assert_eq!(regs.log[..], [Rdpmc(0), Wrmsr(ctr(0), (1 << 48) - 1)]);
-        assert!(resident.increment(&mut regs, &mut pmu.as_guest(), 0));
+        let moved = resident.increment(&mut regs, &mut pmu.as_guest(), counters);
+        assert_eq!(moved.bits(), counters.bits());
         assert_eq!(regs.get(ctr(0)), 0);
         assert_eq!(regs.get(STATUS), 1);
         Ok(())

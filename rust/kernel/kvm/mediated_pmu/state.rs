@@ -194,23 +194,12 @@ impl<'a> GuestPmu<'a> {
         }
     }
 
-    /// The counter of KVM's index `index`, and the mask of the bits it has.
+    /// The bits that general purpose counters have, and fixed ones.
     #[inline(always)]
-    pub fn counter(&self, index: u32) -> Option<(Counter, u64)> {
-        let bitmask = read!(self.counter_bitmask);
+    pub fn counter_masks(&self) -> (u64, u64) {
+        let [gp, fixed] = read!(self.counter_bitmask);
 
-        if index < read!(self.nr_arch_gp_counters) {
-            // SAFETY: By the type invariant the CPU has a counter for each of the guest's.
-            return Some((unsafe { Counter::gp(index) }, bitmask[0]));
-        }
-
-        let index = index.wrapping_sub(bindings::INTEL_PMC_IDX_FIXED);
-
-        if index < read!(self.nr_arch_fixed_counters) {
-            // SAFETY: As above.
-            return Some((unsafe { Counter::fixed(index) }, bitmask[1]));
-        }
-        None
+        (gp, fixed)
     }
 
     /// The guest's `FIXED_CTR_CTRL` as hardware is to get it: what the guest wrote, less what the
