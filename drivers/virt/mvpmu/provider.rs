@@ -244,7 +244,7 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         if access == MsrAccess::Write && msr == V::GLOBAL_CTRL.index() {
             vcpu.demand.global_ctrl_written();
         }
-        !V::selects(msr)
+        !V::is_current_in_memory(msr)
     }
 }
 

@@ -65,8 +65,9 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// Sets the status bits of counters that have overflowed.
     fn set_overflow<R: RegisterFile>(regs: &mut R, counters: CounterSet);
 
-    /// Whether `msr` selects what is counted. Such registers are always in memory.
-    fn selects(msr: u32) -> bool;
+    /// Whether what KVM has of `msr` in memory is current also while the state is in hardware, and a
+    /// change of it gets to hardware by the next VM entry: registers that select what is counted.
+    fn is_current_in_memory(msr: u32) -> bool;
 
     /// All counters there may be.
     #[inline(always)]

@@ -87,7 +87,7 @@ impl Vendor for Amd {
         regs.write(amd::GLOBAL_STATUS_SET, counters.bits());
     }
 
-    fn selects(msr: u32) -> bool {
+    fn is_current_in_memory(msr: u32) -> bool {
         (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Register::index) == Some(msr))
             || amd::LEGACY_PERF_CTL.contains(&msr)
     }

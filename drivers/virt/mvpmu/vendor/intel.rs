@@ -76,8 +76,9 @@ impl Vendor for Intel {
         regs.write(intel::GLOBAL_STATUS_SET, counters.bits());
     }
 
-    fn selects(msr: u32) -> bool {
+    fn is_current_in_memory(msr: u32) -> bool {
+        // VM entry loads GLOBAL_CTRL from the VMCS, to which KVM writes it.
         (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Register::index) == Some(msr))
-            || msr == intel::FIXED_CTR_CTRL.index()
+            || [intel::FIXED_CTR_CTRL.index(), intel::GLOBAL_CTRL.index()].contains(&msr)
     }
 }

@@ -31,11 +31,12 @@ enum scenario {
 	HALT,
 	SHARE,
 	SELECTOR,
+	FEWER,
 	NR_SCENARIOS,
 };
 
 static const char * const scenarios[NR_SCENARIOS] = {
-	"ept", "cpuid", "cpuid_insn", "io", "halt", "share", "selector",
+	"ept", "cpuid", "cpuid_insn", "io", "halt", "share", "selector", "fewer",
 };
 
 /* To the guest. */
@@ -43,6 +44,9 @@ static enum scenario scenario;
 static u64 nr_exits;
 static unsigned int nr_used;
 static u64 cycles;
+
+/* Of the guest. */
+static u64 enabled;
 
 static void timer_handler(struct ex_regs *regs)
 {
@@ -90,6 +94,12 @@ static void cause_exits(void)
 	case SELECTOR:
 		write_selectors();
 		break;
+	case FEWER:
+		for (i = 0; i < nr_exits; i += 2) {
+			pmc_read(0);
+			wrmsr(vendor->global_control, enabled);
+		}
+		break;
 	default:
 		GUEST_FAIL("scenario %u", scenario);
 	}
@@ -98,8 +108,8 @@ static void cause_exits(void)
 static void guest(void)
 {
 	unsigned int pmc;
-	u64 enable = 0;
 
+	enabled = 0;
 	for (pmc = 0; pmc < nr_used; pmc++) {
 		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, 0);
 		if (cycles && !pmc_is_fixed(pmc))
@@ -107,10 +117,10 @@ static void guest(void)
 		/* The first fixed counter counts instructions. */
 		if (cycles && pmc == shape.nr_gp)
 			pmc_program(pmc, INSTRUCTIONS, 0, 0);
-		enable |= counter_bit(pmc);
+		enabled |= counter_bit(pmc);
 	}
 	if (nr_used)
-		wrmsr(vendor->global_control, enable);
+		wrmsr(vendor->global_control, enabled);
 
 	for (;;) {
 		GUEST_SYNC(0);
@@ -231,6 +241,9 @@ static struct kvm_vm *create_vm(struct kvm_vcpu **vcpu, int counters, u64 pages)
 		vm_enable_cap(vm, KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE);
 		*vcpu = vm_vcpu_add(vm, 0, guest);
 	}
+	/* Half of them, or two thirds. */
+	if (scenario == FEWER)
+		pmu_limit_counters(*vcpu, 4);
 	nr_used = counters < 0 ? 0 : min_t(unsigned int, counters, nr_counters());
 	vm_install_exception_handler(vm, TIMER_VECTOR, timer_handler);
 	sync_global_to_guest(vm, scenario);

@@ -15,6 +15,7 @@ use super::row::Rows;
 use super::scenario::Scenario;
 use super::scenario::CPUID_CYCLES;
 use super::scenario::CPUID_INSTRUCTIONS;
+use super::scenario::FEWER;
 use super::scenario::IO;
 use super::scenario::SELECTOR;
 use super::scenario::SHARE;
@@ -67,7 +68,7 @@ fn of_instructions(row: &Row) -> f64 {
     }
 }
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule {
         name: "a guest without a counter costs no operation, nor an LVTPC write",
         // Perf switches an event of the host with the threads, with or without a guest.
@@ -132,6 +133,12 @@ const RULES: [Rule; 11] = [
         applies: |row| is(row, SELECTOR) && row.counters > 0 && !(on_amd(row) && row.host_event),
         holds: |row, c, _| at_most(row, if on_amd(row) { 0.9 } else { 0.5 }, Some(c)),
     },
+    Rule {
+        // AMD's global control is a register of the CPU also while the host runs.
+        name: "with fewer counters an access that exits costs one operation at most (Intel)",
+        applies: |row| is(row, FEWER) && !row.host_event && !on_amd(row),
+        holds: |row, _, _| row.operations() + row.lvtpc <= 1.0 + by_the_way(row),
+    },
 ];
 
 /// The result of each rule.
@@ -161,7 +168,7 @@ fn judge(machine: Machine, rows: &[Row]) -> Vec<Case> {
 
 /// Measures on the machine, and tests the rules.
 pub fn test(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
-    let scenarios = [CPUID_CYCLES, CPUID_INSTRUCTIONS, IO, SHARE, SELECTOR];
+    let scenarios = [CPUID_CYCLES, CPUID_INSTRUCTIONS, IO, SHARE, SELECTOR, FEWER];
     let mut rows = Vec::new();
     for (provider, scenarios) in [
         ("off", &scenarios[..1]),

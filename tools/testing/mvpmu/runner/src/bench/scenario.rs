@@ -53,8 +53,17 @@ pub const SELECTOR: Scenario = Scenario {
     exits: Some(1),
 };
 
+/// Nor is this.
+pub const FEWER: Scenario = Scenario {
+    name: "fewer",
+    words: "fewer counters",
+    more:
+        "RDPMC and a write of the global control in turns, with 4 of the general purpose counters",
+    exits: Some(1),
+};
+
 /// All there are.
-pub const SCENARIOS: [Scenario; 7] = [
+pub const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "ept",
         words: "page fault",
@@ -72,4 +81,5 @@ pub const SCENARIOS: [Scenario; 7] = [
     },
     SHARE,
     SELECTOR,
+    FEWER,
 ];
