@@ -10,12 +10,19 @@ run := $(scripts)/enter.sh build/tools/mvpmu-run
 KERNEL ?= 7.2
 # amd or intel, for tests also all; without it: demo and shell amd, tests all
 MACHINE ?=
+# skylake, icelake, sapphire-rapids, zen4, zen5: what CPU the test machine is. Without it the two
+# machines are sapphire-rapids and zen4.
+CPU ?=
 # on, off, old: the PMU of the test machine
 PMU ?= on
 # For make fuzz.
 SEED ?= 1
 PROGRAMS ?= 100000
 export KERNEL
+
+# The machine, if it is given, and the CPU.
+what := $(MACHINE:%=--machine %) $(CPU:%=--cpu %)
+needs_bochs := $(if $(filter intel,$(MACHINE))$(filter-out zen%,$(CPU)),bochs)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -35,6 +42,7 @@ help:
 	@echo
 	@echo 'KERNEL=7.2|7.3       version of Linux'
 	@echo 'MACHINE=amd|intel    test machine (default: amd; make test: both)'
+	@echo 'CPU=skylake|icelake|sapphire-rapids|zen4|zen5   what CPU the test machine is, and with that which'
 	@echo 'PMU=on|off|old       PMU of the test machine'
 	@echo 'GROUP=TEXT           make test, test-long: only groups of tests with TEXT in their name'
 	@echo 'SEED=N PROGRAMS=N    make fuzz: which programs, and how many (now: $(SEED), $(PROGRAMS))'
@@ -61,18 +69,18 @@ tools: rootfs
 bochs: rootfs
 	@$(scripts)/bochs.sh
 
-demo: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
-	@$(run) demo $(MACHINE:%=--machine %) --pmu $(PMU)
+demo: kernel tools $(needs_bochs)
+	@$(run) demo $(what) --pmu $(PMU)
 
 test: kernel debug-kernel tools bochs
 	@$(scripts)/series.sh 7.3 $(KERNEL)
-	@$(run) test $(long) $(MACHINE:%=--machine %) '$(GROUP)'
+	@$(run) test $(long) $(what) '$(GROUP)'
 
 test-long: long := --long
 test-long: test
 
 bench: kernel tools bochs
-	@$(run) bench $(MACHINE:%=--machine %)
+	@$(run) bench $(what)
 
 fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 	@$(run) fuzz $(MACHINE:%=--machine %) --seed $(SEED) --programs $(PROGRAMS)
@@ -80,8 +88,8 @@ fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 sweep: kernel tools bochs
 	@$(run) sweep
 
-shell: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
-	@$(run) shell $(MACHINE:%=--machine %) --pmu $(PMU)
+shell: kernel tools $(needs_bochs)
+	@$(run) shell $(what) --pmu $(PMU)
 
 clean:
 	@rm -rf build

@@ -16,6 +16,8 @@ use pmu_model::options::PmiDelay;
 use pmu_model::options::PowerOn;
 use pmu_model::options::Weights;
 use pmu_model::oracle::Mode;
+use pmu_model::profile;
+use pmu_model::profile::Profile;
 
 use crate::boot::Boot;
 use crate::capability::Vmx;
@@ -51,10 +53,13 @@ pub struct Args {
     /// Write the bytes that L1 sends to port 0xe9
     #[arg(long, value_name = "FILE")]
     pub stream: Option<PathBuf>,
-    /// on or v5, v4, old or v3, off; then, each after a comma: no-full-width (writes), fixed=N
-    /// (counters, at most 4)
-    #[arg(long, value_name = "WHICH", default_value = "v5", value_parser = pmu)]
-    pub pmu: Pmu,
+    /// Which CPU: skylake, icelake, sapphire-rapids
+    #[arg(long, value_name = "NAME", default_value = profile::SAPPHIRE_RAPIDS.name, value_parser = cpu)]
+    pub cpu: &'static Profile,
+    /// on: that of the CPU; old: one of version 3; off; then, each after a comma: no-full-width
+    /// (writes), fixed=N (counters, at most 4)
+    #[arg(long, value_name = "WHICH", default_value = "on", value_parser = pmu)]
+    pmu: Pmu,
     /// A PMI comes N instructions after the overflow, by LVTPC as it is then
     #[arg(long, value_name = "N", default_value = "0")]
     pub pmi_delay: PmiDelay,
@@ -67,9 +72,9 @@ pub struct Args {
     /// on: stop when a PMU register shows a value to someone whose it is not; note: only say so; off
     #[arg(long, value_name = "WHICH", default_value = "on", value_parser = oracle)]
     pub oracle: Mode,
-    /// on, off; or no-save-global-ctrl,no-load-global-ctrl
+    /// on: that of the CPU; off; or no-save-global-ctrl,no-load-global-ctrl
     #[arg(long, value_name = "WHICH", default_value = "on", value_parser = vmx)]
-    pub vmx: Vmx,
+    vmx: Vmx,
     /// CPUID says that the machine has core types that differ
     #[arg(long)]
     pub hybrid: bool,
@@ -99,6 +104,45 @@ impl Args {
             _ => Level::Info,
         }
     }
+
+    /// The PMU, if there is one.
+    pub fn config(&self) -> Option<Config> {
+        let (config, _) = pmu_of(self.cpu)?;
+        let config = match self.pmu.which {
+            Which::Cpus => config,
+            Which::Old => Config::BROADWELL,
+            Which::None => return None,
+        };
+        Some(Config {
+            full_width_writes: config.full_width_writes && !self.pmu.narrow,
+            fixed: self.pmu.fixed.unwrap_or(config.fixed),
+            ..config
+        })
+    }
+
+    /// What of VMX there is.
+    pub fn vmx(&self) -> Vmx {
+        let saves = pmu_of(self.cpu).is_some_and(|(_, saves)| saves);
+        Vmx {
+            save: self.vmx.save && saves,
+            ..self.vmx
+        }
+    }
+}
+
+/// The PMU of a CPU, and whether its VM exit saves IA32_PERF_GLOBAL_CTRL.
+fn pmu_of(cpu: &Profile) -> Option<(Config, bool)> {
+    match cpu.pmu {
+        profile::Pmu::Intel {
+            config,
+            saves_global_ctrl,
+        } => Some((config, saves_global_ctrl)),
+        profile::Pmu::Amd(_) => None,
+    }
+}
+
+fn cpu(name: &str) -> Result<&'static Profile, String> {
+    Profile::named(name, |profile| !profile.is_amd())
 }
 
 /// What is swept.
@@ -130,28 +174,45 @@ impl From<Sweep> for sweep::Plan {
     }
 }
 
-/// The PMU, if there is one.
+/// Whose PMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pmu(pub Option<Config>);
+enum Which {
+    /// The CPU's.
+    Cpus,
+    /// An old CPU's.
+    Old,
+    /// There is none.
+    None,
+}
+
+/// The PMU, and how it differs from that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pmu {
+    which: Which,
+    narrow: bool,
+    fixed: Option<usize>,
+}
 
 /// There is an event for each of so many fixed counters.
 const MAX_FIXED: usize = 4;
 
 fn pmu(text: &str) -> Result<Pmu, String> {
     let mut words = text.split(',');
-    let mut config = match words.next().unwrap_or_default() {
-        "off" => None,
-        "on" | "v5" => Some(Config::V5),
-        "v4" => Some(Config::V4),
-        "old" | "v3" => Some(Config::V3),
-        word => return Err(format!("no {word}: there are v5, v4, v3 and off")),
+    let mut pmu = Pmu {
+        which: match words.next().unwrap_or_default() {
+            "on" => Which::Cpus,
+            "old" => Which::Old,
+            "off" => Which::None,
+            word => return Err(format!("no {word}: there are on, old and off")),
+        },
+        narrow: false,
+        fixed: None,
     };
     for word in words {
-        let fixed = word.strip_prefix("fixed=").map(str::parse);
-        match (word, fixed, &mut config) {
-            ("no-full-width", _, Some(config)) => config.full_width_writes = false,
-            (_, Some(Ok(fixed @ 0..=MAX_FIXED)), Some(config)) => config.fixed = fixed,
-            (_, _, None) => return Err(format!("no {word} without a PMU")),
+        match (word, word.strip_prefix("fixed=").map(str::parse)) {
+            _ if pmu.which == Which::None => return Err(format!("no {word} without a PMU")),
+            ("no-full-width", _) => pmu.narrow = true,
+            (_, Some(Ok(fixed @ 0..=MAX_FIXED))) => pmu.fixed = Some(fixed),
             _ => {
                 return Err(format!(
                     "no {word}: there are no-full-width and fixed=0 to fixed={MAX_FIXED}"
@@ -159,7 +220,7 @@ fn pmu(text: &str) -> Result<Pmu, String> {
             }
         }
     }
-    Ok(Pmu(config))
+    Ok(pmu)
 }
 
 fn oracle(text: &str) -> Result<Mode, String> {
@@ -242,38 +303,39 @@ mod tests {
     }
 
     #[test]
-    fn the_pmu_is_version_5_unless_told_otherwise() {
-        assert_eq!(run("").unwrap().pmu.0, Some(Config::V5));
-        assert_eq!(run("--pmu off").unwrap().pmu.0, None);
-        assert_eq!(run("--pmu old").unwrap().pmu.0, Some(Config::V3));
-        let narrow = run("--pmu v5,no-full-width").unwrap().pmu.0.unwrap();
+    fn the_pmu_is_that_of_the_cpu_unless_told_otherwise() {
+        let config = |line| run(line).unwrap().config();
+        assert_eq!(config(""), Some(Config::SAPPHIRE_RAPIDS));
+        assert_eq!(config("--cpu icelake"), Some(Config::ICELAKE));
+        assert_eq!(config("--cpu skylake --pmu off"), None);
+        assert_eq!(config("--pmu old"), Some(Config::BROADWELL));
+        let narrow = config("--pmu on,no-full-width").unwrap();
         assert!(!narrow.full_width_writes && narrow.fixed == 4);
-        let three = run("--pmu v5,fixed=3,no-full-width")
-            .unwrap()
-            .pmu
-            .0
-            .unwrap();
+        let three = config("--pmu on,fixed=3,no-full-width").unwrap();
         assert!(!three.full_width_writes && three.fixed == 3);
     }
 
     #[test]
     fn capabilities_can_be_hidden() {
-        let vmx = run("--vmx no-save-global-ctrl").unwrap().vmx;
-        assert!(vmx.present && vmx.load && !vmx.save);
-        assert!(!run("--vmx off").unwrap().vmx.present);
-        assert_eq!(run("--vmx on").unwrap().vmx, Vmx::FULL);
+        let vmx = |line| run(line).unwrap().vmx();
+        let hidden = vmx("--vmx no-save-global-ctrl");
+        assert!(hidden.present && hidden.load && !hidden.save);
+        assert!(!vmx("--vmx off").present);
+        assert_eq!(vmx("--vmx on"), Vmx::FULL);
+        assert_eq!(vmx("--cpu skylake"), hidden);
     }
 
     #[test]
     fn what_is_not_understood_is_named() {
         for (line, named) in [
             ("--pmu v7", "v7"),
-            ("--pmu v5,fast", "fast"),
+            ("--pmu on,fast", "fast"),
             ("--pmi-delay soon", "soon"),
             ("--power-on gone", "gone"),
             ("--weights 3", "CYCLES:REFERENCE"),
-            ("--pmu v5,fixed=5", "fixed=5"),
-            ("--pmu v5,fixed=x", "fixed=x"),
+            ("--pmu on,fixed=5", "fixed=5"),
+            ("--pmu on,fixed=x", "fixed=x"),
+            ("--cpu zen4", "icelake and sapphire-rapids"),
             ("--pmu off,no-full-width", "no-full-width"),
             ("--vmx nothing", "nothing"),
             ("--oracle delphi", "delphi"),
@@ -292,8 +354,11 @@ mod tests {
     // The runner gives options that a group of tests replaces.
     #[test]
     fn the_last_of_an_option_counts() {
-        let args = run("--pmu v5,fixed=3 --oracle off --pmu v4 --oracle note").unwrap();
-        assert_eq!((args.pmu.0, args.oracle), (Some(Config::V4), Mode::Note));
+        let args = run("--pmu off --oracle off --pmu old --oracle note").unwrap();
+        assert_eq!(
+            (args.config(), args.oracle),
+            (Some(Config::BROADWELL), Mode::Note)
+        );
         let args = run("--without-quirk la57 --without-quirk apicv").unwrap();
         assert_eq!(args.without_quirk, [Quirk::La57, Quirk::Apicv]);
     }
@@ -308,7 +373,7 @@ mod tests {
         for quirk in Quirk::ALL {
             assert!(error.contains(quirk.name()), "{error}");
         }
-        assert!(run("--pmu v5,fast").unwrap_err().contains("no-full-width"));
+        assert!(run("--pmu on,fast").unwrap_err().contains("no-full-width"));
     }
 
     #[test]

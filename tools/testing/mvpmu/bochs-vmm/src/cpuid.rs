@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPUID: the core's Sapphire Rapids, with what this machine has and without
-//! what it has not.
+//! CPUID: the core's Sapphire Rapids, with what this machine has, without what
+//! it has not, and by the name of the CPU that it is.
 
 use std::ffi::c_void;
 
+use pmu_model::profile;
+use pmu_model::profile::Signature;
 use pmu_model::stats;
 use pmu_model::stats::Instructions;
 
@@ -27,6 +29,34 @@ pub fn set_tsc_mhz(mhz: u32) {
 /// The frequency of the TSC.
 pub fn tsc_mhz() -> u32 {
     MHZ.get()
+}
+
+static SIGNATURE: SingleCell<&'static Signature> =
+    SingleCell::new(&profile::SAPPHIRE_RAPIDS.signature);
+
+/// Sets family, model, stepping and name.
+pub fn set_signature(signature: &'static Signature) {
+    SIGNATURE.set(signature);
+}
+
+/// The first leaf of the name, in words.
+const BRAND: u32 = 0x8000_0002;
+
+/// The characters of the name that a leaf has, four to a register.
+fn brand(leaf: u32) -> CpuidLeaf {
+    let mut text = [0; 48];
+    let name = SIGNATURE.get().brand.as_bytes();
+    text[..name.len()].copy_from_slice(name);
+    let register = |n: usize| {
+        let at = 16 * (leaf - BRAND) as usize + 4 * n;
+        u32::from_le_bytes(text[at..at + 4].try_into().expect("four of them"))
+    };
+    CpuidLeaf {
+        eax: register(0),
+        ebx: register(1),
+        ecx: register(2),
+        edx: register(3),
+    }
 }
 
 /// Leaf 1, ECX.
@@ -61,6 +91,7 @@ pub fn set_hybrid(hybrid: bool) {
 fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
     match leaf {
         0x1 => {
+            out.eax = SIGNATURE.get().cpuid();
             out.ecx &= !(ecx1::MONITOR | ecx1::EIST | ecx1::TM2 | ecx1::PDCM);
             out.edx &= !(edx1::DS | edx1::ACPI | edx1::TM);
             if pmu::config().is_some() {
@@ -103,6 +134,7 @@ fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
                 edx: 0,
             }
         }
+        BRAND..=0x8000_0004 => *out = brand(leaf),
         stats::LEAF => {
             sweep::mark(subleaf);
             let stats = pmu::stats().unwrap_or_default();

@@ -93,8 +93,9 @@ fn run(args: &Args) -> Result<u8, String> {
 
     core::load(&args.bochs)?;
     quirks::apply(&args.without_quirk)?;
-    msr::set_vmx(args.vmx);
-    params::set_vmx(args.vmx.present);
+    msr::set_vmx(args.vmx());
+    params::set_vmx(args.vmx().present);
+    cpuid::set_signature(&args.cpu.signature);
     cpuid::set_hybrid(args.hybrid);
     cpuid::set_tsc_mhz(args.mhz);
     let options = pmu::Options {
@@ -102,7 +103,7 @@ fn run(args: &Args) -> Result<u8, String> {
         power_on: args.power_on,
         weights: args.weights,
     };
-    pmu::create(args.pmu.0, options);
+    pmu::create(args.config(), options);
     oracle::create(args.oracle);
     sweep::create(args.sweep.clone().into());
     timers::begin();

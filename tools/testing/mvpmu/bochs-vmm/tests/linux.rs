@@ -61,9 +61,11 @@ fn linux_finds_the_pmu_that_is_there() {
     for (options, said) in [
         (&[][..], "full-width counters, Intel PMU driver"),
         (
-            &["--pmu", "v5,no-full-width"],
+            &["--pmu", "on,no-full-width"],
             "Sapphire Rapids events, AnyThread deprecated, Intel PMU",
         ),
+        (&["--cpu", "icelake"], "Icelake events"),
+        (&["--cpu", "skylake"], "Skylake events, full-width counters"),
         (&["--pmu", "off"], "no PMU driver, software events only"),
     ] {
         let console = boot(&options.join("-"), options).console;

@@ -38,6 +38,7 @@ use crate::Fault;
 use crate::RegisterMap;
 use crate::Reset;
 
+pub use config::Codes;
 pub use config::Config;
 pub use config::CpuidLeaf;
 pub use registers::Register;
@@ -318,7 +319,7 @@ impl RegisterMap for Intel {
                     return None;
                 }
                 (
-                    events::selected(value as u16, self.weights)?,
+                    events::selected(value as u16, self.config.codes, self.weights)?,
                     rings(value & evtsel::OS != 0, value & evtsel::USR != 0),
                     value & evtsel::INT != 0,
                 )

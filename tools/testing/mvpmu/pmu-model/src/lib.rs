@@ -10,6 +10,7 @@
 //!   a counter runs. [`amd`] is the PerfMonV2 map,
 //!   [`intel`] that of architectural performance monitoring.
 //! * [`Stats`] counts the PMU register operations, split into host and guest mode.
+//! * [`profile`] is the table of the CPUs that a machine can be.
 //! * [`oracle`] follows whose value each register holds, and says when it must not be there.
 //!
 //! # How a machine uses it
@@ -53,6 +54,7 @@ pub mod mark;
 pub mod options;
 pub mod oracle;
 mod pmu;
+pub mod profile;
 pub mod stats;
 
 pub use access::Access;

@@ -41,7 +41,7 @@ impl Cpu {
     }
 
     fn v5() -> Cpu {
-        Cpu::new(Config::V5)
+        Cpu::new(Config::SAPPHIRE_RAPIDS)
     }
 
     const ACCESS: Access = Access {
@@ -103,7 +103,7 @@ impl Cpu {
 
 #[test]
 fn cpuid_describes_version_5_with_8_and_4_counters_of_48_bits() {
-    let leaf = Config::V5.cpuid_leaf_a();
+    let leaf = Config::SAPPHIRE_RAPIDS.cpuid_leaf_a();
     assert_eq!(leaf.eax, 0x0830_0805);
     assert_eq!((leaf.ebx, leaf.ecx), (0, 0xf));
     assert_eq!(leaf.edx, 1 << 15 | 48 << 5 | 4);
@@ -111,7 +111,7 @@ fn cpuid_describes_version_5_with_8_and_4_counters_of_48_bits() {
 
 #[test]
 fn cpuid_below_version_5_has_no_map_of_fixed_counters_and_keeps_any_thread() {
-    let leaf = Config::V3.cpuid_leaf_a();
+    let leaf = Config::BROADWELL.cpuid_leaf_a();
     assert_eq!(leaf.eax & 0xff, 3);
     assert_eq!((leaf.ecx, leaf.edx), (0, 48 << 5 | 3));
 }
@@ -121,7 +121,7 @@ fn capabilities_claim_full_width_writes_and_nothing_else() {
     assert_eq!(Cpu::v5().read(PERF_CAPABILITIES), 1 << 13);
     let narrow = Config {
         full_width_writes: false,
-        ..Config::V5
+        ..Config::SAPPHIRE_RAPIDS
     };
     assert_eq!(Cpu::new(narrow).read(PERF_CAPABILITIES), 0);
     assert!(!Cpu::new(narrow).has(A_PMC0));
@@ -135,15 +135,15 @@ fn there_are_as_many_registers_as_counters() {
         assert!(cpu.has(first + 7) && !cpu.has(first + 8));
     }
     assert!(cpu.has(FIXED_CTR0 + 3) && !cpu.has(FIXED_CTR0 + 4));
-    assert!(!Cpu::new(Config::V3).has(FIXED_CTR0 + 3));
+    assert!(!Cpu::new(Config::BROADWELL).has(FIXED_CTR0 + 3));
 }
 
 #[test]
 fn below_version_4_status_cannot_be_set_and_in_use_is_not_told() {
-    let cpu = Cpu::new(Config::V3);
+    let cpu = Cpu::new(Config::BROADWELL);
     assert!(!cpu.has(GLOBAL_STATUS_SET) && !cpu.has(GLOBAL_INUSE));
     assert!(cpu.has(GLOBAL_STATUS_RESET));
-    assert!(Cpu::new(Config::V4).has(GLOBAL_STATUS_SET));
+    assert!(Cpu::new(Config::SKYLAKE).has(GLOBAL_STATUS_SET));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_selector_takes_its_low_half_without_any_thread() {
 
 #[test]
 fn any_thread_exists_in_versions_3_and_4() {
-    for config in [Config::V3, Config::V4] {
+    for config in [Config::BROADWELL, Config::SKYLAKE] {
         let mut cpu = Cpu::new(config);
         cpu.write(PERFEVTSEL0, ANY_THREAD);
         cpu.write(FIXED_CTR_CTRL, 0b0100);
@@ -314,7 +314,7 @@ fn status_registers_refuse_bits_of_counters_that_do_not_exist() {
         assert_eq!(cpu.try_write(GLOBAL_STATUS_SET, 1 << bit), Err(GP));
         assert_eq!(cpu.try_write(GLOBAL_STATUS_RESET, 1 << bit), Err(GP));
     }
-    let mut old = Cpu::new(Config::V3);
+    let mut old = Cpu::new(Config::BROADWELL);
     assert_eq!(old.try_write(GLOBAL_STATUS_RESET, CTR_FRZ), Err(GP));
 }
 
@@ -335,7 +335,7 @@ fn in_use_tells_selected_counters_and_wanted_pmis() {
 #[test]
 fn a_wrap_sets_the_status_bit_with_and_without_a_pmi() {
     for int in [false, true] {
-        let mut cpu = Cpu::near_the_wrap(Config::V5, 5, int);
+        let mut cpu = Cpu::near_the_wrap(Config::SAPPHIRE_RAPIDS, 5, int);
         assert_eq!(cpu.execute(4), Overflow::default());
         assert_eq!(cpu.read(GLOBAL_STATUS), 0);
         let overflow = cpu.execute(3);
@@ -347,7 +347,7 @@ fn a_wrap_sets_the_status_bit_with_and_without_a_pmi() {
 
 #[test]
 fn from_version_4_a_pmi_freezes_through_the_status_register() {
-    for config in [Config::V4, Config::V5] {
+    for config in [Config::SKYLAKE, Config::SAPPHIRE_RAPIDS] {
         let mut cpu = Cpu::near_the_wrap(config, 1, true);
         cpu.0.map_mut().set_debugctl(FREEZE_PERFMON_ON_PMI);
         assert!(cpu.execute(1).pmi);
@@ -363,7 +363,7 @@ fn from_version_4_a_pmi_freezes_through_the_status_register() {
 
 #[test]
 fn in_version_3_a_pmi_freezes_by_clearing_global_ctrl() {
-    let mut cpu = Cpu::near_the_wrap(Config::V3, 1, true);
+    let mut cpu = Cpu::near_the_wrap(Config::BROADWELL, 1, true);
     cpu.0.map_mut().set_debugctl(FREEZE_PERFMON_ON_PMI);
     assert!(cpu.execute(1).pmi);
     assert_eq!(cpu.read(GLOBAL_STATUS), 1 << 32 | 1);
@@ -372,11 +372,11 @@ fn in_version_3_a_pmi_freezes_by_clearing_global_ctrl() {
 
 #[test]
 fn nothing_freezes_without_the_bit_or_without_a_pmi() {
-    let mut unasked = Cpu::near_the_wrap(Config::V5, 1, true);
+    let mut unasked = Cpu::near_the_wrap(Config::SAPPHIRE_RAPIDS, 1, true);
     assert!(unasked.execute(1).pmi);
     assert_eq!(unasked.read(GLOBAL_STATUS) & CTR_FRZ, 0);
 
-    let mut silent = Cpu::near_the_wrap(Config::V5, 1, false);
+    let mut silent = Cpu::near_the_wrap(Config::SAPPHIRE_RAPIDS, 1, false);
     silent.0.map_mut().set_debugctl(FREEZE_PERFMON_ON_PMI);
     let _ = silent.execute(1);
     assert_eq!(silent.read(GLOBAL_STATUS) & CTR_FRZ, 0);
@@ -384,7 +384,7 @@ fn nothing_freezes_without_the_bit_or_without_a_pmi() {
 
 #[test]
 fn a_freeze_that_software_sets_stops_the_counters() {
-    let mut cpu = Cpu::near_the_wrap(Config::V5, 100, false);
+    let mut cpu = Cpu::near_the_wrap(Config::SAPPHIRE_RAPIDS, 100, false);
     cpu.write(GLOBAL_STATUS_SET, CTR_FRZ);
     let before = cpu.read(PMC0);
     let _ = cpu.execute(7);
@@ -450,13 +450,13 @@ fn edge_counts_how_often_the_condition_begins() {
 #[test]
 fn the_way_to_the_wrap_of_a_counter_that_asks_for_a_pmi_is_shared_by_its_classes() {
     let budget = |cpu: &Cpu, class| cpu.0.budget().get(Source::Instructions, class);
-    let mut cpu = Cpu::near_the_wrap(Config::V5, 5, true);
+    let mut cpu = Cpu::near_the_wrap(Config::SAPPHIRE_RAPIDS, 5, true);
     assert_eq!(budget(&cpu, Class::HostKernel), 2);
     assert_eq!(budget(&cpu, Class::GuestKernel), 2);
     assert_eq!(budget(&cpu, Class::HostUser), u64::MAX);
     cpu.write(GLOBAL_CTRL, 0);
     assert_eq!(budget(&cpu, Class::HostKernel), u64::MAX);
-    let silent = Cpu::near_the_wrap(Config::V5, 5, false);
+    let silent = Cpu::near_the_wrap(Config::SAPPHIRE_RAPIDS, 5, false);
     assert_eq!(budget(&silent, Class::HostKernel), u64::MAX);
 }
 
@@ -492,7 +492,7 @@ fn an_event_that_is_not_modelled_never_happens() {
 
 #[test]
 fn reset_clears_all_and_enables_the_general_purpose_counters_init_changes_nothing() {
-    let mut cpu = Cpu::near_the_wrap(Config::V5, 5, true);
+    let mut cpu = Cpu::near_the_wrap(Config::SAPPHIRE_RAPIDS, 5, true);
     cpu.write(GLOBAL_STATUS_SET, 1);
     cpu.0.reset(Reset::Init);
     assert_eq!(cpu.read(PMC0), (1 << 48) - 5);

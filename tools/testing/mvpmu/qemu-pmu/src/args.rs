@@ -8,14 +8,29 @@ use pmu_model::options::PmiDelay;
 use pmu_model::options::PowerOn;
 use pmu_model::options::Weights;
 use pmu_model::oracle::Mode;
+use pmu_model::profile;
+use pmu_model::profile::Profile;
 
 use crate::quirks::Quirk;
+
+/// Which PMU the CPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pmu {
+    /// Its own.
+    Cpus,
+    /// One before PerfMonV2.
+    Old,
+    /// None is announced, and none is there.
+    None,
+}
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Args {
-    /// The PMU of the CPU; `None`: none is announced, and none is there.
-    pub pmu: Option<Version>,
+    /// Which CPU it is.
+    pub cpu: &'static Profile,
+    /// Which PMU.
+    pub pmu: Pmu,
     /// What the oracle does.
     pub oracle: Mode,
     /// Where to write the operation counts at the end.
@@ -33,13 +48,25 @@ pub struct Args {
 impl Default for Args {
     fn default() -> Args {
         Args {
-            pmu: Some(Version::PerfMonV2),
+            cpu: &profile::ZEN4,
+            pmu: Pmu::Cpus,
             oracle: Mode::On,
             stats: None,
             without: None,
             pmi_delay: PmiDelay::default(),
             power_on: PowerOn::default(),
             weights: Weights::default(),
+        }
+    }
+}
+
+impl Args {
+    /// The PMU, if there is one.
+    pub fn version(&self) -> Option<Version> {
+        match (self.pmu, self.cpu.pmu) {
+            (Pmu::Cpus, profile::Pmu::Amd(version)) => Some(version),
+            (Pmu::Old, _) => Some(Version::Core),
+            _ => None,
         }
     }
 }
@@ -52,15 +79,23 @@ struct Choice {
 }
 
 /// All options. QEMU splits them at commas, so that none can have one in its value.
-const CHOICES: [Choice; 7] = [
+const CHOICES: [Choice; 8] = [
+    Choice {
+        name: "cpu",
+        values: "zen4|zen5",
+        take: |args, value| {
+            args.cpu = Profile::named(value, Profile::is_amd).ok()?;
+            Some(())
+        },
+    },
     Choice {
         name: "pmu",
         values: "on|old|off",
         take: |args, value| {
             args.pmu = match value {
-                "on" => Some(Version::PerfMonV2),
-                "old" => Some(Version::Core),
-                "off" => None,
+                "on" => Pmu::Cpus,
+                "old" => Pmu::Old,
+                "off" => Pmu::None,
                 _ => return None,
             };
             Some(())
@@ -140,9 +175,11 @@ mod tests {
     #[test]
     fn every_argument_is_understood_or_refused() {
         let args = parse(["pmu=old", "stats=/tmp/x"].into_iter()).unwrap();
-        assert_eq!(args.pmu, Some(Version::Core));
+        assert_eq!(args.version(), Some(Version::Core));
         assert_eq!(args.stats, Some("/tmp/x".into()));
-        assert_eq!(parse(["pmu=off"].into_iter()).unwrap().pmu, None);
+        assert_eq!(parse(["pmu=off"].into_iter()).unwrap().version(), None);
+        let args = parse(["cpu=zen5"].into_iter()).unwrap();
+        assert_eq!(args.version(), Some(Version::PerfMonV2));
         assert_eq!(parse([].into_iter()), Ok(Args::default()));
         let args = parse(["oracle=note"].into_iter()).unwrap();
         assert_eq!(args.oracle, Mode::Note);
@@ -153,6 +190,7 @@ mod tests {
         assert_eq!(args.power_on, PowerOn::Random(3));
         for bad in [
             "weights=3",
+            "cpu=icelake",
             "oracle=maybe",
             "pmu=maybe",
             "pmu",
@@ -169,7 +207,7 @@ mod tests {
     fn what_does_not_exist_is_refused_with_the_list_of_what_does() {
         assert_eq!(
             parse(["speed=11"].into_iter()).unwrap_err(),
-            "there is no option `speed`, but pmu=on|old|off, oracle=on|off|note, stats=FILE, \
+            "there is no option `speed`, but cpu=zen4|zen5, pmu=on|old|off, oracle=on|off|note, stats=FILE, \
              without=QUIRK, pmi-delay=N, power-on=zero|random:SEED, weights=CYCLES:REFERENCE"
         );
     }

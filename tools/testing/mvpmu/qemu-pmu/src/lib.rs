@@ -106,7 +106,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
         Ok(args) => {
             quirks::leave_out(args.without);
             if let Some(path) = &args.stats {
-                stats::write_to(path.clone(), args.pmu);
+                stats::write_to(path.clone(), args.version());
             }
             ARGS.get_or_init(|| args);
         }
@@ -160,7 +160,7 @@ unsafe extern "C-unwind" fn vcpu_starts(index: c_uint, _data: *mut c_void) {
         vcpu::start(index, arguments())?;
         // SAFETY: In the vCPU's thread, once, after its start.
         let vcpu = unsafe { vcpu::get(index) };
-        if arguments().pmu.is_some() {
+        if arguments().version().is_some() {
             vcpu.watch(arguments().oracle);
         }
         leave::check(vcpu.cpu_state(), &mut vcpu.bus)?;

@@ -76,16 +76,16 @@ pub struct Vcpu {
 
 impl Vcpu {
     fn new(index: u32, args: &Args) -> Vcpu {
-        let version = args.pmu.unwrap_or(Version::Core);
+        let version = args.version().unwrap_or(Version::Core);
         let mut pmu = Pmu::new(Amd::new(version).with_weights(args.weights));
-        if args.pmu.is_some() {
+        if args.version().is_some() {
             pmu.power_on(args.power_on, index);
         }
         Vcpu {
             index,
             pmu,
             pmi_delay: args.pmi_delay,
-            version: args.pmu,
+            version: args.version(),
             bus: Bus::default(),
             folded: Events::default(),
             retired: [0; Class::COUNT],

@@ -16,6 +16,7 @@ mod table;
 
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -31,9 +32,17 @@ use self::scenario::SCENARIOS;
 use crate::boot;
 use crate::job::Job;
 use crate::machine::Boot;
+use crate::machine::Cpu;
 use crate::machine::Machine;
 
-const DIRECTORY: &str = "build/bench";
+/// Where the numbers go: those of another CPU than the machines are else to a place of their own.
+pub fn directory(cpu: Option<Cpu>) -> PathBuf {
+    match cpu {
+        None => "build/bench".into(),
+        Some(cpu) => format!("build/bench-{}", cpu.name).into(),
+    }
+}
+
 /// In this order, with what they are called.
 const MACHINES: [(Machine, &str); 2] = [(Machine::Amd, "AMD"), (Machine::Intel, "Intel")];
 const PROVIDERS: [&str; 4] = ["off", "emulated", "c", "mvpmu"];
@@ -73,25 +82,24 @@ fn measure(
 }
 
 /// Runs all scenarios on the machines.
-pub fn run(machines: &[Machine]) -> Result<()> {
-    let directory = Path::new(DIRECTORY);
+pub fn run(cpus: &[Cpu], directory: &Path) -> Result<()> {
     let mut rows = Vec::new();
     fs::create_dir_all(directory)?;
-    for &machine in machines {
+    for &cpu in cpus {
+        let boot = Boot::of_cpu(cpu).with_instruction_clock();
         for provider in PROVIDERS {
-            println!("{} {provider}:", machine.name());
-            let boot = Boot::with_instruction_clock(machine);
-            let place = directory.join(format!("{}-{provider}", machine.name()));
+            println!("{} {provider}:", boot.name());
+            let place = directory.join(format!("{}-{provider}", boot.machine.name()));
             rows.extend(measure(
                 &boot,
                 provider,
                 &SCENARIOS,
-                (FEW, many(machine)),
+                (FEW, many(boot.machine)),
                 (&place, true),
             )?);
             // Each time, so that nothing is lost if it is interrupted.
             write(
-                "switch.json",
+                &directory.join("switch.json"),
                 &(serde_json::to_string_pretty(&rows)? + "\n"),
             )?;
         }
@@ -101,27 +109,31 @@ pub fn run(machines: &[Machine]) -> Result<()> {
 }
 
 /// Makes tables and picture of the numbers that runs have left.
-pub fn draw() -> Result<()> {
-    let rows: Vec<Row> = read("switch.json")?;
-    let sampling: Vec<Overhead> = read("sampling.json")?;
+pub fn draw(directory: &Path) -> Result<()> {
+    let rows: Vec<Row> = read(&directory.join("switch.json"))?;
+    let sampling: Vec<Overhead> = read(&directory.join("sampling.json"))?;
     let sampling: Vec<_> = sampling.into_iter().map(Overhead::row).collect();
-    write("switch.md", &table::markdown(&rows, &sampling))?;
-    write("switch.svg", &picture::picture(&rows, &sampling))
+    write(
+        &directory.join("switch.md"),
+        &table::markdown(&rows, &sampling),
+    )?;
+    write(
+        &directory.join("switch.svg"),
+        &picture::picture(&rows, &sampling),
+    )
 }
 
 /// The rows of a file; none, if it is not there.
-fn read<T: DeserializeOwned>(name: &str) -> Result<Vec<T>> {
-    let path = Path::new(DIRECTORY).join(name);
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let json = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let json = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     serde_json::from_str(&json).with_context(|| path.display().to_string())
 }
 
-fn write(name: &str, text: &str) -> Result<()> {
-    let path = Path::new(DIRECTORY).join(name);
-    fs::write(&path, text).with_context(|| path.display().to_string())?;
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())?;
     println!("{}", path.display());
     Ok(())
 }

@@ -68,6 +68,7 @@ fn report(boot: &Boot, outcome: &Outcome) -> Value {
 
     json!({
         "machine": boot.machine,
+        "cpu": boot.cpu.name,
         "pmu": boot.pmu,
         "cpus": boot.cpus,
         "provider": if loaded { "mvpmu" } else { "none" },

@@ -23,6 +23,7 @@ use diff_test::Run;
 use crate::boot;
 use crate::job::Job;
 use crate::machine::Boot;
+use crate::machine::Cpu;
 use crate::machine::Machine;
 use crate::paths;
 use crate::tap::Case;
@@ -38,7 +39,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Which programs are run, and where.
 pub struct Fuzz<'a> {
     /// The machine, and that whose guest it is.
-    pub machine: Machine,
+    pub cpu: Cpu,
     /// mvpmu or c.
     pub provider: &'a str,
     /// The programs are those of this seed ...
@@ -60,7 +61,7 @@ struct Found {
 }
 
 struct Machines<'a> {
-    machine: Machine,
+    cpu: Cpu,
     provider: &'a str,
     directory: &'a Path,
 }
@@ -72,7 +73,7 @@ impl Run for Machines<'_> {
         let interpreter = paths::tool("diff_interpreter");
         let interpreter =
             fs::read(&interpreter).with_context(|| interpreter.display().to_string())?;
-        let reset = pmu(self.machine).reset();
+        let reset = pmu(self.cpu).reset();
         let bytes = diff_test::image(&interpreter, &reset, programs).map_err(anyhow::Error::msg)?;
         let image = self.directory.join("image");
         fs::create_dir_all(self.directory)?;
@@ -92,7 +93,7 @@ impl Machines<'_> {
     fn on_machine(&self, image: &Path) -> Result<Vec<u8>> {
         let boot = Boot {
             cpus: 1,
-            ..Boot::new(self.machine)
+            ..Boot::of_cpu(self.cpu)
         };
         let directory = self.directory.join("machine");
         boot::bare(&boot, image, &directory, LIMIT)?;
@@ -105,7 +106,7 @@ impl Machines<'_> {
             image: Some(image.to_owned()),
             ..Job::new("differential")
         };
-        let boot = Boot::new(self.machine);
+        let boot = Boot::of_cpu(self.cpu);
         let outcome = boot::run(&boot, &job, &self.directory.join("guest"), LIMIT, false)?;
         if let Some(problem) = outcome.problem() {
             return Err(anyhow!(problem));
@@ -114,8 +115,8 @@ impl Machines<'_> {
     }
 }
 
-fn pmu(machine: Machine) -> &'static Pmu {
-    match machine {
+fn pmu(cpu: Cpu) -> &'static Pmu {
+    match Machine::of(cpu) {
         Machine::Amd => &Pmu::AMD,
         Machine::Intel => &Pmu::INTEL,
     }
@@ -124,7 +125,7 @@ fn pmu(machine: Machine) -> &'static Pmu {
 impl Fuzz<'_> {
     fn machines(&self) -> Machines<'_> {
         Machines {
-            machine: self.machine,
+            cpu: self.cpu,
             provider: self.provider,
             directory: self.directory,
         }
@@ -137,7 +138,7 @@ impl Fuzz<'_> {
         while begin < self.programs {
             let end = self.programs.min(begin + BATCH);
             let programs: Vec<_> = (begin..end)
-                .map(|index| diff_test::generate(pmu(self.machine), self.seed, index, self.known))
+                .map(|index| diff_test::generate(pmu(self.cpu), self.seed, index, self.known))
                 .collect();
             let pairs = machines.run(&programs)?;
             let differs = |pair: &Pair| pair.difference().is_some();
@@ -180,8 +181,8 @@ impl Found {
 /// which counts the WRMSR when it is done with it. So the WRMSR that lets a counter run counts
 /// itself in a guest, and the one that stops it does not; on the machine it is the other way
 /// round. This has to be here still, or the generator need not avoid it any more.
-fn known(machine: Machine, machines: &mut Machines) -> Result<Case> {
-    let pmu = pmu(machine);
+fn known(machines: &mut Machines) -> Result<Case> {
+    let pmu = pmu(machines.cpu);
     let (selector, counter) = (pmu.selectors[0], &pmu.counters[0]);
     let enable = Op::Wrmsr(pmu.global_control, 1 << counter.bit);
     let on = Op::Wrmsr(selector, pmu.counts_instructions());
@@ -206,14 +207,9 @@ fn known(machine: Machine, machines: &mut Machines) -> Result<Case> {
 }
 
 /// The group of `make test`.
-pub fn test(
-    machine: Machine,
-    provider: &str,
-    programs: u64,
-    directory: &Path,
-) -> Result<Vec<Case>> {
+pub fn test(cpu: Cpu, provider: &str, programs: u64, directory: &Path) -> Result<Vec<Case>> {
     let fuzz = Fuzz {
-        machine,
+        cpu,
         provider,
         seed: SEED,
         programs,
@@ -224,7 +220,7 @@ pub fn test(
     let found = fuzz.find(|_| {})?;
     let why = || found.as_ref().map(Found::text).unwrap_or_default();
     let random = Case::new(&name, found.is_none(), why);
-    Ok(vec![random, known(machine, &mut fuzz.machines())?])
+    Ok(vec![random, known(&mut fuzz.machines())?])
 }
 
 /// `make fuzz`: whether no program differed.

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::ValueEnum;
+use pmu_model::profile;
+use pmu_model::profile::Profile;
 use serde::Serialize;
 
 use crate::oracle::Oracle;
@@ -25,6 +27,14 @@ pub enum Machine {
     Amd,
     /// Our VMM around the Bochs CPU core: VMX and the architectural PMU.
     Intel,
+}
+
+/// What CPU a machine is.
+pub type Cpu = &'static Profile;
+
+/// The CPU of this name, of either machine.
+pub fn cpu(name: &str) -> Result<Cpu, String> {
+    Profile::named(name, |_| true)
 }
 
 /// The PMU of the machine.
@@ -55,6 +65,8 @@ pub enum Clock {
 pub struct Boot {
     /// On which machine.
     pub machine: Machine,
+    /// Which CPU it is.
+    pub cpu: Cpu,
     /// With which PMU.
     pub pmu: Pmu,
     /// What its oracle does.
@@ -84,6 +96,7 @@ impl Boot {
     pub fn new(machine: Machine) -> Self {
         Boot {
             machine,
+            cpu: machine.cpu(),
             pmu: Pmu::On,
             oracle: Oracle::On,
             virtualisation: true,
@@ -98,13 +111,26 @@ impl Boot {
         }
     }
 
+    /// The machine that can be this CPU.
+    pub fn of_cpu(cpu: Cpu) -> Self {
+        Boot {
+            cpu,
+            ..Boot::new(Machine::of(cpu))
+        }
+    }
+
     /// The same with one CPU, whose instructions are the time.
-    pub fn with_instruction_clock(machine: Machine) -> Self {
+    pub fn with_instruction_clock(self) -> Self {
         Boot {
             cpus: 1,
             clock: Clock::Instructions,
-            ..Boot::new(machine)
+            ..self
         }
+    }
+
+    /// The machine for people, with the CPU if it is not the one that the machine is else.
+    pub fn name(&self) -> String {
+        name(self.cpu)
     }
 }
 
@@ -120,6 +146,16 @@ pub struct Files {
     pub stats: PathBuf,
 }
 
+/// The machine that is this CPU, for people; with the CPU if the machine is another one else.
+pub fn name(cpu: Cpu) -> String {
+    let machine = Machine::of(cpu);
+    if cpu == machine.cpu() {
+        machine.name().to_owned()
+    } else {
+        format!("{} {}", machine.name(), cpu.name)
+    }
+}
+
 /// The exit status of a machine that L1 has ended.
 pub const CLEAN_END: i32 = 1;
 
@@ -129,6 +165,22 @@ impl Machine {
         match self {
             Machine::Amd => "amd",
             Machine::Intel => "intel",
+        }
+    }
+
+    /// The CPU that it is, unless it is to be another one.
+    pub fn cpu(self) -> Cpu {
+        match self {
+            Machine::Amd => &profile::ZEN4,
+            Machine::Intel => &profile::SAPPHIRE_RAPIDS,
+        }
+    }
+
+    /// The one that can be this CPU.
+    pub fn of(cpu: Cpu) -> Machine {
+        match cpu.is_amd() {
+            true => Machine::Amd,
+            false => Machine::Intel,
         }
     }
 
@@ -197,6 +249,11 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         Pmu::Off => "off",
     };
     let svm = if boot.virtualisation { "" } else { ",-svm" };
+    let cpu = &boot.cpu.signature;
+    let signature = format!(
+        "family={},model={},stepping={},model-id={}",
+        cpu.family, cpu.model, cpu.stepping, cpu.brand
+    );
     let without = match &boot.without {
         Some(quirk) => format!(",without={quirk}"),
         None => String::new(),
@@ -211,7 +268,10 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
     command
         .args(["-accel", &format!("tcg,thread={threads}")])
         .args(["-machine", "q35", "-m", "2G", "-nodefaults"])
-        .args(["-cpu", &format!("EPYC-Genoa,-avx512f,+x2apic{svm}")])
+        .args([
+            "-cpu",
+            &format!("EPYC-Genoa,-avx512f,+x2apic{svm},{signature}"),
+        ])
         .args(["-smp", &boot.cpus.to_string()])
         .args(["-display", "none", "-no-reboot"])
         .args(["-serial", "mon:stdio"])
@@ -220,8 +280,9 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
         .arg("-plugin")
         .arg(format!(
-            "{},pmu={pmu},oracle={},stats={stats}{without}{model}",
+            "{},cpu={},pmu={pmu},oracle={},stats={stats}{without}{model}",
             plugin.display(),
+            boot.cpu.name,
             boot.oracle.name()
         ))
         .arg("-kernel")
@@ -241,16 +302,18 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
 
 /// Our VMM. A guest has three fixed counters at most, whatever the CPU has: when
 /// that has a fourth one (topdown), KVM intercepts RDPMC and the global
-/// registers. So it has three, unless a test wants the fourth.
+/// registers. So the CPU that is the machine else has three.
 fn bochs(boot: &Boot, files: &Files) -> Command {
     let mut command = Command::new(paths::tool("bochs-vmm"));
     let pmu = match boot.pmu {
-        Pmu::On => "v5,fixed=3",
-        Pmu::Old => "v3",
+        Pmu::On if boot.cpu == Machine::Intel.cpu() => "on,fixed=3",
+        Pmu::On => "on",
+        Pmu::Old => "old",
         Pmu::Off => "off",
     };
     command
-        .args(["--bochs", paths::BOCHS, "--mem", "2048", "--pmu", pmu])
+        .args(["--bochs", paths::BOCHS, "--mem", "2048"])
+        .args(["--cpu", boot.cpu.name, "--pmu", pmu])
         .args(["--oracle", boot.oracle.name()])
         .arg("--stream")
         .arg(&files.data)

@@ -42,6 +42,7 @@ use crate::boot::End;
 use crate::differential::Fuzz;
 use crate::job::Job;
 use crate::machine::Boot;
+use crate::machine::Cpu;
 use crate::machine::Machine;
 use crate::machine::Pmu;
 use crate::oracle::Oracle;
@@ -86,9 +87,8 @@ enum Task {
     },
     /// All tests
     Test {
-        /// The test machines: one of them, or all
-        #[arg(long, default_value = "all")]
-        machine: String,
+        #[command(flatten)]
+        machines: Machines,
         /// The oracle of the machines; other than on: for measuring
         #[arg(long, value_enum, default_value_t)]
         oracle: Oracle,
@@ -103,9 +103,8 @@ enum Task {
     /// What a VM exit and sampling cost with each provider; writes build/bench/switch.json, .md and
     /// .svg, and sampling.json
     Bench {
-        /// The test machines: one of them, or all
-        #[arg(long, default_value = "all")]
-        machine: String,
+        #[command(flatten)]
+        machines: Machines,
         /// Only make tables and picture once more, of the numbers that are there
         #[arg(long)]
         draw: bool,
@@ -169,10 +168,45 @@ enum Cost {
 }
 
 #[derive(Args)]
+struct Machines {
+    /// The test machines: one of them, or all
+    #[arg(long, default_value = "all")]
+    machine: String,
+    /// The machine that can be this CPU, as that CPU; see --cpu of boot
+    #[arg(long, value_parser = machine::cpu)]
+    cpu: Option<Cpu>,
+}
+
+impl Machines {
+    /// The CPUs that they are.
+    fn cpus(&self) -> Result<Vec<Cpu>> {
+        let machines = match self.machine.as_str() {
+            "all" => Machine::value_variants().to_vec(),
+            name => match Machine::from_str(name, false) {
+                Ok(machine) => vec![machine],
+                Err(_) => {
+                    let names = Machine::value_variants().iter().map(|one| one.name());
+                    let names: Vec<_> = names.chain(["all"]).collect();
+                    anyhow::bail!("no machine '{name}': there are {}", names.join(", "))
+                }
+            },
+        };
+        match self.cpu {
+            None => Ok(machines.into_iter().map(Machine::cpu).collect()),
+            Some(cpu) if machines.contains(&Machine::of(cpu)) => Ok(vec![cpu]),
+            Some(cpu) => anyhow::bail!("the {} machine cannot be {}", self.machine, cpu.name),
+        }
+    }
+}
+
+#[derive(Args)]
 struct Options {
-    /// The test machine
-    #[arg(long, value_enum, default_value_t = Machine::Amd)]
-    machine: Machine,
+    /// The test machine: amd, intel; if neither it nor the CPU is given, amd
+    #[arg(long, value_enum)]
+    machine: Option<Machine>,
+    /// Which CPU it is: skylake, icelake, sapphire-rapids, zen4, zen5
+    #[arg(long, value_parser = machine::cpu)]
+    cpu: Option<Cpu>,
     /// The PMU of the machine
     #[arg(long, value_enum, default_value_t)]
     pmu: Pmu,
@@ -195,35 +229,29 @@ struct Options {
 }
 
 impl Options {
-    fn boot(self) -> Boot {
-        let boot = match self.instruction_clock {
-            true => Boot::with_instruction_clock(self.machine),
-            false => Boot::new(self.machine),
+    fn boot(self) -> Result<Boot> {
+        let boot = match (self.machine, self.cpu) {
+            (None, None) => Boot::new(Machine::Amd),
+            (Some(machine), None) => Boot::new(machine),
+            (None, Some(cpu)) => Boot::of_cpu(cpu),
+            (Some(machine), Some(cpu)) if machine == Machine::of(cpu) => Boot::of_cpu(cpu),
+            (Some(machine), Some(cpu)) => {
+                anyhow::bail!("the {} machine cannot be {}", machine.name(), cpu.name)
+            }
         };
-        Boot {
+        let boot = match self.instruction_clock {
+            true => boot.with_instruction_clock(),
+            false => boot,
+        };
+        Ok(Boot {
             pmu: self.pmu,
             oracle: self.oracle,
             cpus: self.smp.unwrap_or(boot.cpus),
             model: self.model,
             append: self.append,
             ..boot
-        }
+        })
     }
-}
-
-/// The machines of this name, or all.
-fn machines(name: &str) -> Result<Vec<Machine>> {
-    Ok(match name {
-        "all" => Machine::value_variants().to_vec(),
-        name => match Machine::from_str(name, false) {
-            Ok(machine) => vec![machine],
-            Err(_) => {
-                let names = Machine::value_variants().iter().map(|one| one.name());
-                let names: Vec<_> = names.chain(["all"]).collect();
-                anyhow::bail!("no machine '{name}': there are {}", names.join(", "))
-            }
-        },
-    })
 }
 
 fn run() -> Result<ExitCode> {
@@ -243,7 +271,7 @@ fn run() -> Result<ExitCode> {
                 ..Job::default()
             };
             let limit = Duration::from_secs(timeout);
-            let outcome = boot::run(&options.boot(), &job, &out, limit, true)?;
+            let outcome = boot::run(&options.boot()?, &job, &out, limit, true)?;
             if let Some(violations) = &outcome.violations {
                 eprintln!("{violations}");
             }
@@ -256,37 +284,38 @@ fn run() -> Result<ExitCode> {
             })
         }
         Task::Demo { options } => {
-            let report = demo::run(&options.boot(), Path::new("build/demo"), true)?;
+            let report = demo::run(&options.boot()?, Path::new("build/demo"), true)?;
             demo::print(&report);
             Ok(ExitCode::from(u8::from(!demo::succeeded(&report))))
         }
         Task::Test {
-            machine,
+            machines,
             oracle,
             long,
             filter,
         } => {
             let length = if long { Length::Long } else { Length::Usual };
-            let passed = suite::run(&machines(&machine)?, &filter, oracle, length)?;
+            let passed = suite::run(&machines.cpus()?, &filter, oracle, length)?;
             Ok(ExitCode::from(u8::from(!passed)))
         }
         Task::Bench {
-            machine,
+            machines,
             draw,
             only,
         } => {
+            let cpus = machines.cpus()?;
+            let directory = bench::directory(machines.cpu);
             if draw {
-                bench::draw()?;
+                bench::draw(&directory)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let machines = machines(&machine)?;
             if only != Some(Cost::Sampling) {
-                bench::run(&machines)?;
+                bench::run(&cpus, &directory)?;
             }
             if only != Some(Cost::Switch) {
-                sampling::run(&machines)?;
+                sampling::run(&cpus, &directory)?;
             }
-            bench::draw()?;
+            bench::draw(&directory)?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Fuzz {
@@ -298,7 +327,7 @@ fn run() -> Result<ExitCode> {
             replay,
         } => {
             let fuzz = Fuzz {
-                machine,
+                cpu: machine.cpu(),
                 provider: &provider,
                 seed,
                 programs,
@@ -343,7 +372,7 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::from(u8::from(!passed)))
         }
         Task::Shell { options } => {
-            boot::interactive(&options.boot(), Path::new("build/shell"))?;
+            boot::interactive(&options.boot()?, Path::new("build/shell"))?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -21,9 +21,9 @@ use serde::Serialize;
 use crate::boot;
 use crate::job::Job;
 use crate::machine::Boot;
+use crate::machine::Cpu;
 use crate::machine::Machine;
 
-const DIRECTORY: &str = "build/bench";
 const PROVIDERS: [&str; 3] = ["emulated", "c", "mvpmu"];
 const LIMIT: Duration = Duration::from_secs(1800);
 
@@ -88,18 +88,18 @@ struct Row {
 }
 
 /// Runs the experiment on the machines.
-pub fn run(machines: &[Machine]) -> Result<()> {
-    let directory = Path::new(DIRECTORY);
+pub fn run(cpus: &[Cpu], directory: &Path) -> Result<()> {
     let mut rows = Vec::new();
     let mut sum = None;
-    for &machine in machines {
+    for &cpu in cpus {
+        let boot = Boot::of_cpu(cpu).with_instruction_clock();
+        let machine = boot.machine;
         for provider in PROVIDERS {
-            println!("{} sampling {provider}:", machine.name());
+            println!("{} sampling {provider}:", boot.name());
             let mut job = Job::new("sampling");
             job.arguments = vec![provider.to_owned()];
             job.linux_guest = true;
             let place = directory.join(format!("sampling-{}-{provider}", machine.name()));
-            let boot = Boot::with_instruction_clock(machine);
             let outcome = boot::run(&boot, &job, &place, LIMIT, true)?;
             let problem = outcome.violations.clone().or(outcome.problem());
             ensure!(problem.is_none(), "{}", problem.unwrap_or_default());

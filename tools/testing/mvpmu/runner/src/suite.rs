@@ -18,7 +18,7 @@ use anyhow::Result;
 use self::group::Group;
 pub use self::group::Length;
 use crate::attackers;
-use crate::machine::Machine;
+use crate::machine::Cpu;
 use crate::mutants;
 use crate::oracle::Oracle;
 use crate::results::Tally;
@@ -29,9 +29,9 @@ use crate::tap::Verdict;
 const LOGS: &str = "build/test";
 
 /// Runs all groups whose name contains `filter`. Whether all passed.
-pub fn run(machines: &[Machine], filter: &str, oracle: Oracle, length: Length) -> Result<bool> {
+pub fn run(cpus: &[Cpu], filter: &str, oracle: Oracle, length: Length) -> Result<bool> {
     let mut total = Tally::default();
-    let mut groups = table::groups(machines, length)?;
+    let mut groups = table::groups(cpus, length)?;
     groups.retain(|group| group.name.contains(filter));
     for group in &mut groups {
         group.set_oracle(oracle);

@@ -17,6 +17,21 @@ pub struct Config {
     pub fixed: usize,
     /// Whether counters can be written in full width.
     pub full_width_writes: bool,
+    /// Architectural events, of which CPUID tells whether they are there: all are.
+    pub events: u32,
+    /// The codes of the other events.
+    pub codes: Codes,
+}
+
+/// Whose the codes of events are that are not architectural.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codes {
+    /// Skylake's, and those of CPUs before.
+    Skylake,
+    /// Ice Lake's.
+    IceLake,
+    /// Sapphire Rapids'.
+    SapphireRapids,
 }
 
 /// The registers that CPUID returns.
@@ -33,28 +48,35 @@ pub struct CpuidLeaf {
 }
 
 impl Config {
-    /// The PMU of Sapphire Rapids.
-    pub const V5: Config = Config {
+    /// Sapphire Rapids'.
+    pub const SAPPHIRE_RAPIDS: Config = Config {
+        codes: Codes::SapphireRapids,
+        ..Config::ICELAKE
+    };
+
+    /// Ice Lake's: slots are counted, AnyThread is gone.
+    pub const ICELAKE: Config = Config {
         version: 5,
-        gp: 8,
         fixed: 4,
-        full_width_writes: true,
+        events: 8,
+        codes: Codes::IceLake,
+        ..Config::SKYLAKE
     };
 
-    /// The PMU of Skylake: GLOBAL_STATUS_SET is there, AnyThread still is.
-    pub const V4: Config = Config {
+    /// Skylake's: GLOBAL_STATUS_SET is there, AnyThread still is.
+    pub const SKYLAKE: Config = Config {
         version: 4,
-        gp: 8,
-        fixed: 3,
-        full_width_writes: true,
+        ..Config::BROADWELL
     };
 
-    /// The PMU of Broadwell: nothing to set GLOBAL_STATUS with.
-    pub const V3: Config = Config {
+    /// Broadwell's: nothing to set GLOBAL_STATUS with.
+    pub const BROADWELL: Config = Config {
         version: 3,
         gp: 8,
         fixed: 3,
         full_width_writes: true,
+        events: 7,
+        codes: Codes::Skylake,
     };
 
     /// CPUID.0AH:EDX\[15\].
@@ -62,13 +84,11 @@ impl Config {
         self.version >= 5
     }
 
-    /// CPUID leaf 0AH. All eight architectural events are there; EBX has a bit for each that is
-    /// not.
+    /// CPUID leaf 0AH. EBX has a bit for each architectural event that is not there.
     pub fn cpuid_leaf_a(&self) -> CpuidLeaf {
-        const EVENTS: u32 = 8;
         let width = <super::Intel as RegisterMap>::COUNTER_WIDTH;
         CpuidLeaf {
-            eax: self.version | (self.gp as u32) << 8 | width << 16 | EVENTS << 24,
+            eax: self.version | (self.gp as u32) << 8 | width << 16 | self.events << 24,
             ebx: 0,
             ecx: match self.version {
                 5.. => (1 << self.fixed) - 1,

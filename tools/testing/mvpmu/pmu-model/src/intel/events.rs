@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The events that are counted: the architectural ones (SDM volume 3, "Pre-defined Architectural
-//! Performance Events"), and those of Sapphire Rapids that Linux and KVM's tests use (perfmon,
-//! SPR/events, by the names below).
+//! Performance Events"), and those that Linux and KVM's tests use (perfmon, SKX/events, ICX/events
+//! and SPR/events, by the names below; the first are as they are called on Sapphire Rapids).
 //!
 //! Modelled, not real: an instruction takes the cycles that [`Weights`] say, in a pipeline of
 //! [`SLOTS_PER_CYCLE`] slots of which each instruction takes all. Cache misses are the lines that
 //! CLFLUSH flushes. Whatever is not in this table never happens.
 
+use super::Codes;
 use crate::options::Weights;
 use crate::Event;
 use crate::Source;
@@ -29,8 +30,20 @@ const fn sum(sources: SourceSet) -> Option<Event> {
     Some(Event { sources, weight: 1 })
 }
 
+/// Conditional branches, taken or not.
+const CONDITIONAL: SourceSet = SourceSet::of(Source::Taken).with(Source::NotTaken);
+
 /// The event of unit mask (high byte) and event select (low byte).
-pub(super) fn selected(event: u16, weights: Weights) -> Option<Event> {
+pub(super) fn selected(event: u16, codes: Codes, weights: Weights) -> Option<Event> {
+    match (event, codes) {
+        // BR_INST_RETIRED.CONDITIONAL.
+        (0x01c4, Codes::Skylake) => return sum(CONDITIONAL),
+        // Ice Lake brings BR_INST_RETIRED.COND and .INDIRECT, TOPDOWN.SLOTS_P and
+        // .BACKEND_BOUND_SLOTS, Sapphire Rapids the others of TOPDOWN.
+        (0x11c4 | 0x80c4 | 0x01a4 | 0x02a4, Codes::Skylake) => return None,
+        (0x04a4 | 0x08a4 | 0x10a4, Codes::Skylake | Codes::IceLake) => return None,
+        _ => {}
+    }
     match event {
         // INST_RETIRED.ANY_P; CPU_CLK_UNHALTED.THREAD_P and .REF.
         0x00c0 => Some(INSTRUCTIONS),
@@ -44,7 +57,7 @@ pub(super) fn selected(event: u16, weights: Weights) -> Option<Event> {
         // .FAR_BRANCH, .INDIRECT.
         0x01c4 => Some(Event::of(Source::Taken)),
         0x10c4 => Some(Event::of(Source::NotTaken)),
-        0x11c4 => sum(SourceSet::of(Source::Taken).with(Source::NotTaken)),
+        0x11c4 => sum(CONDITIONAL),
         0x02c4 => Some(Event::of(Source::Calls)),
         0x08c4 => Some(Event::of(Source::Returns)),
         0x20c4 => sum(SourceSet::of(Source::Taken)
@@ -55,7 +68,8 @@ pub(super) fn selected(event: u16, weights: Weights) -> Option<Event> {
         0x80c4 => Some(Event::of(Source::Indirect)),
         0x00c5 => Some(Event::of(Source::BranchMisses)),
         // TOPDOWN.SLOTS_P, .BACKEND_BOUND_SLOTS, .BAD_SPEC_SLOTS, .BR_MISPREDICT_SLOTS,
-        // .MEMORY_BOUND_SLOTS; IDQ_BUBBLES.CORE; UOPS_RETIRED.SLOTS.
+        // .MEMORY_BOUND_SLOTS; IDQ_BUBBLES.CORE (IDQ_UOPS_NOT_DELIVERED.CORE before);
+        // UOPS_RETIRED.SLOTS (.RETIRE_SLOTS on Skylake).
         0x01a4 | 0x02a4 | 0x04a4 | 0x08a4 | 0x10a4 | 0x019c | 0x02c2 => {
             instructions(weights.cycles * SLOTS_PER_CYCLE)
         }

@@ -199,7 +199,7 @@ impl Cpu<Amd> {
 }
 
 pub fn intel_cpu() -> Cpu<Intel> {
-    Cpu::new(Intel::new(Config::V5), &SharedVcpus::default())
+    Cpu::new(Intel::new(Config::SAPPHIRE_RAPIDS), &SharedVcpus::default())
 }
 
 impl Cpu<Intel> {

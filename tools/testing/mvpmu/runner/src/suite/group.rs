@@ -19,7 +19,7 @@ use crate::differential;
 use crate::job::Job;
 use crate::machine;
 use crate::machine::Boot;
-use crate::machine::Machine;
+use crate::machine::Cpu;
 use crate::mutants;
 use crate::oracle;
 use crate::oracle::Oracle;
@@ -65,7 +65,7 @@ pub enum Work {
     /// the bug.
     Quirks(Boot),
     /// The differential test, against this provider, with this many programs.
-    Differential(Machine, Provider, u64),
+    Differential(Cpu, Provider, u64),
     /// The demo, with this machine.
     Demo(Boot),
     /// The deliberate bugs of the module.
@@ -224,8 +224,8 @@ impl Group {
                 };
                 sweep.run(&directory)
             }
-            Work::Differential(machine, provider, programs) => {
-                differential::test(*machine, provider.name(), *programs, &directory)
+            Work::Differential(cpu, provider, programs) => {
+                differential::test(cpu, provider.name(), *programs, &directory)
             }
             Work::Demo(boot) => {
                 let report = demo::run(boot, &directory, false)?;

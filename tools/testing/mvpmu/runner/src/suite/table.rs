@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
+use pmu_model::profile;
 
 use super::group::Group;
 use super::group::Length;
@@ -16,7 +17,9 @@ use super::group::Work;
 use crate::checks;
 use crate::differential;
 use crate::job::Job;
+use crate::machine::name;
 use crate::machine::Boot;
+use crate::machine::Cpu;
 use crate::machine::Machine;
 use crate::machine::Pmu;
 use crate::object_code;
@@ -76,7 +79,7 @@ fn selftests(boot: Boot, suite: &str, provider: Provider, tests: Vec<String>) ->
     arguments.extend(tests.iter().cloned());
     let base = |test: &String| test.rsplit('/').next().unwrap_or(test).to_owned();
     Group {
-        name: format!("{} {suite} {}", boot.machine.name(), provider.name()),
+        name: format!("{} {suite} {}", boot.name(), provider.name()),
         work: Work::Boot {
             boot,
             job: Job {
@@ -93,11 +96,11 @@ fn selftests(boot: Boot, suite: &str, provider: Provider, tests: Vec<String>) ->
 const WITH_WATCHDOG: [&str; 2] = ["mvpmu/pmi_test", "mvpmu/watchdog_test"];
 
 /// Some of our selftests on a host as distributions have it: its NMI watchdog owns a counter.
-fn with_watchdog(machine: Machine) -> Group {
+fn with_watchdog(cpu: Cpu) -> Group {
     let tests = WITH_WATCHDOG.map(str::to_owned).to_vec();
     let boot = Boot {
         kernel: Kernel::Debug,
-        ..Boot::new(machine)
+        ..Boot::of_cpu(cpu)
     };
     let mut group = selftests(boot, "selftests with the watchdog", Provider::Mvpmu, tests);
     if let Work::Boot { job, .. } = &mut group.work {
@@ -107,9 +110,9 @@ fn with_watchdog(machine: Machine) -> Group {
 }
 
 /// Events of the host that count in guests, where whoever comes first has the PMU.
-fn with_shared_events(machine: Machine) -> Group {
+fn with_shared_events(cpu: Cpu) -> Group {
     let tests = vec!["mvpmu/host_events_test".to_owned()];
-    let boot = Boot::new(machine);
+    let boot = Boot::of_cpu(cpu);
     let mut group = selftests(boot, "selftests with shared events", Provider::Mvpmu, tests);
     if let Work::Boot { job, .. } = &mut group.work {
         job.arguments[0].push_str(",host_events=share");
@@ -120,7 +123,7 @@ fn with_shared_events(machine: Machine) -> Group {
 /// The module must refuse to work on `boot`, and say `reason`.
 fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
     Group {
-        name: format!("{} refusal: {name}", boot.machine.name()),
+        name: format!("{} refusal: {name}", boot.name()),
         work: Work::Boot {
             boot,
             job: Job {
@@ -133,8 +136,8 @@ fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
     }
 }
 
-/// The selftests of what differs between Intel CPUs: which state is switched how, and what of it
-/// guests can reach.
+/// The selftests of what differs between CPUs: which state is switched how, and what of it guests can
+/// reach.
 const BY_CPU: [&str; 6] = [
     "mvpmu/control_test",
     "mvpmu/count_test",
@@ -146,11 +149,11 @@ const BY_CPU: [&str; 6] = [
 
 /// Machines whose PMIs come late, and one whose firmware has left something in each register of the
 /// PMU.
-fn model_groups(machine: Machine) -> Vec<Group> {
+fn model_groups(cpu: Cpu) -> Vec<Group> {
     let group = |model: &str, tests: &[&str]| {
         let boot = Boot {
             model: vec![model.to_owned()],
-            ..Boot::new(machine)
+            ..Boot::of_cpu(cpu)
         };
         let own = tests.iter().map(|test| format!("mvpmu/{test}")).collect();
         selftests(boot, &format!("selftests, {model}"), Provider::Mvpmu, own)
@@ -166,11 +169,23 @@ fn model_groups(machine: Machine) -> Vec<Group> {
     groups
 }
 
+/// What is tested on the CPUs that a machine is not else.
+fn cpu_groups(machine: Machine) -> Vec<Group> {
+    profile::ALL
+        .into_iter()
+        .filter(|cpu| Machine::of(cpu) == machine && *cpu != machine.cpu())
+        .map(|cpu| {
+            let own = BY_CPU.map(str::to_owned).to_vec();
+            selftests(Boot::of_cpu(cpu), "selftests", Provider::Mvpmu, own)
+        })
+        .collect()
+}
+
 /// What the AMD machine is tested for beyond what both are: more CPUs.
-fn amd_groups() -> Vec<Group> {
+fn amd_groups(cpu: Cpu) -> Vec<Group> {
     let four = Boot {
         cpus: 4,
-        ..Boot::new(Machine::Amd)
+        ..Boot::of_cpu(cpu)
     };
     let tests = ["cpu_test", "host_perf_test"].map(|name| format!("mvpmu/{name}"));
     vec![selftests(
@@ -182,58 +197,54 @@ fn amd_groups() -> Vec<Group> {
 }
 
 /// What the Intel machine is tested for beyond what both are.
-fn intel_groups(length: Length) -> Vec<Group> {
+fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
     let with = |options| Boot {
         options,
-        ..Boot::new(Machine::Intel)
+        ..Boot::of_cpu(cpu)
     };
-    let narrow = with(&["--pmu", "v5,no-full-width"]);
+    let narrow = with(&["--pmu", "on,no-full-width"]);
     let no_load = with(&["--vmx", "no-load-global-ctrl"]);
     let mut groups = vec![
         refusal("narrow writes", narrow, "cannot be written at full width"),
         refusal("no load", no_load, "cannot load PERF_GLOBAL_CTRL"),
         refusal("hybrid", with(&["--hybrid"]), "mixes core types"),
         Group {
-            name: "intel two runs".to_owned(),
+            name: format!("{} two runs", name(cpu)),
             work: Work::Twice {
-                boot: Boot::new(Machine::Intel),
+                boot: Boot::of_cpu(cpu),
                 job: Job::new("guest-report"),
             },
         },
     ];
-    for company in Company::ALL {
-        groups.push(Group {
-            name: format!("intel sweep, {}", company.name()),
-            work: Work::Sweep(company, length),
-        });
-    }
-    for (suite, options) in [
-        // Skylake and Ice Lake.
-        ("selftests, no save", &["--vmx", "no-save-global-ctrl"]),
-        ("selftests, PMU v4", &["--pmu", "v4"]),
+    if cpu == Machine::Intel.cpu() {
+        for company in Company::ALL {
+            groups.push(Group {
+                name: format!("intel sweep, {}", company.name()),
+                work: Work::Sweep(company, length),
+            });
+        }
         // One more than guests get: KVM intercepts what would show it to them.
-        ("selftests, 4 fixed", &["--pmu", "v5,fixed=4"]),
-    ] {
+        let four = with(&["--pmu", "on,fixed=4"]);
         let own = BY_CPU.map(str::to_owned).to_vec();
-        groups.push(selftests(with(options), suite, Provider::Mvpmu, own));
+        groups.push(selftests(four, "selftests, 4 fixed", Provider::Mvpmu, own));
     }
     groups
 }
 
-fn lifecycle(machine: Machine, kernel: Kernel) -> Group {
+fn lifecycle(cpu: Cpu, kernel: Kernel) -> Group {
     let variant = match kernel {
         Kernel::Main => "",
         Kernel::Debug => " (debug kernel)",
     };
     Group {
-        name: format!("{} life cycle{variant}", machine.name()),
+        name: format!("{} life cycle{variant}", name(cpu)),
         work: Work::Boot {
             boot: Boot {
                 kernel,
-                ..Boot::new(machine)
+                ..Boot::of_cpu(cpu)
             },
             job: Job {
-                second_provider: Some(machine.foreign_module()),
+                second_provider: Some(Machine::of(cpu).foreign_module()),
                 ..Job::new("lifecycle")
             },
             tests: vec!["lifecycle".to_owned()],
@@ -242,13 +253,13 @@ fn lifecycle(machine: Machine, kernel: Kernel) -> Group {
     }
 }
 
-fn kunit(machine: Machine) -> Group {
+fn kunit(cpu: Cpu) -> Group {
     Group {
-        name: format!("{} KUnit", machine.name()),
+        name: format!("{} KUnit", name(cpu)),
         work: Work::Boot {
             boot: Boot {
                 kernel: Kernel::Debug,
-                ..Boot::new(machine)
+                ..Boot::of_cpu(cpu)
             },
             job: Job::new("kunit"),
             tests: vec!["kunit".to_owned()],
@@ -258,18 +269,18 @@ fn kunit(machine: Machine) -> Group {
 }
 
 /// The tests of the machine itself, by itself and from L1 without KVM.
-fn machine_tests(machine: Machine) -> Vec<Group> {
+fn machine_tests(cpu: Cpu) -> Vec<Group> {
     let group = |what: &str, work| Group {
-        name: format!("{} machine {what}", machine.name()),
+        name: format!("{} machine {what}", name(cpu)),
         work,
     };
     let mut groups = Vec::new();
-    if machine == Machine::Amd {
+    if cpu.is_amd() {
         // That of the Intel machine is tested by `cargo test`.
         // They are about the PMU, and leave values of their guests there on purpose.
         let boot = Boot {
             oracle: Oracle::Off,
-            ..Boot::new(machine)
+            ..Boot::of_cpu(cpu)
         };
         let bare = Work::Bare(boot.clone(), paths::tool("bare_test"));
         groups.push(group("without a kernel", bare));
@@ -297,7 +308,7 @@ fn machine_tests(machine: Machine) -> Vec<Group> {
         let work = Work::Boot {
             boot: Boot {
                 pmu,
-                ..Boot::new(machine)
+                ..Boot::of_cpu(cpu)
             },
             job: Job {
                 arguments: vec![name.to_owned()],
@@ -311,30 +322,30 @@ fn machine_tests(machine: Machine) -> Vec<Group> {
     groups
 }
 
-fn differential(machine: Machine, provider: Provider, programs: u64) -> Group {
+fn differential(cpu: Cpu, provider: Provider, programs: u64) -> Group {
     Group {
-        name: format!("{} differential {}", machine.name(), provider.name()),
-        work: Work::Differential(machine, provider, programs),
+        name: format!("{} differential {}", name(cpu), provider.name()),
+        work: Work::Differential(cpu, provider, programs),
     }
 }
 
 /// The long groups, shorter and each on one machine: eager is the same load and put as else, at
 /// each VM entry and exit. The attackers are the guests, and the events of the host.
-fn eager_shorter(machine: Machine) -> Group {
+fn eager_shorter(cpu: Cpu) -> Group {
     let attackers = ["mvpmu/attack_guest_test", "mvpmu/attack_perf_test"];
-    match machine {
+    match Machine::of(cpu) {
         Machine::Amd => selftests(
-            Boot::new(machine),
+            Boot::of_cpu(cpu),
             "attackers",
             Provider::Eager,
             attackers.map(str::to_owned).to_vec(),
         ),
-        Machine::Intel => differential(machine, Provider::Eager, differential::PROGRAMS / 4),
+        Machine::Intel => differential(cpu, Provider::Eager, differential::PROGRAMS / 4),
     }
 }
 
 /// What only the long run does: all selftests on such machines.
-fn long_groups(machine: Machine) -> Result<Vec<Group>> {
+fn long_groups(cpu: Cpu) -> Result<Vec<Group>> {
     let models = ["pmi-delay=1", "pmi-delay=20", "pmi-delay=200"]
         .into_iter()
         .chain(["power-on=random:1", "power-on=random:2"]);
@@ -342,7 +353,7 @@ fn long_groups(machine: Machine) -> Result<Vec<Group>> {
         .map(|model| {
             let boot = Boot {
                 model: vec![model.to_owned()],
-                ..Boot::new(machine)
+                ..Boot::of_cpu(cpu)
             };
             let own = own_selftests(Provider::Mvpmu, false)?;
             let suite = format!("selftests mvpmu, {model}");
@@ -352,7 +363,7 @@ fn long_groups(machine: Machine) -> Result<Vec<Group>> {
 }
 
 /// Everything there is, in the order in which it is run.
-pub fn groups(machines: &[Machine], length: Length) -> Result<Vec<Group>> {
+pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
     let local = |name: &str, work| Group {
         name: name.to_owned(),
         work: Work::Local(work),
@@ -363,12 +374,13 @@ pub fn groups(machines: &[Machine], length: Length) -> Result<Vec<Group>> {
         local("object code", object_code::test),
         local("cargo test", checks::cargo_test),
     ];
-    for &machine in machines {
-        let boot = Boot::new(machine);
-        groups.extend(machine_tests(machine));
-        groups.push(kunit(machine));
-        groups.push(lifecycle(machine, Kernel::Main));
-        groups.push(lifecycle(machine, Kernel::Debug));
+    for &cpu in cpus {
+        let machine = Machine::of(cpu);
+        let boot = Boot::of_cpu(cpu);
+        groups.extend(machine_tests(cpu));
+        groups.push(kunit(cpu));
+        groups.push(lifecycle(cpu, Kernel::Main));
+        groups.push(lifecycle(cpu, Kernel::Debug));
         let without_pmu = Boot {
             pmu: Pmu::Off,
             ..boot.clone()
@@ -388,12 +400,12 @@ pub fn groups(machines: &[Machine], length: Length) -> Result<Vec<Group>> {
             let own = own_selftests(provider, false)?;
             groups.push(selftests(boot.clone(), "selftests", provider, own));
             if provider == Provider::Eager {
-                groups.push(eager_shorter(machine));
+                groups.push(eager_shorter(cpu));
                 continue;
             }
             let attackers = own_selftests(provider, true)?;
             groups.push(selftests(boot.clone(), "attackers", provider, attackers));
-            groups.push(differential(machine, provider, differential::PROGRAMS));
+            groups.push(differential(cpu, provider, differential::PROGRAMS));
             for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
                 let kvm = kvm_selftests(machine, alone);
                 if !kvm.is_empty() {
@@ -401,26 +413,29 @@ pub fn groups(machines: &[Machine], length: Length) -> Result<Vec<Group>> {
                 }
             }
         }
-        groups.push(with_watchdog(machine));
-        groups.extend(model_groups(machine));
-        groups.push(with_shared_events(machine));
+        groups.push(with_watchdog(cpu));
+        groups.extend(model_groups(cpu));
+        groups.push(with_shared_events(cpu));
         groups.extend(match machine {
-            Machine::Amd => amd_groups(),
-            Machine::Intel => intel_groups(length),
+            Machine::Amd => amd_groups(cpu),
+            Machine::Intel => intel_groups(cpu, length),
         });
+        if cpu == machine.cpu() {
+            groups.extend(cpu_groups(machine));
+        }
         if length == Length::Long {
-            groups.extend(long_groups(machine)?);
+            groups.extend(long_groups(cpu)?);
         }
         groups.push(Group {
-            name: format!("{} mutants", machine.name()),
+            name: format!("{} mutants", name(cpu)),
             work: Work::Mutants(boot.clone()),
         });
         groups.push(Group {
-            name: format!("{} VM exits", machine.name()),
-            work: Work::Figures(Boot::with_instruction_clock(machine)),
+            name: format!("{} VM exits", name(cpu)),
+            work: Work::Figures(boot.clone().with_instruction_clock()),
         });
         groups.push(Group {
-            name: format!("{} demo", machine.name()),
+            name: format!("{} demo", name(cpu)),
             work: Work::Demo(boot),
         });
     }
