@@ -263,7 +263,7 @@ fn kunit(cpu: Cpu) -> Group {
             },
             job: Job::new("kunit"),
             tests: vec!["kunit".to_owned()],
-            limit: Duration::from_secs(120),
+            limit: Duration::from_secs(400),
         },
     }
 }
