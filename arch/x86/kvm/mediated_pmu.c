@@ -63,6 +63,8 @@ static __always_inline void announce_feature(unsigned int feature, bool on)
  */
 static void set_provider_mode(bool on)
 {
+	u64 perf_cap;
+
 	if (provider_mode == on)
 		return;
 
@@ -76,13 +78,17 @@ static void set_provider_mode(bool on)
 		saved_ds = kvm_cpu_cap_has(X86_FEATURE_DS);
 		saved_dtes64 = kvm_cpu_cap_has(X86_FEATURE_DTES64);
 		enable_mediated_pmu = true;
+		kvm_pmu_set_topdown(true);
 		/* LBRs and PEBS exist only in the perf-based PMU. */
-		WRITE_ONCE(kvm_caps.supported_perf_cap,
-			   kvm_caps.supported_perf_cap & PERF_CAP_FW_WRITES);
+		perf_cap = kvm_caps.supported_perf_cap & PERF_CAP_FW_WRITES;
+		if (kvm_pmu_cap.num_counters_fixed > 3 && kvm_host_has_perf_metrics())
+			perf_cap |= BIT_ULL(PERF_CAP_METRICS_IDX);
+		WRITE_ONCE(kvm_caps.supported_perf_cap, perf_cap);
 		announce_feature(X86_FEATURE_DS, false);
 		announce_feature(X86_FEATURE_DTES64, false);
 	} else {
 		enable_mediated_pmu = saved_enable_mediated_pmu;
+		kvm_pmu_set_topdown(false);
 		WRITE_ONCE(kvm_caps.supported_perf_cap, saved_supported_perf_cap);
 		announce_feature(X86_FEATURE_DS, saved_ds);
 		announce_feature(X86_FEATURE_DTES64, saved_dtes64);

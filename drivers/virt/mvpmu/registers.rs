@@ -9,6 +9,7 @@ use kernel::x86::{
     },
     pmu::{
         Counter,
+        PerfMetrics,
         Register,
         Registers, //
     },
@@ -24,6 +25,9 @@ pub(crate) trait RegisterFile {
 
     /// RDPMC.
     fn read_counter(&mut self, counter: Counter) -> u64;
+
+    /// RDPMC of `PERF_METRICS`.
+    fn read_metrics(&mut self, metrics: PerfMetrics) -> u64;
 }
 
 /// How often registers were accessed.
@@ -69,5 +73,11 @@ impl RegisterFile for Hardware<'_> {
     fn read_counter(&mut self, counter: Counter) -> u64 {
         self.accesses.reads = self.accesses.reads.wrapping_add(1);
         self.registers.read_counter(counter)
+    }
+
+    #[inline(always)]
+    fn read_metrics(&mut self, metrics: PerfMetrics) -> u64 {
+        self.accesses.reads = self.accesses.reads.wrapping_add(1);
+        self.registers.read_metrics(metrics)
     }
 }

@@ -189,10 +189,19 @@ impl<V: Vendor> Resident<V> {
         pmu: &mut GuestPmu<'_>,
         dirty: CounterSet,
     ) {
-        let mut loaded = self.load_counters(regs, pmu.gp_counters(CounterSet::ALL));
+        let none = CounterSet::EMPTY;
+        let mut loaded = self.load_counters(regs, pmu.gp_counters(CounterSet::ALL), none);
 
         if V::FIXED_COUNTERS.is_some() {
-            loaded = loaded.union(self.load_counters(regs, pmu.fixed_counters(CounterSet::ALL)));
+            let metrics = Self::metrics_to_load(regs, pmu);
+            // Also if it is zero: the metrics have to be written after it.
+            let slots = metrics.map_or(none, |_| CounterSet::SLOTS);
+            let fixed = pmu.fixed_counters(CounterSet::ALL);
+
+            loaded = loaded.union(self.load_counters(regs, fixed, slots));
+            if let Some(metrics) = metrics {
+                V::load_metrics(regs, metrics);
+            }
             // Also if it is zero: what perf had there is stopped, but not cleared.
             self.fixed_ctr_ctrl = pmu.fixed_ctr_ctrl_hw();
             V::select_fixed(regs, self.fixed_ctr_ctrl);
@@ -205,13 +214,27 @@ impl<V: Vendor> Resident<V> {
         V::load_global(regs, pmu);
     }
 
-    /// Loads the counters that are not zero, and the selectors that enable something; in hardware
-    /// none does. The set of the counters that are not zero.
+    /// The guest's `PERF_METRICS`, unless it is zero, and zero in hardware: a guest that has the
+    /// register reads it without an exit, and perf does not say what its events left there.
+    #[inline(always)]
+    fn metrics_to_load<R: RegisterFile>(regs: &mut R, pmu: &GuestPmu<'_>) -> Option<u64> {
+        let in_hardware = regs.read_metrics(pmu.metrics()?);
+        let metrics = pmu.perf_metrics();
+
+        if in_hardware | metrics == 0 {
+            return None;
+        }
+        Some(metrics)
+    }
+
+    /// Loads the counters that are not zero or in `also`, and the selectors that enable something; in
+    /// hardware none does. The set of the counters that were loaded.
     #[inline(always)]
     fn load_counters<'a, R: RegisterFile>(
         &mut self,
         regs: &mut R,
         pmcs: impl Iterator<Item = Pmc<'a>>,
+        also: CounterSet,
     ) -> CounterSet {
         let mut loaded = CounterSet::EMPTY;
 
@@ -222,7 +245,7 @@ impl<V: Vendor> Resident<V> {
             };
             let value = pmc.counter();
 
-            if value != 0 {
+            if value != 0 || also.intersects(CounterSet::of(counter)) {
                 regs.write(to.counter, value);
                 loaded = loaded.union(CounterSet::of(counter));
             }
@@ -302,8 +325,26 @@ impl<V: Vendor> Resident<V> {
             if self.fixed_ctr_ctrl != 0 {
                 left.selectors = left.selectors.union(CounterSet::ALL_FIXED);
             }
+            if self.counters.intersects(CounterSet::SLOTS) {
+                Self::put_metrics(regs, pmu, &mut left);
+            }
         }
         left
+    }
+
+    /// Saves the guest's `PERF_METRICS`, if it has that. Perf does not clear it.
+    #[inline(always)]
+    fn put_metrics<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>, left: &mut Left) {
+        let Some(metrics) = pmu.metrics() else {
+            return;
+        };
+        let metrics = regs.read_metrics(metrics);
+
+        pmu.set_perf_metrics(metrics);
+        if metrics != 0 {
+            V::clear_metrics(regs);
+            left.counters = left.counters.without(CounterSet::SLOTS);
+        }
     }
 
     /// Saves counters; what they and their selectors hold is `left`.

@@ -23,6 +23,7 @@ use kernel::{
             amd,
             Counter,
             CounterSet,
+            PerfMetrics,
             Register,
             EVENTSEL_ENABLE, //
         },
@@ -97,6 +98,11 @@ impl RegisterFile for Fake {
     fn read_counter(&mut self, counter: Counter) -> u64 {
         self.note(Rdpmc(counter.index()));
         self.get(ctr(counter.index()))
+    }
+
+    fn read_metrics(&mut self, _metrics: PerfMetrics) -> u64 {
+        // AMD's PMU has none.
+        0
     }
 }
 

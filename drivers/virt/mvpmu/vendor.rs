@@ -65,6 +65,14 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// Sets the status bits of counters that have overflowed.
     fn set_overflow<R: RegisterFile>(regs: &mut R, counters: CounterSet);
 
+    /// Loads the guest's `PERF_METRICS`, right after the counter of slots.
+    #[inline(always)]
+    fn load_metrics<R: RegisterFile>(_regs: &mut R, _metrics: u64) {}
+
+    /// Clears `PERF_METRICS` and the counter of slots.
+    #[inline(always)]
+    fn clear_metrics<R: RegisterFile>(_regs: &mut R) {}
+
     /// Whether what KVM has of `msr` in memory is current also while the state is in hardware, and a
     /// change of it gets to hardware by the next VM entry: registers that select what is counted.
     fn is_current_in_memory(msr: u32) -> bool;

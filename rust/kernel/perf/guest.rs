@@ -228,6 +228,9 @@ impl LentPmu {
 
                 registers.write(intel::GLOBAL_CTRL, 0);
                 registers.write(intel::GLOBAL_STATUS_RESET, status);
+                if intel::has_perf_metrics() {
+                    registers.write(intel::PERF_METRICS, 0);
+                }
             }
         }
         // SAFETY: By the safety requirement.

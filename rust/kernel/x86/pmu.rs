@@ -123,7 +123,15 @@ impl<'a> Registers<'a> {
     /// Reads a counter (RDPMC).
     #[inline(always)]
     pub fn read_counter(&self, counter: Counter) -> u64 {
-        rdpmc(counter)
+        // SAFETY: By its invariant the counter exists.
+        unsafe { rdpmc(counter.rdpmc_index()) }
+    }
+
+    /// Reads `PERF_METRICS` (RDPMC).
+    #[inline(always)]
+    pub fn read_metrics(&self, _metrics: PerfMetrics) -> u64 {
+        // SAFETY: By its invariant the register exists.
+        unsafe { rdpmc(bindings::INTEL_PMC_FIXED_RDPMC_METRICS) }
     }
 }
 
@@ -215,6 +223,15 @@ pub mod intel {
     pub const FIXED_CTR: RegisterArray =
         unsafe { RegisterArray::new(bindings::MSR_CORE_PERF_FIXED_CTR0, 1, FIXED_COUNTERS) };
 
+    /// The fixed counter of slots, of which [`PERF_METRICS`] has the shares.
+    pub const SLOTS: u32 = bindings::INTEL_PMC_IDX_FIXED_SLOTS - bindings::INTEL_PMC_IDX_FIXED;
+
+    // SAFETY: As above.
+    /// `PERF_METRICS`: what became of the slots, a byte for each metric. It has to be written after
+    /// the counter of slots (Linux, arch/x86/events/intel/core.c). It exists if
+    /// `IA32_PERF_CAPABILITIES` says so, see [`has_perf_metrics`].
+    pub const PERF_METRICS: Register = unsafe { Register::new(bindings::MSR_PERF_METRICS) };
+
     // SAFETY: As above.
     /// `IA32_FIXED_CTR_CTRL`: four bits for each fixed counter, as a selector's.
     pub const FIXED_CTR_CTRL: Register =
@@ -244,27 +261,41 @@ pub mod intel {
     const PERF_CAPABILITIES: Msr<ReadOnly> =
         unsafe { Msr::new(bindings::MSR_IA32_PERF_CAPABILITIES) };
 
+    /// Whether `IA32_PERF_CAPABILITIES` has this bit.
+    fn is_capable(bit: u32) -> bool {
+        let has_capabilities = core::arch::x86_64::__cpuid(1).ecx & (1 << 15) != 0;
+
+        has_capabilities && PERF_CAPABILITIES.read() & (1u64 << bit) != 0
+    }
+
     /// Whether all bits of a counter can be written (`IA32_PERF_CAPABILITIES.FW_WRITE[13]`).
     ///
     /// Else a write takes 32 bits, sign-extended, and most values cannot be restored.
     pub fn has_full_width_writes() -> bool {
-        let has_capabilities = core::arch::x86_64::__cpuid(1).ecx & (1 << 15) != 0;
+        is_capable(13)
+    }
 
-        has_capabilities && PERF_CAPABILITIES.read() & (1 << 13) != 0
+    /// Whether there is [`PERF_METRICS`] (`IA32_PERF_CAPABILITIES.PERF_METRICS[15]`).
+    pub fn has_perf_metrics() -> bool {
+        is_capable(bindings::PERF_CAP_METRICS_IDX)
     }
 }
 
-/// Reads a counter (RDPMC).
+/// RDPMC.
+///
+/// # Safety
+///
+/// The CPU must have what `index` names.
 #[inline(always)]
-fn rdpmc(counter: Counter) -> u64 {
+unsafe fn rdpmc(index: u32) -> u64 {
     let (low, high): (u64, u64);
 
-    // SAFETY: By its invariant the counter exists, so that RDPMC doesn't fault in the kernel; it
-    // has no effect but its result.
+    // SAFETY: By the safety requirement RDPMC doesn't fault in the kernel; it has no effect but its
+    // result.
     unsafe {
         asm!(
             "rdpmc",
-            in("ecx") counter.rdpmc_index(),
+            in("ecx") index,
             // The instruction clears the upper halves.
             out("rax") low,
             out("rdx") high,
@@ -272,6 +303,27 @@ fn rdpmc(counter: Counter) -> u64 {
         )
     };
     low | high << 32
+}
+
+/// The register [`intel::PERF_METRICS`], on a CPU that has it.
+///
+/// # Invariants
+///
+/// The CPU has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerfMetrics(());
+
+impl PerfMetrics {
+    /// Names the register.
+    ///
+    /// # Safety
+    ///
+    /// The CPU must have it.
+    #[inline(always)]
+    pub const unsafe fn new() -> Self {
+        // INVARIANT: By the safety requirement.
+        Self(())
+    }
 }
 
 /// A counter that the CPU has.
@@ -367,6 +419,9 @@ impl CounterSet {
     pub const fn fixed(i: u32) -> Self {
         Self::gp(Self::FIXED.wrapping_add(i))
     }
+
+    /// The fixed counter of slots.
+    pub const SLOTS: Self = Self::fixed(intel::SLOTS);
 
     /// All fixed counters.
     pub const ALL_FIXED: Self = Self(u64::MAX << Self::FIXED);

@@ -26,7 +26,9 @@ struct module;
  * @vcpu_destroy: undoes @vcpu_create.  May sleep.
  * @update: the guest's PMU was configured anew, or selectors, FIXED_CTR_CTRL
  *	or the event filter have changed, or kvm_mediated_pmu_request_update().
- *	Returns the counters, by index, that the guest is to access directly, and
+ *	Returns the counters, by index, that the guest is to access directly, with
+ *	fixed counter 3 also PERF_METRICS, which a guest that has it reads by
+ *	RDPMC as soon as any counter passes through, and
  *	KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT if its writes of PERF_GLOBAL_CTRL are to
  *	pass through; a provider for VMX sets that bit whenever there are counters.
  *	If there are none, KVM serves the guest's accesses from memory, and calls

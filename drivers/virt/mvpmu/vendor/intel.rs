@@ -72,6 +72,20 @@ impl Vendor for Intel {
     }
 
     #[inline(always)]
+    fn load_metrics<R: RegisterFile>(regs: &mut R, metrics: u64) {
+        regs.write(intel::PERF_METRICS, metrics);
+    }
+
+    #[inline(always)]
+    fn clear_metrics<R: RegisterFile>(regs: &mut R) {
+        // In this order, in which perf starts them, too: the metrics are shares of the slots.
+        if let Some(slots) = intel::FIXED_CTR.get(intel::SLOTS) {
+            regs.write(slots, 0);
+        }
+        regs.write(intel::PERF_METRICS, 0);
+    }
+
+    #[inline(always)]
     fn set_overflow<R: RegisterFile>(regs: &mut R, counters: CounterSet) {
         regs.write(intel::GLOBAL_STATUS_SET, counters.bits());
     }

@@ -8,6 +8,7 @@ use crate::{
     x86::pmu::{
         Counter,
         CounterSet,
+        PerfMetrics,
         EVENTSEL_ENABLE, //
     },
 };
@@ -29,8 +30,8 @@ use crate::{
 ///
 /// `pmu` points to the PMU of a vCPU. For the life of `'a` nobody else accesses the fields that
 /// the functions of this type access, nor those of the counters. The CPU has a counter
-/// for each of the guest's, general purpose and fixed: KVM gives a guest no more. (Other CPUs write `reprogram_pmi`
-/// at any time, hence this is not a `&mut bindings::kvm_pmu`.)
+/// for each of the guest's, general purpose and fixed, and `PERF_METRICS` if the guest has that: KVM
+/// gives a guest no more. (Other CPUs write `reprogram_pmi` at any time, hence this is not a `&mut bindings::kvm_pmu`.)
 pub struct GuestPmu<'a> {
     pmu: NonNull<bindings::kvm_pmu>,
     _life: PhantomData<&'a mut bindings::kvm_pmu>,
@@ -221,6 +222,28 @@ impl<'a> GuestPmu<'a> {
         write!(self.global_ctrl, value);
     }
 
+    /// `PERF_METRICS`, if the guest has it: then it may write its bit of `PERF_GLOBAL_CTRL`.
+    #[inline(always)]
+    pub fn metrics(&self) -> Option<PerfMetrics> {
+        if read!(self.global_ctrl_rsvd) & 1 << bindings::INTEL_PMC_IDX_METRIC_BASE != 0 {
+            return None;
+        }
+        // SAFETY: By the type invariant the CPU has what the guest has.
+        Some(unsafe { PerfMetrics::new() })
+    }
+
+    /// The guest's `PERF_METRICS`.
+    #[inline(always)]
+    pub fn perf_metrics(&self) -> u64 {
+        read!(self.perf_metrics)
+    }
+
+    /// Sets the guest's `PERF_METRICS`.
+    #[inline(always)]
+    pub fn set_perf_metrics(&mut self, value: u64) {
+        write!(self.perf_metrics, value);
+    }
+
     /// What the guest accesses directly.
     #[inline(always)]
     pub fn passthrough(&self) -> Passthrough {
@@ -364,6 +387,8 @@ impl OwnedPmu {
         if pmu.nr_arch_gp_counters > Capability::of_host().gp_counters {
             return Err(EINVAL);
         }
+        // It has no `PERF_METRICS`.
+        pmu.global_ctrl_rsvd = 1 << bindings::INTEL_PMC_IDX_METRIC_BASE;
         pmu.global_ctrl = global_ctrl;
         pmu.global_status = global_status;
         pmu.passthrough = u64::MAX;

@@ -253,10 +253,13 @@ static void bad_index(void)
 {
 	tap_result(!rdpmc_faults(vendor->last_rdpmc), "RDPMC of the last counter");
 	tap_result(rdpmc_faults(vendor->no_rdpmc), "RDPMC behind the last counter faults");
-	if (vendor->last_fixed_rdpmc) {
-		tap_result(!rdpmc_faults(vendor->last_fixed_rdpmc), "RDPMC of the last fixed counter");
-		tap_result(rdpmc_faults(vendor->last_fixed_rdpmc + 1),
-			   "RDPMC behind the last fixed counter faults");
+	if (vendor->fixed_rdpmc) {
+		unsigned int eax, ebx, ecx, edx, behind;
+
+		__cpuid(0xa, eax, ebx, ecx, edx);
+		behind = vendor->fixed_rdpmc + (edx & 0x1f);
+		tap_result(!rdpmc_faults(behind - 1), "RDPMC of the last fixed counter");
+		tap_result(rdpmc_faults(behind), "RDPMC behind the last fixed counter faults");
 	}
 	tap_result(rdpmc_faults(0xffffffff), "RDPMC of a counter far off faults");
 }

@@ -13,8 +13,8 @@ struct vendor {
 	uint32_t last_rdpmc;
 	/* The first index that is no counter's. */
 	uint32_t no_rdpmc;
-	/* The last fixed counter; 0: there is none. */
-	uint32_t last_fixed_rdpmc;
+	/* The first fixed counter; 0: there is none. */
+	uint32_t fixed_rdpmc;
 
 	uint32_t global_status, global_control, status_clear, status_set;
 
@@ -46,7 +46,7 @@ static const struct vendor amd = {
 
 static const struct vendor intel = {
 	.selector = 0x18d, .counter = 0x4c8,
-	.last_rdpmc = 7, .no_rdpmc = 8, .last_fixed_rdpmc = 1 << 30 | 2,
+	.last_rdpmc = 7, .no_rdpmc = 8, .fixed_rdpmc = 1 << 30,
 	.global_status = 0x38e, .global_control = 0x38f,
 	.status_clear = 0x390, .status_set = 0x391,
 	.selector_bits = 0xff9fffff, .counter_bits = 0x0000ffffffffffff,

@@ -181,6 +181,9 @@ struct kvm_vm *pmu_vm_create(struct kvm_vcpu **vcpu, void *guest_code)
 			.nr_gp = kvm_cpu_property(X86_PROPERTY_NR_PERFCTR_CORE),
 			.width = 48,
 		};
+	/* Bit 15 of the capabilities; they are shares of what fixed counter 3 counts. */
+	if (shape.nr_fixed > 3)
+		shape.has_metrics = vcpu_get_msr(*vcpu, MSR_IA32_PERF_CAPABILITIES) >> 15 & 1;
 	pmu_sync_to_guest(vm);
 	return vm;
 }

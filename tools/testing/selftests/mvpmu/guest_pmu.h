@@ -52,6 +52,7 @@ struct pmu_shape {
 	u32 nr_gp;
 	u32 nr_fixed;
 	u32 width;
+	bool has_metrics;	/* PERF_METRICS */
 };
 
 /* In the host and, after pmu_sync_to_guest(), in the guest. */

@@ -124,14 +124,17 @@ static void guest_no_such_counter(void)
 
 	guest_rdpmc_faults(amd && pmc == AMD_NR_CORE ? AMD_NR_ALL : pmc);
 	guest_rdpmc_faults(vendor->fixed_rdpmc | shape.nr_fixed | BIT(30));
-	guest_rdpmc_faults(BIT(29));
+	if (!shape.has_metrics)
+		guest_rdpmc_faults(BIT(29));
+	guest_rdpmc_faults(BIT(29) | 1);
 	guest_rdpmc_faults(-1);
 
 	guest_no_such_msr("selector", vendor->selector + pmc * vendor->stride);
 	guest_no_such_msr("counter", vendor->counter + pmc * vendor->stride);
 	if (vendor->fixed_control) {
 		guest_no_such_msr("fixed counter", vendor->fixed_counter + shape.nr_fixed);
-		guest_no_such_msr("PERF_METRICS", MSR_PERF_METRICS);
+		if (!shape.has_metrics)
+			guest_no_such_msr("PERF_METRICS", MSR_PERF_METRICS);
 	}
 	GUEST_DONE();
 }

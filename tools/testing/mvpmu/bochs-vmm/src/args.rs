@@ -113,9 +113,12 @@ impl Args {
             Which::Old => Config::BROADWELL,
             Which::None => return None,
         };
+        let fixed = self.pmu.fixed.unwrap_or(config.fixed);
         Some(Config {
             full_width_writes: config.full_width_writes && !self.pmu.narrow,
-            fixed: self.pmu.fixed.unwrap_or(config.fixed),
+            fixed,
+            // They are of what the fourth one counts.
+            metrics: if fixed > 3 { config.metrics } else { 0 },
             ..config
         })
     }

@@ -113,18 +113,17 @@ static BRANCHES: SingleCell<u32> = SingleCell::new(0);
 pub fn follow(pmu: Option<&Pmu<Intel>>) {
     RUNNING.set(false);
     let Some(pmu) = pmu else { return };
-    let mut wanted = 0;
+    let mut sources = pmu.map().derived_from();
     for n in 0..pmu.counters().len() {
-        let Some(counting) = pmu.map().counting(n) else {
-            continue;
-        };
-        RUNNING.set(true);
-        for source in Source::ALL {
-            if counting.event.sources.contains(source) {
-                wanted |= bits_of(source);
-            }
+        if let Some(counting) = pmu.map().counting(n) {
+            RUNNING.set(true);
+            sources = sources.union(counting.event.sources);
         }
     }
+    let wanted = Source::ALL
+        .into_iter()
+        .filter(|source| sources.contains(*source))
+        .fold(0, |wanted, source| wanted | bits_of(source));
     WANTED.set(wanted);
     let budget = pmu.budget();
     for source in Source::ALL {

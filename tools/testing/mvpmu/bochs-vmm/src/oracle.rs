@@ -144,7 +144,8 @@ fn code(rip: u64) -> Vec<u8> {
 /// What the guest can read or write without a VM exit: counters, a bit for each, and the status.
 fn reach(config: &Config) -> (u64, bool) {
     let controls = core::vmread32(vmcs::PROC_CONTROLS);
-    let all = (1 << (config.gp + config.fixed)) - 1;
+    let metrics = (config.metrics > 0).then_some(config.gp + config.fixed);
+    let all = (1 << (config.gp + config.fixed + usize::from(metrics.is_some()))) - 1;
     let rdpmc = controls & vmcs::RDPMC_EXITING == 0;
     if controls & vmcs::USE_MSR_BITMAPS == 0 {
         return (if rdpmc { all } else { 0 }, false);
@@ -170,6 +171,9 @@ fn reach(config: &Config) -> (u64, bool) {
         if within(msr::FIXED_CTR0 + n as u32) {
             counters |= 1 << (config.gp + n);
         }
+    }
+    if let Some(n) = metrics.filter(|_| within(msr::PERF_METRICS)) {
+        counters |= 1 << n;
     }
     (counters, status)
 }

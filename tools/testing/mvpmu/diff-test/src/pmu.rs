@@ -146,7 +146,7 @@ impl Pmu {
         instructions: 0xc0,
         branches: 0xc4,
         reserved: &[21, 32, 63],
-        missing: &[8, 1 << 30 | 3, u32::MAX],
+        missing: &[8, 1 << 30 | 4, u32::MAX],
         emulated: &[0x1b, 0xfe],
     };
 

@@ -4,22 +4,26 @@
 /// The largest number of counters a PMU may have.
 pub const MAX_COUNTERS: usize = 32;
 
-/// The counters of one PMU: general purpose ones first, then fixed ones.
+/// The counters of one PMU: general purpose ones first, then fixed ones, then what else holds
+/// counts.
 #[derive(Clone, Debug)]
 pub struct Counters {
     values: [u64; MAX_COUNTERS],
     len: usize,
     width: u32,
+    /// The number of a register that is none, but lies beside them: it has 64 bits.
+    other: Option<usize>,
 }
 
 impl Counters {
-    /// `len` counters of `width` bits, all 0.
-    pub(crate) fn new(len: usize, width: u32) -> Counters {
+    /// `len` counters of `width` bits, all 0; that of number `other` is none.
+    pub(crate) fn new(len: usize, width: u32, other: Option<usize>) -> Counters {
         assert!(len <= MAX_COUNTERS && width < u64::BITS);
         Counters {
             values: [0; MAX_COUNTERS],
             len,
             width,
+            other,
         }
     }
 
@@ -34,6 +38,14 @@ impl Counters {
         (1 << self.width) - 1
     }
 
+    /// The bits of counter `n`.
+    pub fn mask_of(&self, n: usize) -> u64 {
+        match self.other == Some(n) {
+            true => u64::MAX,
+            false => self.mask(),
+        }
+    }
+
     /// The value of counter `n`.
     pub fn get(&self, n: usize) -> u64 {
         self.values[..self.len][n]
@@ -41,7 +53,7 @@ impl Counters {
 
     /// Sets counter `n`; bits beyond its width do not exist.
     pub fn set(&mut self, n: usize, value: u64) {
-        let mask = self.mask();
+        let mask = self.mask_of(n);
         self.values[..self.len][n] = value & mask;
     }
 

@@ -82,6 +82,12 @@ impl SourceSet {
         SourceSet(self.0 | 1 << source as u16)
     }
 
+    /// Sources that are in either.
+    #[must_use]
+    pub const fn union(self, other: SourceSet) -> SourceSet {
+        SourceSet(self.0 | other.0)
+    }
+
     /// Whether `source` is in it.
     pub const fn contains(self, source: Source) -> bool {
         self.0 >> source as u8 & 1 != 0

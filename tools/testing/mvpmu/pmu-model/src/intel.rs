@@ -15,6 +15,7 @@
 //! | IA32_PERF_GLOBAL_STATUS is read-only; RESET (called OVF_CTRL below version 4) clears, SET sets what is written as 1; the two read as 0 | "Architectural Performance Monitoring Version 4" |
 //! | IA32_PERF_GLOBAL_INUSE | "IA32_PERF_GLOBAL_INUSE MSR" |
 //! | IA32_DEBUGCTL.FREEZE_PERFMON_ON_PMI: from version 4 on a PMI sets CTR_FRZ, which stops the counters until it is cleared; below, it clears IA32_PERF_GLOBAL_CTRL | "Streamlined" and "Legacy Freeze_Perfmon_On_PMI" |
+//! | PERF_METRICS | [`metrics`] |
 //! | RDPMC: bit 30 of ECX chooses the fixed counters; #GP for a counter that does not exist | volume 2, RDPMC |
 //! | RESET clears all but IA32_PERF_GLOBAL_CTRL, which enables the general purpose counters; INIT changes nothing | "Processor State After Reset", table "Power-up, Reset, INIT"; MSR tables of volume 4 |
 //!
@@ -24,6 +25,7 @@
 mod config;
 mod debugctl;
 pub mod events;
+mod metrics;
 pub mod msr;
 mod registers;
 mod watched;
@@ -34,9 +36,15 @@ use crate::ClassSet;
 use crate::Counters;
 use crate::Counting;
 use crate::CycleRule;
+use crate::Deltas;
+use crate::Event;
 use crate::Fault;
 use crate::RegisterMap;
 use crate::Reset;
+use crate::Source;
+use crate::SourceSet;
+
+use metrics::Metrics;
 
 pub use config::Codes;
 pub use config::Config;
@@ -86,11 +94,20 @@ const INUSE_PMI: u64 = 1 << 63;
 /// Bit of the first fixed counter in the global registers.
 pub const FIXED_SHIFT: usize = 32;
 
+/// Bit of PERF_METRICS in the global registers.
+const METRICS_BIT: u64 = 1 << 48;
+
+/// The fixed counter of slots.
+const SLOTS: usize = 3;
+
+/// RDPMC: the index of PERF_METRICS.
+const RDPMC_METRICS: u32 = 1 << 29;
+
 /// General purpose counters that the register numbers leave room for.
 const MAX_GP: usize = 8;
 
 /// The registers of an Intel PMU but the counters. Counters 0 to `gp - 1` are the general purpose
-/// ones, the fixed ones follow.
+/// ones, the fixed ones follow, then PERF_METRICS.
 #[derive(Clone, Debug)]
 pub struct Intel {
     config: Config,
@@ -100,12 +117,14 @@ pub struct Intel {
     global_ctrl: u64,
     global_status: u64,
     debugctl: u64,
+    metrics: Metrics,
 }
 
 impl Intel {
     /// Registers as they are after RESET.
     pub fn new(config: Config) -> Intel {
-        assert!(config.gp <= MAX_GP && config.gp + config.fixed <= crate::MAX_COUNTERS);
+        assert!(config.gp <= MAX_GP && config.gp + config.fixed < crate::MAX_COUNTERS);
+        assert!(config.metrics == 0 || config.fixed == SLOTS + 1);
         Intel {
             config,
             weights: Weights::default(),
@@ -114,6 +133,7 @@ impl Intel {
             global_ctrl: (1 << config.gp) - 1,
             global_status: 0,
             debugctl: 0,
+            metrics: Metrics::default(),
         }
     }
 
@@ -131,13 +151,32 @@ impl Intel {
     fn global_bit(&self, n: usize) -> u64 {
         match n.checked_sub(self.config.gp) {
             None => 1 << n,
-            Some(fixed) => 1 << (FIXED_SHIFT + fixed),
+            Some(fixed) if fixed < self.config.fixed => 1 << (FIXED_SHIFT + fixed),
+            Some(_) => METRICS_BIT,
         }
+    }
+
+    /// The bytes of PERF_METRICS that are metrics.
+    fn metrics_mask(&self) -> u64 {
+        u64::MAX >> (u64::BITS - 8 * self.config.metrics as u32)
+    }
+
+    /// What a slot is counted for, and where, if PERF_METRICS follows it.
+    fn metrics_counting(&self) -> Option<Counting> {
+        if self.config.metrics == 0 || self.global_ctrl & METRICS_BIT == 0 {
+            return None;
+        }
+        self.counting(self.config.gp + SLOTS)
     }
 
     /// The bits of all counters in the global registers.
     pub fn counter_bits(&self) -> u64 {
-        ((1 << self.config.gp) - 1) | (((1 << self.config.fixed) - 1) << FIXED_SHIFT)
+        let counters =
+            ((1 << self.config.gp) - 1) | (((1 << self.config.fixed) - 1) << FIXED_SHIFT);
+        match self.config.metrics {
+            0 => counters,
+            _ => counters | METRICS_BIT,
+        }
     }
 
     /// The four bits of fixed counter `n` in IA32_FIXED_CTR_CTRL.
@@ -247,7 +286,36 @@ impl RegisterMap for Intel {
     const COUNTER_WIDTH: u32 = 48;
 
     fn counters(&self) -> usize {
-        self.config.gp + self.config.fixed
+        self.config.gp + self.config.fixed + usize::from(self.config.metrics > 0)
+    }
+
+    fn derived(&self) -> Option<usize> {
+        (self.config.metrics > 0).then_some(self.config.gp + self.config.fixed)
+    }
+
+    fn derived_from(&self) -> SourceSet {
+        match self.metrics_counting() {
+            Some(_) => SourceSet::of(Source::Branches),
+            None => SourceSet::NONE,
+        }
+    }
+
+    fn derive(&mut self, events: &Deltas, counters: &mut Counters) -> bool {
+        let (Some(n), Some(counting)) = (self.derived(), self.metrics_counting()) else {
+            return false;
+        };
+        let slots = events.total(counting.event, counting.classes);
+        if slots == 0 {
+            return false;
+        }
+        let of_branches = Event {
+            sources: SourceSet::of(Source::Branches),
+            ..counting.event
+        };
+        let front_end = events.total(of_branches, counting.classes).min(slots);
+        let value = self.metrics.counted(slots, front_end, self.config.metrics);
+        counters.set(n, value);
+        true
     }
 
     fn register(&self, msr: u32) -> Option<Register> {
@@ -259,6 +327,7 @@ impl RegisterMap for Intel {
             Register::EvtSel(n) => self.evtsel[n],
             Register::Pmc(n) | Register::FullWidthPmc(n) => counters.get(n),
             Register::FixedCtr(n) => counters.get(self.config.gp + n),
+            Register::PerfMetrics => counters.get(self.config.gp + self.config.fixed),
             Register::FixedCtrCtrl => self.fixed_ctrl,
             Register::GlobalStatus => self.global_status,
             Register::GlobalCtrl => self.global_ctrl,
@@ -280,6 +349,14 @@ impl RegisterMap for Intel {
             Register::FullWidthPmc(n) => counters.set(n, checked(value, !counters.mask())?),
             Register::FixedCtr(n) => {
                 counters.set(self.config.gp + n, checked(value, !counters.mask())?);
+                if n == SLOTS {
+                    self.metrics.counter_written(value);
+                }
+            }
+            Register::PerfMetrics => {
+                let value = checked(value, !self.metrics_mask())?;
+                counters.set(self.config.gp + self.config.fixed, value);
+                self.metrics.written(value);
             }
             Register::FixedCtrCtrl => self.write_fixed_ctrl(value)?,
             Register::GlobalCtrl => self.set_global_ctrl(value)?,
@@ -301,6 +378,9 @@ impl RegisterMap for Intel {
         let fixed = (index & !FIXED) as usize;
         match index as usize {
             n if n < self.config.gp => Ok(counters.get(n)),
+            _ if index == RDPMC_METRICS && self.config.metrics > 0 => {
+                Ok(counters.get(self.config.gp + self.config.fixed))
+            }
             _ if index & FIXED != 0 && fixed < self.config.fixed => {
                 Ok(counters.get(self.config.gp + fixed))
             }
@@ -352,6 +432,9 @@ impl RegisterMap for Intel {
 
     fn wrapped(&mut self, n: usize) {
         self.global_status |= self.global_bit(n);
+        if n == self.config.gp + SLOTS && self.metrics_counting().is_some() {
+            self.global_status |= METRICS_BIT;
+        }
     }
 
     fn pmi(&mut self) {
@@ -372,6 +455,11 @@ impl RegisterMap for Intel {
         const INSTRUCTIONS: u64 = 0x00c0;
         for n in 0..counters.len() {
             counters.set(n, random.next());
+        }
+        if let Some(n) = self.derived() {
+            counters.set(n, counters.get(n) & self.metrics_mask());
+            self.metrics.counter_written(counters.get(n - 1));
+            self.metrics.written(counters.get(n));
         }
         for selector in &mut self.evtsel[..self.config.gp] {
             let bits = evtsel::USR | evtsel::OS | evtsel::INT | evtsel::EN;

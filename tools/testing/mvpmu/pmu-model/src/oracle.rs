@@ -3,8 +3,9 @@
 //!
 //! # Who owns a value
 //!
-//! Each [`Cell`] (a counter, a selector, the control of the fixed counters, the global control, each
-//! status bit, the LVTPC) carries a [`Mark`]. 0 is nobody's, whatever the mark says.
+//! Each [`Cell`] (a counter, which PERF_METRICS is to the oracle, a selector, the control of the
+//! fixed counters, the global control, each status bit, the LVTPC) carries a [`Mark`]. 0 is nobody's,
+//! whatever the mark says.
 //!
 //! * What a guest writes, and what counts in a guest in a register within its *reach*, is the
 //!   guest's. Its reach is what it can read or write without a VM exit, as the MSR bitmap and the

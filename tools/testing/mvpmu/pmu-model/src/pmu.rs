@@ -17,6 +17,7 @@ use crate::Event;
 use crate::Fault;
 use crate::Owner;
 use crate::Source;
+use crate::SourceSet;
 use crate::Stats;
 use crate::Watched;
 use crate::MAX_COUNTERS;
@@ -51,8 +52,13 @@ pub trait RegisterMap {
     /// Width of the counters in bits.
     const COUNTER_WIDTH: u32;
 
-    /// Number of counters, general purpose and fixed.
+    /// Number of counters, general purpose and fixed, and of what else holds counts.
     fn counters(&self) -> usize;
+
+    /// The number of a register that holds counts, but is none; the last one.
+    fn derived(&self) -> Option<usize> {
+        None
+    }
 
     /// The register with this MSR number, if this PMU has it.
     fn register(&self, msr: u32) -> Option<Self::Register>;
@@ -77,6 +83,16 @@ pub trait RegisterMap {
     /// The condition counter `n` puts on each cycle, if it has one.
     fn cycle_rule(&self, _n: usize) -> Option<CycleRule> {
         None
+    }
+
+    /// What moves the register of number [`derived`](RegisterMap::derived), as it is.
+    fn derived_from(&self) -> SourceSet {
+        SourceSet::NONE
+    }
+
+    /// This happened: moves that register. Whether it did.
+    fn derive(&mut self, _events: &Deltas, _counters: &mut Counters) -> bool {
+        false
     }
 
     /// This happened: for what counts beside the counters.
@@ -124,7 +140,7 @@ pub struct Pmu<M: RegisterMap> {
 impl<M: Watched> Pmu<M> {
     /// A PMU as it is after RESET.
     pub fn new(mut map: M) -> Pmu<M> {
-        let mut counters = Counters::new(map.counters(), M::COUNTER_WIDTH);
+        let mut counters = Counters::new(map.counters(), M::COUNTER_WIDTH, map.derived());
         map.reset(Reset::Reset, &mut counters);
         Pmu {
             map,
@@ -305,6 +321,10 @@ impl<M: Watched> Pmu<M> {
     pub fn fold(&mut self, events: &Deltas) -> Overflow {
         let mut overflow = Overflow::default();
         self.map.happened(events);
+        let derived = self.map.derive(events, &mut self.counters);
+        if let (true, Some(n), Some(oracle)) = (derived, self.map.derived(), &mut self.oracle) {
+            oracle.counted(&self.map, &self.counters, n, false, false);
+        }
         for n in 0..self.counters.len() {
             let Some(counting) = self.map.counting(n) else {
                 self.asserted[n] = false;
@@ -363,6 +383,7 @@ impl<M: Watched> Pmu<M> {
         (0..self.counters.len())
             .filter_map(|n| self.map.counting(n))
             .any(|counting| counting.event.sources.contains(source))
+            || self.map.derived_from().contains(source)
     }
 
     /// RESET or INIT. [Fold](Pmu::fold) first.

@@ -23,7 +23,7 @@ const EN: u64 = 1 << 22;
 const INV: u64 = 1 << 23;
 const INSTRUCTIONS: u64 = 0xc0;
 const BRANCHES: u64 = 0xc4;
-const ALL_CTRL: u64 = 0xf_0000_00ff;
+const ALL_CTRL: u64 = 0x1_000f_0000_00ff;
 const CTR_FRZ: u64 = 1 << 59;
 const COND_CHGD: u64 = 1 << 63;
 const FREEZE_PERFMON_ON_PMI: u64 = 1 << 12;
@@ -117,13 +117,14 @@ fn cpuid_below_version_5_has_no_map_of_fixed_counters_and_keeps_any_thread() {
 }
 
 #[test]
-fn capabilities_claim_full_width_writes_and_nothing_else() {
-    assert_eq!(Cpu::v5().read(PERF_CAPABILITIES), 1 << 13);
+fn capabilities_claim_full_width_writes_and_metrics_and_nothing_else() {
+    assert_eq!(Cpu::v5().read(PERF_CAPABILITIES), 1 << 15 | 1 << 13);
+    assert_eq!(Cpu::new(Config::SKYLAKE).read(PERF_CAPABILITIES), 1 << 13);
     let narrow = Config {
         full_width_writes: false,
         ..Config::SAPPHIRE_RAPIDS
     };
-    assert_eq!(Cpu::new(narrow).read(PERF_CAPABILITIES), 0);
+    assert_eq!(Cpu::new(narrow).read(PERF_CAPABILITIES), 1 << 15);
     assert!(!Cpu::new(narrow).has(A_PMC0));
     assert!(Cpu::v5().has(A_PMC0));
 }
@@ -276,7 +277,7 @@ fn global_ctrl_has_a_bit_for_each_counter_and_no_other() {
 fn a_vm_entry_cannot_load_reserved_bits_of_global_ctrl() {
     let mut cpu = Cpu::v5();
     assert_eq!(cpu.0.map_mut().set_global_ctrl(1 << 32), Ok(()));
-    assert_eq!(cpu.0.map_mut().set_global_ctrl(1 << 48), Err(GP));
+    assert_eq!(cpu.0.map_mut().set_global_ctrl(1 << 49), Err(GP));
     assert_eq!(cpu.0.map().global_ctrl(), 1 << 32);
 }
 
@@ -398,7 +399,7 @@ fn rdpmc_knows_both_kinds_of_counters_and_no_others() {
     cpu.write(FIXED_CTR0 + 3, 33);
     assert_eq!(cpu.0.rdpmc(7, Cpu::ACCESS), Ok(77));
     assert_eq!(cpu.0.rdpmc(1 << 30 | 3, Cpu::ACCESS), Ok(33));
-    for index in [8, 1 << 30 | 4, 1 << 29, 1 << 31, u32::MAX] {
+    for index in [8, 1 << 30 | 4, 1 << 29 | 1, 1 << 31, u32::MAX] {
         assert_eq!(cpu.0.rdpmc(index, Cpu::ACCESS), Err(GP), "{index:#x}");
     }
 }
@@ -513,4 +514,90 @@ fn only_operations_that_are_carried_out_are_counted() {
     assert_eq!(cpu.0.rdpmc(99, Cpu::ACCESS), Err(GP));
     let host = cpu.0.stats().host;
     assert_eq!((host.rdmsr, host.wrmsr, host.rdpmc), (1, 1, 0));
+}
+
+/// Slots and metrics are counted at CPL 0, from these values on.
+fn topdown(config: Config, slots: u64, metrics: u64) -> Cpu {
+    let mut cpu = Cpu::new(config);
+    cpu.write(FIXED_CTR_CTRL, 0b0001 << 12);
+    cpu.write(FIXED_CTR0 + 3, slots);
+    cpu.write(PERF_METRICS, metrics);
+    cpu.write(GLOBAL_CTRL, 1 << 48 | 1 << 35);
+    cpu
+}
+
+impl Cpu {
+    fn runs(&mut self, instructions: u64, branches: u64) -> Overflow {
+        let mut deltas = Deltas::default();
+        deltas.add(Source::Instructions, Class::HostKernel, instructions);
+        deltas.add(Source::Branches, Class::HostKernel, branches);
+        self.0.fold(&deltas)
+    }
+}
+
+const RDPMC_METRICS: u32 = 1 << 29;
+
+#[test]
+fn metrics_are_shares_of_the_slots_and_add_up() {
+    let mut cpu = topdown(Config::SAPPHIRE_RAPIDS, 0, 0);
+    assert!(cpu.0.counts(Source::Branches));
+    let _ = cpu.runs(10, 2);
+    assert_eq!(cpu.read(FIXED_CTR0 + 3), 40);
+    assert_eq!(cpu.read(PERF_METRICS), 51 << 48 | 51 << 16 | 204);
+    assert_eq!(
+        cpu.0.rdpmc(RDPMC_METRICS, Cpu::ACCESS),
+        Ok(51 << 48 | 51 << 16 | 204)
+    );
+    let _ = cpu.runs(10, 10);
+    assert_eq!(cpu.read(PERF_METRICS) & 0xffff_ffff, 153 << 16 | 102);
+    let mut old = topdown(Config::ICELAKE, 0, 0);
+    let _ = old.runs(10, 2);
+    assert_eq!(old.read(PERF_METRICS), 51 << 16 | 204);
+}
+
+#[test]
+fn metrics_go_on_from_what_is_restored_the_counter_first() {
+    let mut cpu = topdown(Config::ICELAKE, 40, 51 << 16 | 204);
+    assert_eq!(cpu.read(PERF_METRICS), 51 << 16 | 204);
+    let _ = cpu.runs(10, 10);
+    assert_eq!(cpu.read(PERF_METRICS), 153 << 16 | 102);
+    let mut reversed = Cpu::new(Config::ICELAKE);
+    reversed.write(FIXED_CTR_CTRL, 0b0001 << 12);
+    reversed.write(PERF_METRICS, 51 << 16 | 204);
+    reversed.write(FIXED_CTR0 + 3, 40);
+    reversed.write(GLOBAL_CTRL, 1 << 48 | 1 << 35);
+    let _ = reversed.runs(10, 10);
+    assert_eq!(reversed.read(PERF_METRICS), 255 << 16);
+}
+
+#[test]
+fn metrics_stand_still_without_their_bit_or_the_counters() {
+    for ctrl in [1 << 48, 1 << 35] {
+        let mut cpu = topdown(Config::SAPPHIRE_RAPIDS, 40, 255);
+        cpu.write(GLOBAL_CTRL, ctrl);
+        assert!(!cpu.0.counts(Source::Branches));
+        let _ = cpu.runs(10, 10);
+        assert_eq!(cpu.read(PERF_METRICS), 255);
+    }
+}
+
+#[test]
+fn metrics_overflow_with_the_slots() {
+    let mut cpu = topdown(Config::SAPPHIRE_RAPIDS, (1 << 48) - 4, 255);
+    let _ = cpu.runs(1, 0);
+    assert_eq!(cpu.read(GLOBAL_STATUS), 1 << 48 | 1 << 35);
+    cpu.write(GLOBAL_STATUS_RESET, 1 << 48);
+    assert_eq!(cpu.read(GLOBAL_STATUS), 1 << 35);
+}
+
+#[test]
+fn metrics_that_there_are_not_fault() {
+    let mut cpu = Cpu::new(Config::SKYLAKE);
+    assert!(!cpu.has(PERF_METRICS));
+    assert_eq!(cpu.0.rdpmc(RDPMC_METRICS, Cpu::ACCESS), Err(GP));
+    assert_eq!(cpu.try_write(GLOBAL_CTRL, 1 << 48), Err(GP));
+    let mut four = Cpu::new(Config::ICELAKE);
+    assert_eq!(four.try_write(PERF_METRICS, 1 << 32), Err(GP));
+    assert_eq!(Cpu::v5().try_write(PERF_METRICS, 1 << 63), Ok(()));
+    assert_eq!(four.0.rdpmc(RDPMC_METRICS | 1, Cpu::ACCESS), Err(GP));
 }

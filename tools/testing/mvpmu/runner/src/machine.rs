@@ -300,13 +300,10 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
     command
 }
 
-/// Our VMM. A guest has three fixed counters at most, whatever the CPU has: when
-/// that has a fourth one (topdown), KVM intercepts RDPMC and the global
-/// registers. So the CPU that is the machine else has three.
+/// Our VMM.
 fn bochs(boot: &Boot, files: &Files) -> Command {
     let mut command = Command::new(paths::tool("bochs-vmm"));
     let pmu = match boot.pmu {
-        Pmu::On if boot.cpu == Machine::Intel.cpu() => "on,fixed=3",
         Pmu::On => "on",
         Pmu::Old => "old",
         Pmu::Off => "off",

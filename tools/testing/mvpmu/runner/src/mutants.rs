@@ -36,13 +36,14 @@ use crate::tap::Verdict;
 pub const TABLE: &str = "build/test/mutants.json";
 
 /// The selftests that look for a write that is skipped, the likeliest first.
-const LOOKING: [&str; 6] = [
+const LOOKING: [&str; 7] = [
     "count_test",
     "state_test",
     "control_test",
     "pmi_test",
     "host_perf_test",
     "cpu_test",
+    "topdown_test",
 ];
 
 /// Writes that may be skipped: on which machine, and why nothing can show it.

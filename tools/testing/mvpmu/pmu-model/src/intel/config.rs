@@ -5,6 +5,8 @@ use crate::RegisterMap;
 
 /// IA32_PERF_CAPABILITIES: IA32_A_PMCx exist.
 const CAP_FULL_WIDTH_WRITE: u64 = 1 << 13;
+/// IA32_PERF_CAPABILITIES: PERF_METRICS exists.
+const CAP_PERF_METRICS: u64 = 1 << 15;
 
 /// What a PMU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct Config {
     pub gp: usize,
     /// Fixed counters.
     pub fixed: usize,
+    /// Metrics in PERF_METRICS, 4 or 8; 0: it does not exist. They are of what fixed counter 3 counts.
+    pub metrics: usize,
     /// Whether counters can be written in full width.
     pub full_width_writes: bool,
     /// Architectural events, of which CPUID tells whether they are there: all are.
@@ -50,6 +54,7 @@ pub struct CpuidLeaf {
 impl Config {
     /// Sapphire Rapids'.
     pub const SAPPHIRE_RAPIDS: Config = Config {
+        metrics: 8,
         codes: Codes::SapphireRapids,
         ..Config::ICELAKE
     };
@@ -58,6 +63,7 @@ impl Config {
     pub const ICELAKE: Config = Config {
         version: 5,
         fixed: 4,
+        metrics: 4,
         events: 8,
         codes: Codes::IceLake,
         ..Config::SKYLAKE
@@ -74,6 +80,7 @@ impl Config {
         version: 3,
         gp: 8,
         fixed: 3,
+        metrics: 0,
         full_width_writes: true,
         events: 7,
         codes: Codes::Skylake,
@@ -99,11 +106,15 @@ impl Config {
     }
 
     /// IA32_PERF_CAPABILITIES: only what is there, hence no LBR format, no PEBS, no freezing in
-    /// SMM, no PERF_METRICS.
+    /// SMM.
     pub fn capabilities(&self) -> u64 {
-        match self.full_width_writes {
-            true => CAP_FULL_WIDTH_WRITE,
-            false => 0,
+        let mut capabilities = 0;
+        if self.full_width_writes {
+            capabilities |= CAP_FULL_WIDTH_WRITE;
         }
+        if self.metrics > 0 {
+            capabilities |= CAP_PERF_METRICS;
+        }
+        capabilities
     }
 }

@@ -9,6 +9,8 @@ pub const PERFEVTSEL0: u32 = 0x186;
 pub const DEBUGCTL: u32 = 0x1d9;
 /// IA32_FIXED_CTR0; the others follow.
 pub const FIXED_CTR0: u32 = 0x309;
+/// PERF_METRICS.
+pub const PERF_METRICS: u32 = 0x329;
 /// IA32_PERF_CAPABILITIES.
 pub const PERF_CAPABILITIES: u32 = 0x345;
 /// IA32_FIXED_CTR_CTRL.

@@ -15,6 +15,8 @@ pub enum Register {
     FullWidthPmc(usize),
     /// IA32_FIXED_CTRn.
     FixedCtr(usize),
+    /// PERF_METRICS.
+    PerfMetrics,
     /// IA32_FIXED_CTR_CTRL.
     FixedCtrCtrl,
     /// IA32_PERF_GLOBAL_STATUS.
@@ -53,6 +55,7 @@ impl Register {
         }
         match number {
             msr::PERF_CAPABILITIES => Some(Register::Capabilities),
+            msr::PERF_METRICS if config.metrics > 0 => Some(Register::PerfMetrics),
             msr::FIXED_CTR_CTRL => Some(Register::FixedCtrCtrl),
             msr::GLOBAL_STATUS => Some(Register::GlobalStatus),
             msr::GLOBAL_CTRL => Some(Register::GlobalCtrl),

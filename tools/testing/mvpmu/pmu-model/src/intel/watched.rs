@@ -3,11 +3,14 @@
 
 use crate::Cell;
 use crate::Counters;
+use crate::RegisterMap;
 use crate::Watched;
 
 use super::fixed;
 use super::Intel;
 use super::Register;
+use super::RDPMC_METRICS;
+use super::SLOTS;
 
 /// RDPMC: the index is a fixed counter's.
 const RDPMC_FIXED: u32 = 1 << 30;
@@ -18,6 +21,7 @@ impl Watched for Intel {
             Register::EvtSel(n) => Some(Cell::Selector(n)),
             Register::Pmc(n) | Register::FullWidthPmc(n) => Some(Cell::Counter(n)),
             Register::FixedCtr(n) => Some(Cell::Counter(self.config.gp + n)),
+            Register::PerfMetrics => self.derived().map(Cell::Counter),
             Register::FixedCtrCtrl => Some(Cell::FixedControl),
             Register::GlobalCtrl => Some(Cell::Control),
             Register::GlobalStatus | Register::GlobalStatusReset | Register::GlobalStatusSet => {
@@ -40,6 +44,9 @@ impl Watched for Intel {
 
     fn rdpmc_counter(&self, index: u32) -> Option<usize> {
         let n = (index & !RDPMC_FIXED) as usize;
+        if index == RDPMC_METRICS {
+            return self.derived();
+        }
         match index & RDPMC_FIXED {
             0 => Some(n).filter(|n| *n < self.config.gp),
             _ => Some(self.config.gp + n).filter(|_| n < self.config.fixed),
@@ -56,7 +63,8 @@ impl Watched for Intel {
     fn is_selected(&self, n: usize) -> bool {
         match n.checked_sub(self.config.gp) {
             None => self.evtsel[n] != 0,
-            Some(n) => self.fixed_bits(n) & (fixed::OS | fixed::USR) != 0,
+            // PERF_METRICS goes with the slots.
+            Some(n) => self.fixed_bits(n.min(SLOTS)) & (fixed::OS | fixed::USR) != 0,
         }
     }
 
@@ -76,7 +84,8 @@ impl Watched for Intel {
         match cell {
             Cell::Counter(n) => match n.checked_sub(self.config.gp) {
                 None => format!("IA32_PMC{n}"),
-                Some(n) => format!("IA32_FIXED_CTR{n}"),
+                Some(n) if n < self.config.fixed => format!("IA32_FIXED_CTR{n}"),
+                Some(_) => "PERF_METRICS".into(),
             },
             Cell::Selector(n) => format!("IA32_PERFEVTSEL{n}"),
             Cell::FixedControl => "IA32_FIXED_CTR_CTRL".into(),

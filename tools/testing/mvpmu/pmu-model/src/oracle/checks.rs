@@ -265,7 +265,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         n: usize,
     ) {
         let (cell, value, mark) = (Cell::Counter(n), counters.get(n), self.counters[n]);
-        let mask = counters.mask();
+        let mask = counters.mask_of(n);
         let origin = self.vcpus().origin(&entry, continuous, n, value, mask);
         let (invariant, when, mark) = match origin {
             Origin::Kept => return,

@@ -95,10 +95,13 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         self.note(Owner::Guest(guest), Operation::Asks(register, value));
         // IA32_PMCx takes the low half and extends its sign.
         let extended = i64::from(value as u32 as i32) as u64;
-        let values = [value & counters.mask(), extended & counters.mask()];
         match map.cell(register) {
-            Some(Cell::Counter(n)) => self.vcpus().asks(guest, Some(n), &values),
-            Some(Cell::Control) => self.vcpus().asks(guest, None, &values),
+            Some(Cell::Counter(n)) => {
+                let mask = counters.mask_of(n);
+                self.vcpus()
+                    .asks(guest, Some(n), &[value & mask, extended & mask]);
+            }
+            Some(Cell::Control) => self.vcpus().asks(guest, None, &[value]),
             _ => {}
         }
     }

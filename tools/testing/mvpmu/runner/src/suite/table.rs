@@ -29,17 +29,29 @@ use crate::paths::Kernel;
 use crate::sweep::Company;
 
 /// Our selftests that are about mvpmu itself: not for KVM's C code.
-const ABOUT_MVPMU: [&str; 1] = ["debugfs_test"];
+const ABOUT_MVPMU: [&str; 2] = ["debugfs_test", "topdown_test"];
 
 /// A selftest for a kernel whose lockup detector is perf's: the debug kernel.
 const NEEDS_NMI_WATCHDOG: &str = "watchdog_test";
+
+/// The selftest of slots and PERF_METRICS: not for KVM's C code, which gives guests neither.
+const OF_METRICS: &str = "mvpmu/topdown_test";
+
+/// Whether the CPU has what the selftest is about.
+fn can_run(test: &str, cpu: Cpu) -> bool {
+    let has_metrics = match cpu.pmu {
+        profile::Pmu::Intel { config, .. } => config.metrics > 0,
+        profile::Pmu::Amd(_) => false,
+    };
+    test != OF_METRICS || has_metrics
+}
 
 /// How the names of the attackers among our selftests begin.
 const ATTACK: &str = "attack_";
 
 /// Our own selftests, what `make kernel` has built with a name that says so: the attackers, or
 /// the others.
-fn own_selftests(provider: Provider, attackers: bool) -> Result<Vec<String>> {
+fn own_selftests(cpu: Cpu, provider: Provider, attackers: bool) -> Result<Vec<String>> {
     let directory = Path::new(paths::SELFTESTS).join("mvpmu");
     let mut names = Vec::new();
     for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
@@ -49,6 +61,7 @@ fn own_selftests(provider: Provider, attackers: bool) -> Result<Vec<String>> {
             && name.starts_with(ATTACK) == attackers
             && !(about_mvpmu && provider == Provider::C)
             && name != NEEDS_NMI_WATCHDOG
+            && can_run(&format!("mvpmu/{name}"), cpu)
         {
             names.push(format!("mvpmu/{name}"));
         }
@@ -138,13 +151,14 @@ fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
 
 /// The selftests of what differs between CPUs: which state is switched how, and what of it guests can
 /// reach.
-const BY_CPU: [&str; 6] = [
+const BY_CPU: [&str; 7] = [
     "mvpmu/control_test",
     "mvpmu/count_test",
     "mvpmu/exits_test",
     "mvpmu/host_perf_test",
     "mvpmu/msr_test",
     "mvpmu/pmi_test",
+    OF_METRICS,
 ];
 
 /// Machines whose PMIs come late, and one whose firmware has left something in each register of the
@@ -175,7 +189,8 @@ fn cpu_groups(machine: Machine) -> Vec<Group> {
         .into_iter()
         .filter(|cpu| Machine::of(cpu) == machine && *cpu != machine.cpu())
         .map(|cpu| {
-            let own = BY_CPU.map(str::to_owned).to_vec();
+            let tests = BY_CPU.into_iter().map(str::to_owned);
+            let own = tests.filter(|test| can_run(test, cpu)).collect();
             selftests(Boot::of_cpu(cpu), "selftests", Provider::Mvpmu, own)
         })
         .collect()
@@ -223,10 +238,6 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
                 work: Work::Sweep(company, length),
             });
         }
-        // One more than guests get: KVM intercepts what would show it to them.
-        let four = with(&["--pmu", "on,fixed=4"]);
-        let own = BY_CPU.map(str::to_owned).to_vec();
-        groups.push(selftests(four, "selftests, 4 fixed", Provider::Mvpmu, own));
     }
     groups
 }
@@ -355,7 +366,7 @@ fn long_groups(cpu: Cpu) -> Result<Vec<Group>> {
                 model: vec![model.to_owned()],
                 ..Boot::of_cpu(cpu)
             };
-            let own = own_selftests(Provider::Mvpmu, false)?;
+            let own = own_selftests(cpu, Provider::Mvpmu, false)?;
             let suite = format!("selftests mvpmu, {model}");
             Ok(selftests(boot, &suite, Provider::Mvpmu, own))
         })
@@ -397,13 +408,20 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         groups.push(refusal("old PMU", old_pmu, "is too old"));
         groups.push(refusal("no KVM", without_kvm, "the CPU cannot run KVM"));
         for provider in [Provider::Mvpmu, Provider::Eager, Provider::C] {
-            let own = own_selftests(provider, false)?;
+            // Exact is what a guest counts that has all counters of the CPU. The C code gives it three
+            // fixed ones.
+            let cpu = match provider {
+                Provider::C if cpu == Machine::Intel.cpu() => &profile::SKYLAKE,
+                _ => cpu,
+            };
+            let boot = Boot::of_cpu(cpu);
+            let own = own_selftests(cpu, provider, false)?;
             groups.push(selftests(boot.clone(), "selftests", provider, own));
             if provider == Provider::Eager {
                 groups.push(eager_shorter(cpu));
                 continue;
             }
-            let attackers = own_selftests(provider, true)?;
+            let attackers = own_selftests(cpu, provider, true)?;
             groups.push(selftests(boot.clone(), "attackers", provider, attackers));
             groups.push(differential(cpu, provider, differential::PROGRAMS));
             for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
