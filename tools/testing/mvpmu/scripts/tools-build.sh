@@ -1,13 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# tools-build.sh DEST: builds the cargo workspace and the static programs of the initramfs.
+# tools-build.sh DEST: builds the cargo workspaces, that of tools/kvm/mvpmu for any distribution, and
+# the static programs of the initramfs.
 # Inside the root file system.
 set -eu
 cd /mvpmu/tools/testing/mvpmu
 out=/mvpmu/build/target/release
 cargo build --release --locked --workspace
 find $out -maxdepth 1 -type f \( -perm -100 -o -name '*.so' \) -exec cp {} "$1/" \;
+target=x86_64-unknown-linux-gnu
+RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --workspace --target $target \
+	--manifest-path /mvpmu/tools/kvm/mvpmu/Cargo.toml
+find /mvpmu/build/target/$target/release -maxdepth 1 -type f -perm -100 -exec cp {} "$1/" \;
 for program in initramfs/*.c; do
 	gcc -Wall -Wextra -Werror -O2 -static -o "$1/$(basename "$program" .c)" "$program"
 done

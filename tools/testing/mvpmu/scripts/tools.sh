@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# tools.sh: builds the test machines, the runner and the programs for L1 and its guests, to
-# build/tools. Kept in the cache under a sum of all that goes into them.
+# tools.sh: builds the test machines, the runner, the programs for L1 and its guests, and those for
+# hosts, to build/tools. Kept in the cache under a sum of all that goes into them.
 set -eu
 # shellcheck source=tools/testing/mvpmu/scripts/lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -16,7 +16,7 @@ cache_lock
 sum=$({
 	basename "$(readlink "$BUILD/rootfs")"
 	sum_of Cargo.toml Cargo.lock kernel initramfs machine-tests scripts/tools-build.sh ./*/src ./*/Cargo.toml \
-		./*/build.rs
+		./*/build.rs ../../kvm/mvpmu
 } | sha256sum | cut -c1-12)
 
 build_tools() {

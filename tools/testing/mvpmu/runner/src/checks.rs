@@ -19,7 +19,10 @@ use crate::tap;
 use crate::tap::Case;
 use crate::tap::Verdict;
 
-const WORKSPACE: &str = "tools/testing/mvpmu/Cargo.toml";
+/// The machines and the runner, and the tools for hosts.
+const MACHINES: &str = "tools/testing/mvpmu/Cargo.toml";
+const HOST_TOOLS: &str = "tools/kvm/mvpmu/Cargo.toml";
+const WORKSPACES: [&str; 2] = [MACHINES, HOST_TOOLS];
 
 /// What make has found before the runner was started: TAP files.
 const BY_MAKE: &str = "build/series";
@@ -153,23 +156,84 @@ pub fn sources(directory: &Path) -> Result<Vec<Case>> {
     rustfmt.extend(config.to_str());
     rustfmt.extend(with(&is_kernel_rust));
 
-    let workspace = ["--manifest-path", WORKSPACE];
-    let clippy = [
-        &["clippy"],
-        &workspace[..],
-        &["--workspace", "--all-targets", "--locked"],
-        &["--", "-D", "warnings"],
-    ]
-    .concat();
-    let format = [&["fmt", "--all", "--check"], &workspace[..]].concat();
-    Ok(vec![
+    let mut cases = vec![
         licences(&files),
         readme()?,
         succeeds(directory, "shellcheck", "shellcheck", &shellcheck)?,
-        succeeds(directory, "rustfmt of the workspace", "cargo", &format)?,
         succeeds(directory, "rustfmt of the kernel code", "rustfmt", &rustfmt)?,
-        succeeds(directory, "clippy", "cargo", &clippy)?,
-    ])
+    ];
+    for path in WORKSPACES {
+        let workspace = ["--manifest-path", path];
+        let format = [&["fmt", "--all", "--check"], &workspace[..]].concat();
+        let clippy = [
+            &["clippy"],
+            &workspace[..],
+            &["--workspace", "--all-targets", "--locked"],
+            &["--", "-D", "warnings"],
+        ]
+        .concat();
+        cases.push(succeeds(
+            directory,
+            &format!("rustfmt of {path}"),
+            "cargo",
+            &format,
+        )?);
+        cases.push(succeeds(
+            directory,
+            &format!("clippy of {path}"),
+            "cargo",
+            &clippy,
+        )?);
+    }
+    cases.push(dependencies()?);
+    Ok(cases)
+}
+
+/// Licences that allow what is linked with code under the GPL, version 2.
+const COMPATIBLE: [&str; 8] = [
+    "MIT",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "GPL-2.0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// Whether an SPDX expression leaves a choice that is compatible.
+fn is_compatible(expression: &str) -> bool {
+    let expression = expression.replace('/', " OR ");
+    // "(A OR B) AND C" is as deep as it gets.
+    expression.split(" AND ").all(|part| {
+        part.trim_matches(['(', ')'])
+            .split(" OR ")
+            .any(|licence| COMPATIBLE.contains(&licence.trim()))
+    })
+}
+
+/// The licences of all packages that the tools for hosts are built of: these are given away as
+/// programs.
+fn dependencies() -> Result<Case> {
+    let output = Command::new("cargo")
+        .args(["tree", "--workspace", "--locked", "--prefix", "none"])
+        .args(["--edges", "normal,build", "--format", "{l}|{p}"])
+        .args(["--manifest-path", HOST_TOOLS])
+        .output()
+        .context("cargo")?;
+    let tree = String::from_utf8_lossy(&output.stdout);
+    let packages = tree.lines().filter_map(|line| line.split_once('|'));
+    let foreign: Vec<_> = packages
+        .clone()
+        .filter(|(licence, _)| !is_compatible(licence))
+        .map(|(licence, package)| format!("{package}: {licence}"))
+        .collect();
+    let name = "licences of what the tools for hosts are built of";
+    let passed = output.status.success() && packages.count() > 0 && foreign.is_empty();
+    Ok(Case::new(name, passed, || {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        format!("{}\n{errors}", foreign.join("\n"))
+    }))
 }
 
 /// The Linux source with the series and the overlay, as make has left it.
@@ -240,13 +304,21 @@ pub fn series(directory: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// The unit tests of the workspace, each as a test of its own.
+/// The unit tests of the workspaces, each as a test of its own.
 pub fn cargo_test(directory: &Path) -> Result<Vec<Case>> {
-    let log = directory.join("cargo-test.log");
+    let mut cases = Vec::new();
+    for (number, path) in (1..).zip(WORKSPACES) {
+        let log = directory.join(format!("cargo-test-{number}.log"));
+        cases.extend(tests_of_workspace(path, &log)?);
+    }
+    Ok(cases)
+}
+
+fn tests_of_workspace(path: &str, log: &Path) -> Result<Vec<Case>> {
     // Those of the Intel machine need the CPU core and a kernel.
     let output = Command::new("cargo")
         .args(["test", "--workspace", "--locked", "--release"])
-        .args(["--no-fail-fast", "--manifest-path", WORKSPACE])
+        .args(["--no-fail-fast", "--manifest-path", path])
         .args(["--", "--include-ignored"])
         .env("MVPMU_BOCHS", std::path::absolute(paths::BOCHS)?)
         .env(
@@ -257,7 +329,7 @@ pub fn cargo_test(directory: &Path) -> Result<Vec<Case>> {
         .context("cargo")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    fs::write(&log, format!("{text}\n{errors}"))?;
+    fs::write(log, format!("{text}\n{errors}"))?;
 
     // "test module::name ... ok"
     let mut cases: Vec<Case> = text
@@ -281,4 +353,23 @@ pub fn cargo_test(directory: &Path) -> Result<Vec<Case>> {
         cases.push(Case::failed("the tests can be built and run", end));
     }
     Ok(cases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Has to fail when one that fits is enough where all are needed.
+    #[test]
+    fn a_licence_has_to_leave_a_choice_that_fits() {
+        assert!(is_compatible("MIT"));
+        assert!(is_compatible("Apache-2.0/MIT"));
+        assert!(is_compatible(
+            "Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT"
+        ));
+        assert!(is_compatible("(MIT OR Apache-2.0) AND Unicode-3.0"));
+        assert!(!is_compatible("Apache-2.0"));
+        assert!(!is_compatible("MIT AND Apache-2.0"));
+        assert!(!is_compatible("none"));
+    }
 }
