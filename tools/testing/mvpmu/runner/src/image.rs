@@ -32,12 +32,15 @@ const FIRMWARE: [&str; 3] = [
 ];
 
 /// Writes the initial root file system of L1 to `to`: programs, modules and
-/// selftests, the Linux guest when the job wants it, and the job.
+/// selftests, the Linux guest and the tools for hosts when the job wants them, and the job.
 pub fn write(kernel: Kernel, job: Option<&Job>, to: &Path) -> Result<()> {
     let mut out = BufWriter::new(File::create(to)?);
     base(kernel)?.write(&mut out)?;
     if job.is_none_or(|job| job.linux_guest) {
         guest(kernel)?.write(&mut out)?;
+    }
+    if job.is_none_or(|job| job.host_tools) {
+        host_tools(kernel)?.write(&mut out)?;
     }
     if let Some(job) = job {
         job.archive(kernel)?.write(&mut out)?;
@@ -128,6 +131,18 @@ fn base(kernel: Kernel) -> Result<Archive> {
         let real = fs::canonicalize(&path)?;
         copy(&mut archive, &path.to_string_lossy(), &real)?;
     }
+    Ok(archive)
+}
+
+/// The tools, and the kernel's configuration where they look for it.
+fn host_tools(kernel: Kernel) -> Result<Archive> {
+    let mut archive = Archive::default();
+    for name in ["mvpmu-top", "mvpmu-check"] {
+        copy(&mut archive, &format!("/bin/{name}"), &paths::tool(name))?;
+    }
+    let release = fs::read_to_string(kernel.product("release")).context("the kernel's release")?;
+    let path = format!("/boot/config-{}", release.trim());
+    copy(&mut archive, &path, &kernel.product("config"))?;
     Ok(archive)
 }
 

@@ -73,6 +73,9 @@ enum Task {
         /// The job needs QEMU and a Linux guest
         #[arg(long)]
         linux_guest: bool,
+        /// The job needs mvpmu-top and mvpmu-check
+        #[arg(long)]
+        host_tools: bool,
         /// Time limit in seconds
         #[arg(long, default_value_t = 120)]
         timeout: u64,
@@ -261,6 +264,7 @@ fn run() -> Result<ExitCode> {
             job,
             arguments,
             linux_guest,
+            host_tools,
             timeout,
             out,
         } => {
@@ -268,6 +272,7 @@ fn run() -> Result<ExitCode> {
                 script: job,
                 arguments,
                 linux_guest,
+                host_tools,
                 ..Job::default()
             };
             let limit = Duration::from_secs(timeout);

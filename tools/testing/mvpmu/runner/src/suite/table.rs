@@ -149,6 +149,23 @@ fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
     }
 }
 
+/// The tools for hosts; on a machine that cannot do it, with the reason.
+fn host_tools(name: &str, boot: Boot, reason: Option<&str>) -> Group {
+    Group {
+        name: format!("{} host tools{name}", boot.machine.name()),
+        work: Work::Boot {
+            boot,
+            job: Job {
+                arguments: reason.into_iter().map(str::to_owned).collect(),
+                host_tools: true,
+                ..Job::new("host-tools")
+            },
+            tests: vec!["host-tools".to_owned()],
+            limit: Duration::from_secs(1200),
+        },
+    }
+}
+
 /// The selftests of what differs between CPUs: which state is switched how, and what of it guests can
 /// reach.
 const BY_CPU: [&str; 7] = [
@@ -404,7 +421,14 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             virtualisation: false,
             ..boot.clone()
         };
-        groups.push(refusal("no PMU", without_pmu, "the host has no PMU"));
+        groups.push(host_tools("", boot.clone(), None));
+        let no_pmu = "the host has no PMU";
+        groups.push(host_tools(
+            " without a PMU",
+            without_pmu.clone(),
+            Some(no_pmu),
+        ));
+        groups.push(refusal("no PMU", without_pmu, no_pmu));
         groups.push(refusal("old PMU", old_pmu, "is too old"));
         groups.push(refusal("no KVM", without_kvm, "the CPU cannot run KVM"));
         for provider in [Provider::Mvpmu, Provider::Eager, Provider::C] {
