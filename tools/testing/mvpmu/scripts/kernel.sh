@@ -41,9 +41,9 @@ linux_sum=$({
 	echo "$package $fragments"
 	basename "$(readlink "$BUILD/rootfs")"
 	sum_of $(existing "patches/$version" drivers rust arch include \
-		tools/testing/mvpmu/kernel/*.config) tools/testing/mvpmu/mutants \
+		tools/testing/mvpmu/kernel/*.config) patches/overlay tools/testing/mvpmu/mutants \
 		tools/testing/mvpmu/scripts/kernel-build.sh tools/testing/mvpmu/scripts/mutants.sh \
-		tools/testing/mvpmu/scripts/stage.sh
+		tools/testing/mvpmu/scripts/stage.sh tools/testing/mvpmu/scripts/overlay.sh
 } | sha256sum | cut -c1-12)
 # shellcheck disable=SC2046
 tests_sum=$({
@@ -94,3 +94,4 @@ if [ "$variant" = source ]; then
 fi
 product "$variant" "$linux_sum" build_linux
 [ "$variant" != main ] || product selftests "$tests_sum" build_tests
+	echo "$src" >"$BUILD/linux-source-$version"

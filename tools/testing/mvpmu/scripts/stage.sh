@@ -11,7 +11,8 @@ set -eu
 src=$1
 series=/mvpmu/patches/$2
 state=$src/.mvpmu
-overlay='drivers rust arch include Documentation tools/testing/selftests/mvpmu'
+# shellcheck source=tools/testing/mvpmu/scripts/overlay.sh
+. /mvpmu/tools/testing/mvpmu/scripts/overlay.sh
 
 rm -rf "$state/want"
 mkdir -p "$state/want" "$state/stock"
@@ -42,9 +43,8 @@ if ls "$series"/*.patch >/dev/null 2>&1; then
 		patch -p1 -s -f --fuzz=0 --no-backup-if-mismatch -d want <"$patch"
 	done
 fi
-for dir in $overlay; do
-	[ ! -d "/mvpmu/$dir" ] || (cd /mvpmu && find "$dir" -type f ! -name '*.o' ! -name '.*')
-done >overlaid
+# shellcheck disable=SC2046
+overlay_files /mvpmu $(overlay_directories /mvpmu) >overlaid
 while read -r file; do
 	stock "$file" >/dev/null
 	[ ! -f "want/$file" ] || { echo "$file is both patched and in the overlay"; exit 1; }
