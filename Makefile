@@ -6,6 +6,11 @@
 scripts := tools/testing/mvpmu/scripts
 run := $(scripts)/enter.sh build/tools/mvpmu-run
 
+# The versions of Linux that there is a series for.
+versions := $(notdir $(wildcard patches/[0-9]*))
+comma := ,
+space := $(subst ,, )
+
 # Selects the version of the kernel: KERNEL=7.3
 KERNEL ?= 7.2
 # amd or intel, for tests also all; without it: demo and shell amd, tests all
@@ -15,10 +20,13 @@ MACHINE ?=
 CPU ?=
 # on, off, old: the PMU of the test machine
 PMU ?= on
+# For make apply and unapply: somebody's tree of Linux.
+KDIR ?=
 # For make fuzz.
 SEED ?= 1
 PROGRAMS ?= 100000
-export KERNEL
+export KERNEL KDIR
+
 
 # The machine, if it is given, and the CPU.
 what := $(MACHINE:%=--machine %) $(CPU:%=--cpu %)
@@ -26,7 +34,8 @@ needs_bochs := $(if $(filter intel,$(MACHINE))$(filter-out zen%,$(CPU)),bochs)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-long bench fuzz sweep kernel module shell clean rootfs tools debug-kernel bochs
+.PHONY: help demo test test-long bench fuzz sweep kernel module shell apply unapply patches clean \
+	rootfs tools debug-kernel bochs
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
@@ -38,6 +47,10 @@ help:
 	@echo 'make kernel   kernel, modules and selftests, in build/main and build/selftests'
 	@echo 'make module   mvpmu.ko, in build'
 	@echo 'make shell    a root shell on the test machine, with the module at hand'
+	@echo 'make apply KDIR=TREE    the series and our files into a tree of Linux $(subst $(space),$(comma) ,$(versions)):'
+	@echo '              commits on its branch, or, if it is no git repository, files'
+	@echo 'make unapply KDIR=TREE  out of it again'
+	@echo 'make patches  the series as mails, in build/patches'
 	@echo 'make clean    remove build (the cache stays)'
 	@echo
 	@echo 'KERNEL=7.2|7.3       version of Linux'
@@ -73,7 +86,7 @@ demo: kernel tools $(needs_bochs)
 	@$(run) demo $(what) --pmu $(PMU)
 
 test: kernel debug-kernel tools bochs
-	@$(scripts)/series.sh 7.3 $(KERNEL)
+	@$(scripts)/series.sh $(filter-out $(KERNEL),$(versions)) $(KERNEL)
 	@$(run) test $(long) $(what) '$(GROUP)'
 
 test-long: long := --long
@@ -90,6 +103,14 @@ sweep: kernel tools bochs
 
 shell: kernel tools $(needs_bochs)
 	@$(run) shell $(what) --pmu $(PMU)
+
+# These run git as the caller has set it up, not in the root file system.
+apply unapply:
+	@$(scripts)/apply.sh $@
+
+patches: rootfs
+	@$(scripts)/kernel.sh source
+	@$(scripts)/mails.sh $(KERNEL)
 
 clean:
 	@rm -rf build

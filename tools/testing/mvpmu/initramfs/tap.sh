@@ -5,7 +5,7 @@
 
 # begin_testing NAME
 begin_testing() {
-	tap=/out/$1.tap
+	tap=${TAP_DIRECTORY:-/out}/$1.tap
 	tests=0
 	failures=0
 	echo 'TAP version 13' >"$tap"

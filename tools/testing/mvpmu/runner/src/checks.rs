@@ -3,6 +3,8 @@
 //! Tests that need no machine: of the sources, of the series for Linux, and of
 //! the programs around.
 
+mod in_step;
+
 use std::fs;
 use std::fs::File;
 use std::path::Path;
@@ -26,6 +28,8 @@ const WORKSPACES: [&str; 2] = [MACHINES, HOST_TOOLS];
 
 /// What make has found before the runner was started: TAP files.
 const BY_MAKE: &str = "build/series";
+
+const APPLY_TEST: &str = "tools/testing/mvpmu/scripts/apply-test.sh";
 
 /// A command that must succeed; its output goes to `directory`.
 fn succeeds(directory: &Path, name: &str, program: &str, arguments: &[&str]) -> Result<Case> {
@@ -102,31 +106,41 @@ fn licences(files: &[PathBuf]) -> Case {
     })
 }
 
-/// The commands that README.md shows exist.
-fn readme() -> Result<Case> {
-    let readme = fs::read_to_string("README.md").context("README.md")?;
+/// The commands that `text` shows, each at the beginning of a line, exist.
+fn commands(name: &str, text: &str) -> Result<Case> {
     let mut unknown = Vec::new();
-    for line in readme.lines().map(str::trim) {
+    for line in text.lines().map(str::trim) {
         let line = line.strip_prefix("$ ").unwrap_or(line);
-        let Some(arguments) = line.strip_prefix("make ") else {
+        // In `make help`, two spaces are before the explanation.
+        let command = line.split("  ").next().unwrap_or_default();
+        let Some(arguments) = command.strip_prefix("make ") else {
             continue;
         };
-        let arguments: Vec<_> = arguments
-            .split('#')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .collect();
-        let output = Command::new("make").arg("-n").args(&arguments).output()?;
-        if !output.status.success() {
+        let arguments = arguments.split('#').next().unwrap_or_default();
+        let make = format!("make -n {arguments}");
+        if !Command::new("sh")
+            .args(["-c", &make])
+            .output()?
+            .status
+            .success()
+        {
             unknown.push(line.to_owned());
         }
     }
-    Ok(Case::new(
-        "the commands of README.md exist",
-        unknown.is_empty(),
-        || unknown.join("\n"),
-    ))
+    Ok(Case::new(name, unknown.is_empty(), || unknown.join("\n")))
+}
+
+/// The commands that README.md and `make help` show exist.
+fn shown_commands() -> Result<[Case; 2]> {
+    let readme = fs::read_to_string("README.md").context("README.md")?;
+    let help = Command::new("make").arg("help").output()?.stdout;
+    Ok([
+        commands("the commands of README.md exist", &readme)?,
+        commands(
+            "the commands of make help exist",
+            &String::from_utf8_lossy(&help),
+        )?,
+    ])
 }
 
 /// Format, lints and licences of everything.
@@ -156,9 +170,11 @@ pub fn sources(directory: &Path) -> Result<Vec<Case>> {
     rustfmt.extend(config.to_str());
     rustfmt.extend(with(&is_kernel_rust));
 
+    let [readme, help] = shown_commands()?;
     let mut cases = vec![
         licences(&files),
-        readme()?,
+        readme,
+        help,
         succeeds(directory, "shellcheck", "shellcheck", &shellcheck)?,
         succeeds(directory, "rustfmt of the kernel code", "rustfmt", &rustfmt)?,
     ];
@@ -262,7 +278,7 @@ const EXCUSED: [(&str, &str); 5] = [
 
 /// That the series apply, and what checkpatch says of them and of our C code.
 pub fn series(directory: &Path) -> Result<Vec<Case>> {
-    let mut cases = Vec::new();
+    let mut cases = in_step::test()?;
     for entry in fs::read_dir(BY_MAKE).context(BY_MAKE)? {
         cases.extend(tap::parse(&text(&entry?.path())));
     }
@@ -271,8 +287,10 @@ pub fn series(directory: &Path) -> Result<Vec<Case>> {
     let root = format!("--root={}", linux.display());
     let script = script.to_string_lossy();
     // The series lies on nobody's desk yet: no sign-off, no maintainer. Nor is there a history of
-    // Linux, in which a commit that is fixed could be looked up.
+    // Linux, in which a commit that is fixed could be looked up: that of the checkout is another.
     let options = [
+        "GIT_DIR=none",
+        "perl",
         &*script,
         &root,
         "--no-signoff",
@@ -298,8 +316,36 @@ pub fn series(directory: &Path) -> Result<Vec<Case>> {
             "c" | "h" if in_kernel => [&options[..], &["-f", &name]].concat(),
             _ => continue,
         };
-        let case = succeeds(directory, &format!("checkpatch {name}"), "perl", &arguments)?;
+        let case = succeeds(directory, &format!("checkpatch {name}"), "env", &arguments)?;
         cases.push(case);
+    }
+    Ok(cases)
+}
+
+/// Runs tests in shell, which leave `directory`/`name`.tap.
+fn script(directory: &Path, name: &str, program: &str, arguments: &[&str]) -> Result<Vec<Case>> {
+    let log = File::create(directory.join(format!("{name}.log")))?;
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .status()
+        .with_context(|| program.to_owned())?;
+    Ok(tap::parse(&text(&directory.join(format!("{name}.tap")))))
+}
+
+/// `make apply`, `make unapply` and `make patches`, for each version of Linux that make has unpacked.
+pub fn apply(directory: &Path) -> Result<Vec<Case>> {
+    let place = std::path::absolute(directory)?;
+    let mut cases = Vec::new();
+    for (version, length) in [("7.3", "whole"), ("7.2", "brief")] {
+        let arguments = [version, &place.to_string_lossy(), length];
+        let results = script(directory, version, APPLY_TEST, &arguments)?;
+        cases.extend(results.into_iter().map(|case| Case {
+            name: format!("Linux {version}: {}", case.name),
+            ..case
+        }));
     }
     Ok(cases)
 }

@@ -399,6 +399,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
     let mut groups = vec![
         local("sources", checks::sources),
         local("series", checks::series),
+        local("apply", checks::apply),
         local("object code", object_code::test),
         local("cargo test", checks::cargo_test),
     ];
