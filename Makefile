@@ -22,11 +22,19 @@ CPU ?=
 PMU ?= on
 # For make apply and unapply: somebody's tree of Linux.
 KDIR ?=
+# For make shell: what to boot in place of what is built here, and a command in place of the shell.
+KERNEL_IMAGE ?=
+MODULES ?=
+INITRD ?=
+COMMAND ?=
+APPEND ?=
 # For make fuzz.
 SEED ?= 1
 PROGRAMS ?= 100000
-export KERNEL KDIR
+export KERNEL KDIR KERNEL_IMAGE MODULES INITRD
 
+# For the shell.
+quoted = '$(subst ','\'',$(1))'
 
 # The machine, if it is given, and the CPU.
 what := $(MACHINE:%=--machine %) $(CPU:%=--cpu %)
@@ -46,7 +54,8 @@ help:
 	@echo 'make sweep    an interrupt after each instruction of the host kernel in a short run (Intel; hours)'
 	@echo 'make kernel   kernel, modules and selftests, in build/main and build/selftests'
 	@echo 'make module   mvpmu.ko, in build'
-	@echo 'make shell    a root shell on the test machine, with the module at hand'
+	@echo 'make shell    a root shell on the test machine, with the module at hand; COMMAND=TEXT: that only'
+	@echo 'make shell KERNEL_IMAGE=FILE  the same with a kernel of yours: a bzImage, or the tree it was built in'
 	@echo 'make apply KDIR=TREE    the series and our files into a tree of Linux $(subst $(space),$(comma) ,$(versions)):'
 	@echo '              commits on its branch, or, if it is no git repository, files'
 	@echo 'make unapply KDIR=TREE  out of it again'
@@ -56,6 +65,8 @@ help:
 	@echo 'KERNEL=7.2|7.3       version of Linux'
 	@echo 'MACHINE=amd|intel    test machine (default: amd; make test: both)'
 	@echo 'CPU=skylake|icelake|sapphire-rapids|zen4|zen5   what CPU the test machine is, and with that which'
+	@echo 'MODULES=DIR INITRD=FILE APPEND=TEXT  make shell: modules for KERNEL_IMAGE, another initial root'
+	@echo '                     file system, further words on the kernel command line'
 	@echo 'PMU=on|off|old       PMU of the test machine'
 	@echo 'GROUP=TEXT           make test, test-long: only groups of tests with TEXT in their name'
 	@echo 'SEED=N PROGRAMS=N    make fuzz: which programs, and how many (now: $(SEED), $(PROGRAMS))'
@@ -101,8 +112,12 @@ fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 sweep: kernel tools bochs
 	@$(run) sweep
 
-shell: kernel tools $(needs_bochs)
-	@$(run) shell $(what) --pmu $(PMU)
+shell: $(if $(KERNEL_IMAGE),rootfs,kernel) tools $(needs_bochs)
+	@$(scripts)/given.sh
+	@$(run) shell $(what) --pmu $(PMU) \
+		$(if $(KERNEL_IMAGE),--kernel-image build/given/kernel) $(if $(INITRD),--initrd build/given/initrd) \
+		$$([ ! -d build/given/modules ] || echo --modules build/given/modules) \
+		$(if $(COMMAND),--command $(call quoted,$(COMMAND))) $(if $(APPEND),--append $(call quoted,$(APPEND)))
 
 # These run git as the caller has set it up, not in the root file system.
 apply unapply:

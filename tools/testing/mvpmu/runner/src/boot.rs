@@ -30,6 +30,7 @@ use crate::machine::Boot;
 use crate::machine::Files;
 use crate::machine::Pmu;
 use crate::machine::CLEAN_END;
+use crate::machine::RESET;
 use crate::machine_stats::MachineStats;
 use crate::oracle;
 use crate::oracle::Oracle;
@@ -117,7 +118,7 @@ pub fn run(
         None => End::TimedOut,
         Some(status) => end(status, &out, directory),
     };
-    files.remove()?;
+    files.remove(boot)?;
     Ok(Outcome {
         end,
         console: directory.join("console"),
@@ -156,9 +157,11 @@ pub fn interactive(boot: &Boot, directory: &Path) -> Result<()> {
     let mut command = boot.machine.command(boot, &files);
     command.stderr(Stdio::from(File::create(&log)?));
     let status = spawn(&mut command)?.wait()?;
-    files.remove()?;
+    files.remove(boot)?;
     match status.code() {
         Some(0 | CLEAN_END) => Ok(()),
+        // Poweroff, without the registers for it.
+        Some(RESET) if boot.given.is_any() => Ok(()),
         _ => bail!("the machine ended with {status}; see {}", log.display()),
     }
 }
@@ -202,8 +205,8 @@ fn execute(
 
 impl Files {
     /// Removes what is large and of no use after the run.
-    fn remove(&self) -> Result<()> {
-        if let Some(initrd) = &self.initrd {
+    fn remove(&self, boot: &Boot) -> Result<()> {
+        if let (Some(initrd), None) = (&self.initrd, &boot.given.initrd) {
             fs::remove_file(initrd)?;
         }
         fs::remove_file(&self.data)?;
@@ -219,19 +222,43 @@ fn empty(directory: &Path) -> Result<()> {
     }
 }
 
+/// The path of a kernel that a boot loader can start.
+fn bz_image(path: &Path) -> Result<PathBuf> {
+    // Documentation/arch/x86/boot.rst: "HdrS" at 0x202.
+    let mut start = [0; 0x206];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    match read {
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+            Err(error).with_context(|| path.display().to_string())
+        }
+        Ok(()) if start.ends_with(b"HdrS") => Ok(path.to_owned()),
+        _ => bail!("{} is no bzImage", path.display()),
+    }
+}
+
 fn prepare(boot: &Boot, job: Option<&Job>, directory: &Path) -> Result<Files> {
-    let kernel = boot.kernel.product(boot.machine.kernel());
-    let initrd = directory.join("initrd");
-    paths::require(&boot.machine.needs())?;
-    paths::require(&[kernel.clone(), paths::SELFTESTS.into()])?;
+    let kernel = match &boot.given.kernel {
+        Some(image) => bz_image(image)?,
+        None => boot.kernel.product(boot.machine.kernel()),
+    };
+    let mut needed = boot.machine.needs();
+    needed.push(kernel.clone());
+    if !boot.given.is_any() {
+        needed.push(paths::SELFTESTS.into());
+    }
+    paths::require(&needed)?;
     empty(directory)?;
+    let ours = directory.join("initrd");
+    let initrd = boot.given.initrd.as_ref().unwrap_or(&ours);
     let files = Files {
         kernel,
         initrd: Some(initrd.clone()),
         data: directory.join("data.tar"),
         stats: directory.join("stats"),
     };
-    image::write(boot.kernel, job, &initrd)?;
+    if boot.given.initrd.is_none() {
+        image::write(boot, job, initrd)?;
+    }
     File::create(&files.data)?;
     Ok(files)
 }

@@ -17,6 +17,7 @@ use anyhow::Result;
 
 use crate::cpio::Archive;
 use crate::job::Job;
+use crate::machine::Boot;
 use crate::paths;
 use crate::paths::Kernel;
 
@@ -33,13 +34,16 @@ const FIRMWARE: [&str; 3] = [
 
 /// Writes the initial root file system of L1 to `to`: programs, modules and
 /// selftests, the Linux guest and the tools for hosts when the job wants them, and the job.
-pub fn write(kernel: Kernel, job: Option<&Job>, to: &Path) -> Result<()> {
+pub fn write(boot: &Boot, job: Option<&Job>, to: &Path) -> Result<()> {
     let mut out = BufWriter::new(File::create(to)?);
-    base(kernel)?.write(&mut out)?;
-    if job.is_none_or(|job| job.linux_guest) {
+    let kernel = boot.kernel;
+    base(boot)?.write(&mut out)?;
+    // For somebody's own kernel ours need not be there.
+    let is_built = !boot.given.is_any() || kernel.product("release").exists();
+    if is_built && job.is_none_or(|job| job.linux_guest) {
         guest(kernel)?.write(&mut out)?;
     }
-    if job.is_none_or(|job| job.host_tools) {
+    if is_built && job.is_none_or(|job| job.host_tools) {
         host_tools(kernel)?.write(&mut out)?;
     }
     if let Some(job) = job {
@@ -91,7 +95,7 @@ fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
         .collect())
 }
 
-fn base(kernel: Kernel) -> Result<Archive> {
+fn base(boot: &Boot) -> Result<Archive> {
     let mut archive = Archive::default();
     let source = Path::new(paths::INITRAMFS);
 
@@ -120,9 +124,19 @@ fn base(kernel: Kernel) -> Result<Archive> {
         "/selftests/machine/in-l1.sh",
         Path::new(paths::MACHINE_TESTS),
     )?;
-    copy_directory(&mut archive, "/modules", &kernel.product("modules"))?;
+    let built = boot.kernel.product("modules");
+    let modules = match &boot.given.kernel {
+        Some(_) => boot.given.modules.as_ref(),
+        None => Some(&built),
+    };
+    if let Some(directory) = modules {
+        copy_directory(&mut archive, "/modules", directory)?;
+    }
     for suite in ["kvm", "mvpmu"] {
         let directory = Path::new(paths::SELFTESTS).join(suite);
+        if boot.given.is_any() && !directory.exists() {
+            continue;
+        }
         copy_directory(&mut archive, &format!("/selftests/{suite}"), &directory)?;
     }
     // The selftests need the C library; pthread_cancel() loads libgcc_s.

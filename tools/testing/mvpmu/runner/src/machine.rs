@@ -60,6 +60,24 @@ pub enum Clock {
     Instructions,
 }
 
+/// What somebody has given to be booted, in place of what is built here.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// A kernel: a bzImage.
+    pub kernel: Option<PathBuf>,
+    /// The modules for it.
+    pub modules: Option<PathBuf>,
+    /// The initial root file system.
+    pub initrd: Option<PathBuf>,
+}
+
+impl Given {
+    /// Whether what is booted is somebody's own.
+    pub fn is_any(&self) -> bool {
+        self.kernel.is_some() || self.initrd.is_some()
+    }
+}
+
 /// One boot of a machine.
 #[derive(Clone, Debug)]
 pub struct Boot {
@@ -79,6 +97,8 @@ pub struct Boot {
     pub clock: Clock,
     /// Which kernel.
     pub kernel: Kernel,
+    /// What is booted in place of that, or of our initial root file system.
+    pub given: Given,
     /// Further options of the program that is the machine.
     pub options: &'static [&'static str],
     /// Options that all machines have: see pmu-model/src/options.rs. NAME=VALUE
@@ -103,6 +123,7 @@ impl Boot {
             cpus: machine.max_cpus().min(2),
             clock: Clock::Own,
             kernel: Kernel::Main,
+            given: Given::default(),
             options: &[],
             model: Vec::new(),
             without: None,
@@ -158,6 +179,9 @@ pub fn name(cpu: Cpu) -> String {
 
 /// The exit status of a machine that L1 has ended.
 pub const CLEAN_END: i32 = 1;
+
+/// That of the Intel machine, when a kernel has reset or halted it.
+pub const RESET: i32 = 3;
 
 impl Machine {
     /// The name for people.
@@ -337,8 +361,11 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
 }
 
 fn command_line(boot: &Boot) -> String {
-    let mut line = String::from("console=ttyS0 panic=-1 quiet");
-    if boot.panics_on_warning {
+    let mut line = String::from("console=ttyS0 panic=-1");
+    if !boot.given.is_any() {
+        line.push_str(" quiet");
+    }
+    if boot.panics_on_warning && !boot.given.is_any() {
         line.push_str(" panic_on_warn=1");
     }
     if !boot.append.is_empty() {

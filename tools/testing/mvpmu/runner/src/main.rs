@@ -10,6 +10,7 @@ mod checks;
 mod cpio;
 mod demo;
 mod differential;
+mod given;
 mod image;
 mod job;
 mod kernel_log;
@@ -43,9 +44,11 @@ use crate::differential::Fuzz;
 use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Cpu;
+use crate::machine::Given;
 use crate::machine::Machine;
 use crate::machine::Pmu;
 use crate::oracle::Oracle;
+use crate::paths::Kernel;
 use crate::suite::Length;
 use crate::sweep::Company;
 use crate::sweep::Sweep;
@@ -154,10 +157,16 @@ enum Task {
         #[arg(long, default_value_t = 7200)]
         timeout: u64,
     },
-    /// A root shell in L1, on this terminal
+    /// A root shell in L1, on this terminal, or a command there
     Shell {
         #[command(flatten)]
         options: Options,
+        /// Run this command, to its end
+        #[arg(long, conflicts_with = "initrd")]
+        command: Option<String>,
+        /// Time limit of the command in seconds
+        #[arg(long, default_value_t = 3600)]
+        timeout: u64,
     },
 }
 
@@ -213,9 +222,9 @@ struct Options {
     /// The PMU of the machine
     #[arg(long, value_enum, default_value_t)]
     pmu: Pmu,
-    /// The oracle of the machine
-    #[arg(long, value_enum, default_value_t)]
-    oracle: Oracle,
+    /// The oracle of the machine [default: on, and off for a given kernel]
+    #[arg(long, value_enum)]
+    oracle: Option<Oracle>,
     /// Number of CPUs
     #[arg(long)]
     smp: Option<u32>,
@@ -229,6 +238,18 @@ struct Options {
     /// Further words on the kernel command line
     #[arg(long, default_value = "")]
     append: String,
+    /// The kernel with lockdep and assertions
+    #[arg(long, conflicts_with = "kernel_image")]
+    debug_kernel: bool,
+    /// Boot this bzImage
+    #[arg(long, value_name = "FILE")]
+    kernel_image: Option<PathBuf>,
+    /// Directory with modules for that, which come to /modules
+    #[arg(long, value_name = "DIRECTORY", requires = "kernel_image")]
+    modules: Option<PathBuf>,
+    /// Boot with this initial root file system; it has to end the machine
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
 }
 
 impl Options {
@@ -246,15 +267,44 @@ impl Options {
             true => boot.with_instruction_clock(),
             false => boot,
         };
+        let oracle = match self.kernel_image {
+            Some(_) => Oracle::Off,
+            None => Oracle::On,
+        };
         Ok(Boot {
             pmu: self.pmu,
-            oracle: self.oracle,
+            oracle: self.oracle.unwrap_or(oracle),
+            kernel: match self.debug_kernel {
+                true => Kernel::Debug,
+                false => Kernel::Main,
+            },
+            given: Given {
+                kernel: self.kernel_image,
+                modules: self.modules,
+                initrd: self.initrd,
+            },
             cpus: self.smp.unwrap_or(boot.cpus),
             model: self.model,
             append: self.append,
             ..boot
         })
     }
+}
+
+/// Boots and runs a job; its exit status is ours.
+fn run_job(options: Options, job: &Job, out: &Path, timeout: u64) -> Result<ExitCode> {
+    let limit = Duration::from_secs(timeout);
+    let outcome = boot::run(&options.boot()?, job, out, limit, true)?;
+    if let Some(violations) = &outcome.violations {
+        eprintln!("{violations}");
+    }
+    if let Some(problem) = outcome.problem() {
+        eprintln!("mvpmu: {problem}");
+    }
+    Ok(match outcome.end {
+        End::Job(status) => u8::try_from(status).unwrap_or(1).into(),
+        _ => ExitCode::FAILURE,
+    })
 }
 
 fn run() -> Result<ExitCode> {
@@ -275,18 +325,7 @@ fn run() -> Result<ExitCode> {
                 host_tools,
                 ..Job::default()
             };
-            let limit = Duration::from_secs(timeout);
-            let outcome = boot::run(&options.boot()?, &job, &out, limit, true)?;
-            if let Some(violations) = &outcome.violations {
-                eprintln!("{violations}");
-            }
-            if let Some(problem) = outcome.problem() {
-                eprintln!("mvpmu: {problem}");
-            }
-            Ok(match outcome.end {
-                End::Job(status) => u8::try_from(status).unwrap_or(1).into(),
-                _ => ExitCode::FAILURE,
-            })
+            run_job(options, &job, &out, timeout)
         }
         Task::Demo { options } => {
             let report = demo::run(&options.boot()?, Path::new("build/demo"), true)?;
@@ -376,8 +415,21 @@ fn run() -> Result<ExitCode> {
             }
             Ok(ExitCode::from(u8::from(!passed)))
         }
-        Task::Shell { options } => {
-            boot::interactive(&options.boot()?, Path::new("build/shell"))?;
+        Task::Shell {
+            options,
+            command,
+            timeout,
+        } => {
+            let directory = Path::new("build/shell");
+            if let Some(command) = command {
+                let job = Job {
+                    arguments: vec![command],
+                    linux_guest: true,
+                    ..Job::new("command")
+                };
+                return run_job(options, &job, directory, timeout);
+            }
+            boot::interactive(&options.boot()?, directory)?;
             Ok(ExitCode::SUCCESS)
         }
     }

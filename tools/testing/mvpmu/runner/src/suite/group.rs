@@ -16,6 +16,7 @@ use crate::bench;
 use crate::boot;
 use crate::demo;
 use crate::differential;
+use crate::given;
 use crate::job::Job;
 use crate::machine;
 use crate::machine::Boot;
@@ -72,6 +73,8 @@ pub enum Work {
     Mutants(Boot),
     /// What a VM exit may cost.
     Figures(Boot),
+    /// Kernels and root file systems that are not ours, with this machine.
+    Given(Boot),
     /// The sweep, or a sample of it, with this company.
     Sweep(Company, Length),
 }
@@ -154,6 +157,7 @@ impl Group {
             | Work::Bare(..)
             | Work::Quirks(_)
             | Work::Differential(..)
+            | Work::Given(_)
             | Work::Sweep(..) => {}
             Work::Demo(boot) | Work::Mutants(boot) | Work::Figures(boot) => boot.oracle = oracle,
             Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
@@ -217,6 +221,10 @@ impl Group {
             Work::Quirks(boot) => quirks(boot, &directory),
             Work::Mutants(boot) => mutants::run(boot, &directory),
             Work::Figures(boot) => bench::test(boot, &directory),
+            Work::Given(boot) => {
+                fs::create_dir_all(&directory)?;
+                given::test(boot, &directory)
+            }
             Work::Sweep(company, length) => {
                 let sweep = match length {
                     Length::Usual => Sweep::sample(*company),

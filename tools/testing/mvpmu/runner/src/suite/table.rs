@@ -407,6 +407,10 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         let machine = Machine::of(cpu);
         let boot = Boot::of_cpu(cpu);
         groups.extend(machine_tests(cpu));
+        groups.push(Group {
+            name: format!("{} given kernel", name(cpu)),
+            work: Work::Given(boot.clone()),
+        });
         groups.push(kunit(cpu));
         groups.push(lifecycle(cpu, Kernel::Main));
         groups.push(lifecycle(cpu, Kernel::Debug));
