@@ -11,8 +11,20 @@ versions := $(notdir $(wildcard patches/[0-9]*))
 comma := ,
 space := $(subst ,, )
 
+# What .config says, if it is there; `make menuconfig` writes it, and the command line overrides it.
+KCONFIG_CONFIG ?= .config
+ifneq ($(wildcard $(KCONFIG_CONFIG)),)
+options := $(shell $(scripts)/options.sh $(KCONFIG_CONFIG))
+ifeq ($(filter mvpmu:,$(options)),)
+configured := $(options)
+else ifneq ($(filter-out %config clean help apply unapply,$(MAKECMDGOALS)),)
+$(error $(options))
+endif
+endif
 # Selects the version of the kernel: KERNEL=7.3
-KERNEL ?= 7.2
+KERNEL ?= $(or $(patsubst KERNEL=%,%,$(filter KERNEL=%,$(configured))),7.2)
+# main, or debug: the kernel with lockdep and assertions
+VARIANT ?= $(or $(patsubst VARIANT=%,%,$(filter VARIANT=%,$(configured))),main)
 # amd or intel, for tests also all; without it: demo and shell amd, tests all
 MACHINE ?=
 # skylake, icelake, sapphire-rapids, zen4, zen5: what CPU the test machine is. Without it the two
@@ -31,10 +43,11 @@ APPEND ?=
 # For make fuzz.
 SEED ?= 1
 PROGRAMS ?= 100000
-export KERNEL KDIR KERNEL_IMAGE MODULES INITRD
+export KERNEL VARIANT KCONFIG_CONFIG KDIR KERNEL_IMAGE MODULES INITRD
 
 # For the shell.
 quoted = '$(subst ','\'',$(1))'
+debug := $(if $(filter debug,$(VARIANT)),--debug-kernel)
 
 # The machine, if it is given, and the CPU.
 what := $(MACHINE:%=--machine %) $(CPU:%=--cpu %)
@@ -42,8 +55,8 @@ needs_bochs := $(if $(filter intel,$(MACHINE))$(filter-out zen%,$(CPU)),bochs)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-long bench fuzz sweep kernel module shell apply unapply patches clean \
-	rootfs tools debug-kernel bochs
+.PHONY: help demo test test-long bench fuzz sweep kernel module shell apply unapply patches menuconfig \
+	defconfig olddefconfig clean rootfs tools debug-kernel bochs
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
@@ -60,9 +73,11 @@ help:
 	@echo '              commits on its branch, or, if it is no git repository, files'
 	@echo 'make unapply KDIR=TREE  out of it again'
 	@echo 'make patches  the series as mails, in build/patches'
-	@echo 'make clean    remove build (the cache stays)'
+	@echo 'make menuconfig  asks what is to be built, and writes .config; make defconfig: writes the defaults'
+	@echo 'make clean    remove build (the cache and .config stay)'
 	@echo
 	@echo 'KERNEL=7.2|7.3       version of Linux'
+	@echo 'VARIANT=main|debug   variant of the kernel (debug: lockdep, assertions)'
 	@echo 'MACHINE=amd|intel    test machine (default: amd; make test: both)'
 	@echo 'CPU=skylake|icelake|sapphire-rapids|zen4|zen5   what CPU the test machine is, and with that which'
 	@echo 'MODULES=DIR INITRD=FILE APPEND=TEXT  make shell: modules for KERNEL_IMAGE, another initial root'
@@ -78,12 +93,15 @@ rootfs:
 
 kernel: rootfs
 	@$(scripts)/kernel.sh main
+ifeq ($(VARIANT),debug)
+	@$(scripts)/kernel.sh debug
+endif
 
 debug-kernel: rootfs
 	@$(scripts)/kernel.sh debug
 
 module: kernel
-	@cp build/main/modules/mvpmu.ko build/mvpmu.ko
+	@cp build/$(VARIANT)/modules/mvpmu.ko build/mvpmu.ko
 	@echo 'build/mvpmu.ko'
 
 tools: rootfs
@@ -94,10 +112,11 @@ bochs: rootfs
 	@$(scripts)/bochs.sh
 
 demo: kernel tools $(needs_bochs)
-	@$(run) demo $(what) --pmu $(PMU)
+	@$(run) demo $(what) --pmu $(PMU) $(debug)
 
 test: kernel debug-kernel tools bochs
 	@$(scripts)/series.sh $(filter-out $(KERNEL),$(versions)) $(KERNEL)
+	@$(scripts)/kernel.sh kconfig
 	@$(run) test $(long) $(what) '$(GROUP)'
 
 test-long: long := --long
@@ -114,10 +133,14 @@ sweep: kernel tools bochs
 
 shell: $(if $(KERNEL_IMAGE),rootfs,kernel) tools $(needs_bochs)
 	@$(scripts)/given.sh
-	@$(run) shell $(what) --pmu $(PMU) \
+	@$(run) shell $(what) --pmu $(PMU) $(debug) \
 		$(if $(KERNEL_IMAGE),--kernel-image build/given/kernel) $(if $(INITRD),--initrd build/given/initrd) \
 		$$([ ! -d build/given/modules ] || echo --modules build/given/modules) \
 		$(if $(COMMAND),--command $(call quoted,$(COMMAND))) $(if $(APPEND),--append $(call quoted,$(APPEND)))
+
+# The options of the build, of Kconfig.
+menuconfig defconfig olddefconfig: rootfs
+	@$(scripts)/kconfig.sh $@
 
 # These run git as the caller has set it up, not in the root file system.
 apply unapply:

@@ -3,8 +3,9 @@
 #
 # kernel.sh VARIANT: builds the kernel, its modules and the selftests; the products come to
 # build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions, or `source`:
-# only unpack Linux, apply the series and lay the overlay over it. KERNEL=7.3 selects another
-# version of linux-source than 7.2.
+# only unpack Linux, apply the series and lay the overlay over it, or `kconfig`: its programs conf and
+# mconf. KERNEL=7.3 selects another version of linux-source than 7.2. What .config (KCONFIG_CONFIG) says
+# of mvpmu goes into the variant that it names, VARIANT.
 #
 # Products are kept in the cache under a sum of all that goes into them.
 set -eu
@@ -29,6 +30,29 @@ own=tools/testing/mvpmu/kernel/$version.config
 [ ! -d drivers/virt/mvpmu ] || fragments="$fragments $inner/kernel/mvpmu.config"
 [ "$variant" != debug ] || fragments="$fragments $inner/kernel/debug.config"
 
+# Of .config what the fragments do not say yet.
+options=build/options.config
+rm -f "$options"
+config=${KCONFIG_CONFIG:-.config}
+if [ -f "$config" ] && [ "$variant" = "${VARIANT:-main}" ]; then
+	# shellcheck disable=SC2046,SC2086
+	"$SCRIPTS/options.sh" --own "$config" | awk '
+		/^CONFIG_/ || /^# CONFIG_.* is not set$/ {
+			match($0, /CONFIG_[A-Za-z0-9_]+/)
+			name = substr($0, RSTART, RLENGTH)
+			value = /^#/ ? "" : $0
+			if (FILENAME != "-")
+				last[name] = value
+			else if (value != last[name])
+				print
+		}' $(printf '%s\n' $fragments | sed 's,^/mvpmu/,,') - >"$options"
+	if [ -s "$options" ]; then
+		fragments="$fragments /mvpmu/$options"
+	else
+		rm "$options"
+	fi
+fi
+
 # existing PATH...: those that are there
 existing() {
 	for path in "$@"; do
@@ -41,7 +65,7 @@ linux_sum=$({
 	echo "$package $fragments"
 	basename "$(readlink "$BUILD/rootfs")"
 	sum_of $(existing "patches/$version" drivers rust arch include \
-		tools/testing/mvpmu/kernel/*.config) patches/overlay tools/testing/mvpmu/mutants \
+		tools/testing/mvpmu/kernel/*.config "$options") patches/overlay tools/testing/mvpmu/mutants \
 		tools/testing/mvpmu/scripts/kernel-build.sh tools/testing/mvpmu/scripts/mutants.sh \
 		tools/testing/mvpmu/scripts/stage.sh tools/testing/mvpmu/scripts/overlay.sh
 } | sha256sum | cut -c1-12)
@@ -66,11 +90,15 @@ unpack_source() {
 	mv -T "$CACHE/$linux/part" "$CACHE/$linux/src"
 }
 
+unpacked() {
+	[ -d "$CACHE/$linux/src" ] || step "unpack Linux $version" unpack_source
+}
+
 staged=
 stage() {
 	[ -z "$staged" ] || return 0
 	staged=1
-	[ -d "$CACHE/$linux/src" ] || step "unpack Linux $version" unpack_source
+	unpacked
 	step 'patches and overlay' "$enter" sh $inner/scripts/stage.sh "$src" "$version"
 }
 
@@ -86,12 +114,20 @@ build_tests() {
 	step 'KVM selftests' "$enter" sh $inner/scripts/kernel-build.sh selftests "$src" "/cache/$linux/main" "$1"
 }
 
+if [ "$variant" = kconfig ]; then
+	programs=$linux/kconfig/scripts/kconfig
+	unpacked
+	[ -x "$CACHE/$programs/mconf" ] ||
+		step "menu of Linux" "$enter" make -s -C "$src" O="/cache/$linux/kconfig" build_config build_menuconfig
+	echo "/cache/$programs" >"$BUILD/kconfig"
+	exit
+fi
 if [ "$variant" = source ]; then
 	stage
 	echo "$src" >"$BUILD/linux-source"
+	echo "$src" >"$BUILD/linux-source-$version"
 	echo "$version" >"$BUILD/linux-version"
 	exit
 fi
 product "$variant" "$linux_sum" build_linux
 [ "$variant" != main ] || product selftests "$tests_sum" build_tests
-	echo "$src" >"$BUILD/linux-source-$version"

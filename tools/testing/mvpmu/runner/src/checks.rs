@@ -30,6 +30,7 @@ const WORKSPACES: [&str; 2] = [MACHINES, HOST_TOOLS];
 const BY_MAKE: &str = "build/series";
 
 const APPLY_TEST: &str = "tools/testing/mvpmu/scripts/apply-test.sh";
+const OPTIONS_TEST: &str = "tools/testing/mvpmu/scripts/options-test.sh";
 
 /// A command that must succeed; its output goes to `directory`.
 fn succeeds(directory: &Path, name: &str, program: &str, arguments: &[&str]) -> Result<Case> {
@@ -58,7 +59,8 @@ fn files() -> Result<Vec<PathBuf>> {
             let entry = entry?;
             let path = directory.join(entry.file_name());
             let name = entry.file_name();
-            if name == ".git" || name == "target" || path == Path::new("build") {
+            let ours = !matches!(path.to_str(), Some("build" | ".config" | ".config.old"));
+            if name == ".git" || name == "target" || !ours {
                 continue;
             }
             if entry.file_type()?.is_dir() {
@@ -348,6 +350,12 @@ pub fn apply(directory: &Path) -> Result<Vec<Case>> {
         }));
     }
     Ok(cases)
+}
+
+/// The options of the build: Kconfig, .config and make.
+pub fn options(directory: &Path) -> Result<Vec<Case>> {
+    let place = directory.to_string_lossy();
+    script(directory, "options", OPTIONS_TEST, &[&place])
 }
 
 /// The unit tests of the workspaces, each as a test of its own.

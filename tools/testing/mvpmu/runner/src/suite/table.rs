@@ -400,6 +400,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         local("sources", checks::sources),
         local("series", checks::series),
         local("apply", checks::apply),
+        local("options", checks::options),
         local("object code", object_code::test),
         local("cargo test", checks::cargo_test),
     ];
