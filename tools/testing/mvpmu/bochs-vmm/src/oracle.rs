@@ -141,12 +141,17 @@ fn code(rip: u64) -> Vec<u8> {
         .collect()
 }
 
+/// Whether RDPMC of the guest does not exit.
+fn has_rdpmc() -> bool {
+    core::vmread32(vmcs::PROC_CONTROLS) & vmcs::RDPMC_EXITING == 0
+}
+
 /// What the guest can read or write without a VM exit: counters, a bit for each, and the status.
 fn reach(config: &Config) -> (u64, bool) {
     let controls = core::vmread32(vmcs::PROC_CONTROLS);
     let metrics = (config.metrics > 0).then_some(config.gp + config.fixed);
     let all = (1 << (config.gp + config.fixed + usize::from(metrics.is_some()))) - 1;
-    let rdpmc = controls & vmcs::RDPMC_EXITING == 0;
+    let rdpmc = has_rdpmc();
     if controls & vmcs::USE_MSR_BITMAPS == 0 {
         return (if rdpmc { all } else { 0 }, false);
     }
@@ -195,6 +200,7 @@ pub fn before_entry() -> Option<Entry> {
         stack: layout::GPR.element(gpr::RSP).get(),
         counters,
         status,
+        rdpmc: has_rdpmc(),
     })
 }
 

@@ -258,6 +258,30 @@ static void event_into_the_guests_vector(void)
 	report(before, 1, "an event of the host overflows into the guest's vector");
 }
 
+static void guest_reads_fabric(void)
+{
+	asm volatile("rdpmc; vmmcall" : : "c"(6) : "eax", "edx");
+}
+
+/* Break: have a VM entry say that RDPMC of the guest exits. */
+static void what_cpus_count_together(void)
+{
+	uint64_t before = machine_count(VIOLATIONS);
+
+	guest_run(guest_reads_fabric);
+	report(machine_count(VIOLATIONS) - before, 0, "a guest reads a fabric that counts nothing");
+	wrmsr(DF_CTR(0), 5);
+	guest_run(guest_1000);
+	report(machine_count(VIOLATIONS) - before, 1, "a guest could read what the fabric has counted");
+	guest_run(guest_reads_fabric);
+	report(machine_count(VIOLATIONS) - before, 3, "and does");
+	guest_intercept_rdpmc(true);
+	guest_run(guest_reads_fabric);
+	report(machine_count(VIOLATIONS) - before, 3, "it exits instead");
+	guest_intercept_rdpmc(false);
+	wrmsr(DF_CTR(0), 0);
+}
+
 int main(void)
 {
 	interrupts_init();
@@ -267,6 +291,7 @@ int main(void)
 	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_EXTD);
 	wrmsr(MSR_X2APIC + (APIC_LVTPC >> 4), LVT_NMI);
 	kvm_init();
+	what_cpus_count_together();
 	user_mode();
 	loaded_but_not_entered();
 	counter_out_of_reach();

@@ -39,7 +39,7 @@ use crate::Reset;
 use crate::Source;
 use crate::SourceSet;
 
-use uncore::Uncore;
+pub use uncore::Uncore;
 pub use uncore::DF_COUNTERS;
 pub use uncore::L3_COUNTERS;
 pub use uncore::MSR_DF_PERF_CTL0;
@@ -174,6 +174,11 @@ impl Amd {
     /// The same, with cycles that take longer.
     pub fn with_weights(self, weights: Weights) -> Amd {
         Amd { weights, ..self }
+    }
+
+    /// The same, with the data fabric and the L3 of other CPUs.
+    pub fn with_uncore(self, uncore: Uncore) -> Amd {
+        Amd { uncore, ..self }
     }
 
     /// Follows `EFER.SVME`, which HostOnly and GuestOnly depend on.
@@ -359,7 +364,10 @@ impl RegisterMap for Amd {
     fn reset(&mut self, reset: Reset, counters: &mut Counters) {
         self.svme = false;
         if reset == Reset::Reset {
-            *self = Amd::new(self.version).with_weights(self.weights);
+            self.uncore.clear();
+            *self = Amd::new(self.version)
+                .with_weights(self.weights)
+                .with_uncore(self.uncore.clone());
             counters.clear();
         }
     }
@@ -381,5 +389,7 @@ impl RegisterMap for Amd {
             self.global_ctl = random.next() & COUNTER_MASK;
             self.global_status = random.next() & COUNTER_MASK;
         }
+        // A copy: the others are the same with it and without.
+        self.uncore.scramble(&mut random.clone());
     }
 }

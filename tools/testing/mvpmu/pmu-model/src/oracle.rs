@@ -50,7 +50,7 @@
 //! | I1 | VM entry | within reach, a counter that runs under a selector of the host |
 //! | I2 | before CPL 3, at a task switch, at the VM entry of another thread, RDPMC at CPL 3 | any value of a guest |
 //! | I2 | RDMSR and RDPMC at CPL 0 | a value of a guest, if the code is not KVM's or mvpmu's |
-//! | I3 | VM entry, each read of the guest | within reach: an event of the host's, or its overflow, or what another vCPU was left with; a PMI of the guest that would be the host's NMI |
+//! | I3 | VM entry, each read of the guest | within reach: an event of the host's, or its overflow, or what another vCPU was left with; a PMI of the guest that would be the host's NMI; anything in a counter that CPUs share |
 //! | I4 | VM entry | within reach: another value than the vCPU was left with |
 //! | I4 | WRMSR at CPL 0 while the PMU is lent | a change by code that is not KVM's or mvpmu's |
 //! | I5 | overflow | an event of the host's whose PMI goes to the guest's vector |
@@ -145,6 +145,8 @@ pub struct Entry {
     pub counters: u64,
     /// Whether it can do so with the status register.
     pub status: bool,
+    /// Whether it can execute RDPMC without an exit.
+    pub rdpmc: bool,
 }
 
 impl Entry {
@@ -242,6 +244,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Cell::Control => self.control,
             Cell::Lvtpc => self.lvtpc.0,
             Cell::Status => Mark::Unclaimed,
+            Cell::Uncore(_) => Mark::Event,
         }
     }
 
@@ -252,7 +255,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Cell::FixedControl => self.fixed_control = mark,
             Cell::Control => self.control = mark,
             Cell::Lvtpc => self.lvtpc.0 = mark,
-            Cell::Status => {}
+            Cell::Status | Cell::Uncore(_) => {}
         }
     }
 
@@ -291,7 +294,9 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
     ) {
         let (cell, register, value) = write;
         self.note(owner, Operation::Wrmsr(register, value));
-        let Some(cell) = cell else { return };
+        let Some(cell) = cell.filter(|cell| !matches!(cell, Cell::Uncore(_))) else {
+            return;
+        };
         let now = map.value(cell, counters);
         let (was, lent) = (self.mark(cell), self.is_lent());
         match (cell, owner) {

@@ -8,7 +8,6 @@ use crate::oracle::Operation;
 use crate::oracle::Oracle;
 use crate::Access;
 use crate::Budget;
-use crate::Cell;
 use crate::ClassSet;
 use crate::Counters;
 use crate::CycleRule;
@@ -310,7 +309,7 @@ impl<M: Watched> Pmu<M> {
         let value = self.map.rdpmc(index, &self.counters)?;
         self.stats.operations_mut(access.owner).rdpmc += 1;
         if let Some(oracle) = &mut self.oracle {
-            let cell = self.map.rdpmc_counter(index).map(Cell::Counter);
+            let cell = self.map.rdpmc_cell(index);
             let what = Operation::Rdpmc(index, value);
             oracle.read(&self.map, cell, what, value, access);
         }

@@ -476,6 +476,27 @@ fn counters_of_the_fabric_and_the_l3_count_all_of_the_cpu() {
     assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0);
 }
 
+// Break: with_uncore() changes nothing.
+#[test]
+fn cpus_share_the_fabric_and_the_l3() {
+    let uncore = Uncore::default();
+    let cpu = || {
+        Cpu(Pmu::new(
+            Amd::new(Version::PerfMonV2).with_uncore(uncore.clone()),
+        ))
+    };
+    let (mut first, mut second) = (cpu(), cpu());
+    first.write(MSR_DF_PERF_CTL0, EN);
+    let _ = second.instructions(Class::GuestUser, 3);
+    let _ = first.instructions(Class::HostKernel, 4);
+    assert_eq!(first.0.rdpmc(6, HOST), Ok(7));
+    assert_eq!(second.0.rdpmc(6, GUEST), Ok(7));
+    first.0.reset(Reset::Init);
+    assert_eq!(second.read(MSR_DF_PERF_CTL0 + 1), 7);
+    first.0.reset(Reset::Reset);
+    assert_eq!(second.read(MSR_DF_PERF_CTL0 + 1), 0);
+}
+
 // Break: leave a source out of the taken branches.
 #[test]
 fn kinds_of_branches_are_events_of_their_own() {

@@ -18,9 +18,9 @@ pub enum Leaf {
     Counted([u32; 4]),
 }
 
-/// Fn8000_0001 ECX: PERFCTR_CORE, PERFCTR_NB and PERFCTR_LLC: the counters of the core, the data
-/// fabric and the L3.
-const PERFCTR: u64 = 1 << 23 | 1 << 24 | 1 << 28;
+/// Fn8000_0001 ECX: TOPOEXT, which perf asks for before the next two, and PERFCTR_CORE, PERFCTR_NB
+/// and PERFCTR_LLC: the counters of the core, the data fabric and the L3.
+const PERFCTR: u64 = 1 << 22 | 1 << 23 | 1 << 24 | 1 << 28;
 /// Fn8000_0022 EAX: PerfMonV2.
 const PERF_MON_V2: u64 = 1;
 /// Fn8000_0022 EBX: number of core counters.

@@ -75,6 +75,7 @@ impl Vcpu {
             stack,
             counters,
             status,
+            rdpmc: !guest.intercepts_rdpmc(),
         })
     }
 

@@ -8,8 +8,10 @@
 use std::cell::Cell;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering;
+use std::sync::OnceLock;
 
 use pmu_model::amd::Amd;
+use pmu_model::amd::Uncore;
 use pmu_model::amd::Version;
 use pmu_model::options::PmiDelay;
 use pmu_model::oracle::Mode;
@@ -77,7 +79,10 @@ pub struct Vcpu {
 impl Vcpu {
     fn new(index: u32, args: &Args) -> Vcpu {
         let version = args.version().unwrap_or(Version::Core);
-        let mut pmu = Pmu::new(Amd::new(version).with_weights(args.weights));
+        let map = Amd::new(version)
+            .with_weights(args.weights)
+            .with_uncore(UNCORE.get_or_init(Uncore::default).clone());
+        let mut pmu = Pmu::new(map);
         if args.version().is_some() {
             pmu.power_on(args.power_on, index);
         }
@@ -138,6 +143,9 @@ impl Vcpu {
         }
     }
 }
+
+/// The data fabric and the L3 of all vCPUs.
+static UNCORE: OnceLock<Uncore> = OnceLock::new();
 
 /// The vCPUs that have started.
 static VCPUS: [AtomicPtr<Vcpu>; MAX_APICS] =

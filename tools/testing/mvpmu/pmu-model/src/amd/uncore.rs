@@ -7,9 +7,15 @@
 //! 15 those of the L3 (perf's `amd_uncore_df_add()` says which index is which; Linux has read them
 //! so since Family 15h, when the DF was the northbridge).
 //!
-//! What is modelled rather than real: each CPU has a DF and an L3 of its own. An event of the DF
-//! or the L3 is each instruction of the CPU, in whatever mode, and all event codes select it.
+//! What is modelled rather than real: all CPUs of the machine share one DF and one L3. An event of
+//! theirs is each instruction of any of the CPUs, in whatever mode, and all event codes select it.
 
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use crate::options::Random;
 use crate::ClassSet;
 use crate::Deltas;
 use crate::Event;
@@ -33,9 +39,12 @@ const EN: u64 = 1 << 22;
 /// The counters have 48 bits.
 const MASK: u64 = (1 << 48) - 1;
 
-/// The registers.
+/// The registers, which the clones share.
 #[derive(Clone, Debug, Default)]
-pub struct Uncore {
+pub struct Uncore(Arc<Mutex<Registers>>);
+
+#[derive(Debug, Default)]
+struct Registers {
     ctl: [u64; UNCORE_COUNTERS],
     ctr: [u64; UNCORE_COUNTERS],
 }
@@ -52,30 +61,47 @@ impl Uncore {
         df.or_else(|| l3().map(|(n, is_counter)| (DF_COUNTERS + n, is_counter)))
     }
 
+    fn registers(&self) -> MutexGuard<'_, Registers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The PERF_CTL of counter `n`.
     pub fn ctl(&self, n: usize) -> u64 {
-        self.ctl[n]
+        self.registers().ctl[n]
     }
 
     /// The PERF_CTR of counter `n`.
     pub fn ctr(&self, n: usize) -> u64 {
-        self.ctr[n]
+        self.registers().ctr[n]
     }
 
     /// Sets the PERF_CTL of counter `n`.
-    pub fn set_ctl(&mut self, n: usize, value: u64) {
-        self.ctl[n] = value;
+    pub fn set_ctl(&self, n: usize, value: u64) {
+        self.registers().ctl[n] = value;
     }
 
     /// Sets the PERF_CTR of counter `n`.
-    pub fn set_ctr(&mut self, n: usize, value: u64) {
-        self.ctr[n] = value & MASK;
+    pub fn set_ctr(&self, n: usize, value: u64) {
+        self.registers().ctr[n] = value & MASK;
+    }
+
+    /// All as it is after RESET.
+    pub fn clear(&self) {
+        *self.registers() = Registers::default();
+    }
+
+    /// All as firmware might have left it.
+    pub fn scramble(&self, random: &mut Random) {
+        let Registers { ctl, ctr } = &mut *self.registers();
+        ctl.fill_with(|| random.next());
+        ctr.fill_with(|| random.next() & MASK);
     }
 
     /// Moves the counters on.
-    pub fn count(&mut self, events: &Deltas) {
+    pub fn count(&self, events: &Deltas) {
         let instructions = events.total(Event::of(Source::Instructions), ClassSet::ALL);
-        for (ctl, ctr) in self.ctl.iter().zip(&mut self.ctr) {
+        let Registers { ctl, ctr } = &mut *self.registers();
+        for (ctl, ctr) in ctl.iter().zip(ctr) {
             if ctl & EN != 0 {
                 *ctr = ctr.wrapping_add(instructions) & MASK;
             }

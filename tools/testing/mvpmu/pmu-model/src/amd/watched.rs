@@ -8,8 +8,10 @@ use crate::Watched;
 use super::Amd;
 use super::Register;
 use super::COUNTERS;
+use super::DF_COUNTERS;
 use super::GUEST_ONLY;
 use super::HOST_ONLY;
+use super::UNCORE_COUNTERS;
 
 impl Watched for Amd {
     fn cell(&self, register: Register) -> Option<Cell> {
@@ -20,8 +22,9 @@ impl Watched for Amd {
             Register::GlobalStatus | Register::GlobalStatusClr | Register::GlobalStatusSet => {
                 Cell::Status
             }
-            // Of all CPUs together: nobody's.
-            Register::UncoreCtl(_) | Register::UncoreCtr(_) => return None,
+            Register::UncoreCtr(n) => Cell::Uncore(n),
+            // Which event it is, is no secret.
+            Register::UncoreCtl(_) => return None,
         })
     }
 
@@ -31,12 +34,21 @@ impl Watched for Amd {
             Cell::Selector(n) => self.ctl[n],
             Cell::Control => self.global_ctl,
             Cell::Status => self.global_status,
+            Cell::Uncore(n) => self.uncore.ctr(n),
             Cell::FixedControl | Cell::Lvtpc => 0,
         }
     }
 
-    fn rdpmc_counter(&self, index: u32) -> Option<usize> {
-        Some(index as usize).filter(|n| *n < COUNTERS)
+    fn rdpmc_cell(&self, index: u32) -> Option<Cell> {
+        match index as usize {
+            n if n < COUNTERS => Some(Cell::Counter(n)),
+            n if n < COUNTERS + UNCORE_COUNTERS => Some(Cell::Uncore(n - COUNTERS)),
+            _ => None,
+        }
+    }
+
+    fn uncore_counters(&self) -> usize {
+        UNCORE_COUNTERS
     }
 
     fn selected_by(&self, n: usize) -> Cell {
@@ -67,6 +79,10 @@ impl Watched for Amd {
             Cell::Status => "PerfCntrGlobalStatus".into(),
             Cell::FixedControl => "a fixed control that AMD does not have".into(),
             Cell::Lvtpc => "LVTPC".into(),
+            Cell::Uncore(n) => match n.checked_sub(DF_COUNTERS) {
+                None => format!("DF_PERF_CTR{n}"),
+                Some(n) => format!("L3_PERF_CTR{n}"),
+            },
         }
     }
 }

@@ -38,19 +38,20 @@ impl Watched for Intel {
             Cell::FixedControl => self.fixed_ctrl,
             Cell::Control => self.global_ctrl,
             Cell::Status => self.global_status,
-            Cell::Lvtpc => 0,
+            Cell::Lvtpc | Cell::Uncore(_) => 0,
         }
     }
 
-    fn rdpmc_counter(&self, index: u32) -> Option<usize> {
+    fn rdpmc_cell(&self, index: u32) -> Option<Cell> {
         let n = (index & !RDPMC_FIXED) as usize;
         if index == RDPMC_METRICS {
-            return self.derived();
+            return self.derived().map(Cell::Counter);
         }
-        match index & RDPMC_FIXED {
+        let counter = match index & RDPMC_FIXED {
             0 => Some(n).filter(|n| *n < self.config.gp),
             _ => Some(self.config.gp + n).filter(|_| n < self.config.fixed),
-        }
+        };
+        counter.map(Cell::Counter)
     }
 
     fn selected_by(&self, n: usize) -> Cell {
@@ -92,6 +93,7 @@ impl Watched for Intel {
             Cell::Control => "IA32_PERF_GLOBAL_CTRL".into(),
             Cell::Status => "IA32_PERF_GLOBAL_STATUS".into(),
             Cell::Lvtpc => "LVTPC".into(),
+            Cell::Uncore(_) => "a shared counter that Intel does not have".into(),
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Cell {
     Status,
     /// The local APIC's entry for PMIs.
     Lvtpc,
+    /// A counter that several CPUs share, which RDPMC reads.
+    Uncore(usize),
 }
 
 /// Whose value a [`Cell`] holds.
@@ -49,8 +51,13 @@ pub trait Watched: RegisterMap {
     /// The value of a cell. (The LVTPC is not a register of the PMU.)
     fn value(&self, cell: Cell, counters: &Counters) -> u64;
 
-    /// The counter that RDPMC with `index` in ECX reads.
-    fn rdpmc_counter(&self, index: u32) -> Option<usize>;
+    /// What RDPMC with `index` in ECX reads.
+    fn rdpmc_cell(&self, index: u32) -> Option<Cell>;
+
+    /// How many counters RDPMC reads that several CPUs share.
+    fn uncore_counters(&self) -> usize {
+        0
+    }
 
     /// What selects the event of counter `n`.
     fn selected_by(&self, n: usize) -> Cell;

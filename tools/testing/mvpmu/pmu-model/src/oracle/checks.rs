@@ -209,6 +209,9 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             self.check_event(map, counters, n);
             self.check_counter(map, counters, entry, continuous, n);
         }
+        if entry.rdpmc {
+            self.check_uncore(map, counters);
+        }
         let control = map.value(Cell::Control, counters);
         if entry.status && continuous && !self.vcpus().explains_control(&entry, control) {
             let mark = self.mark(Cell::Control);
@@ -252,6 +255,16 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                 mark,
                 lvtpc.into(),
             );
+        }
+    }
+
+    /// I3: RDPMC of the guest reads nothing that counts for several CPUs together.
+    fn check_uncore<M: Watched<Register = R>>(&mut self, map: &M, counters: &Counters) {
+        let cells = (0..map.uncore_counters()).map(Cell::Uncore);
+        let values = cells.map(|cell| (cell, map.value(cell, counters)));
+        if let Some((cell, value)) = values.into_iter().find(|(_, value)| *value != 0) {
+            let when = "the guest is entered and can read it";
+            self.report(map, Invariant::LeakIn, when, cell, self.mark(cell), value);
         }
     }
 

@@ -68,11 +68,13 @@ pub const REACH: Entry = Entry {
     stack: STACK,
     counters: u64::MAX,
     status: true,
+    rdpmc: true,
 };
 /// Nothing within reach.
 pub const NO_REACH: Entry = Entry {
     counters: 0,
     status: false,
+    rdpmc: false,
     ..REACH
 };
 

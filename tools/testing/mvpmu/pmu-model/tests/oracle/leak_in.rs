@@ -102,6 +102,41 @@ fn a_guest_reads_no_event_of_the_host() {
     cpu.violates(Invariant::LeakIn, Cell::Counter(3));
 }
 
+// Break: check_uncore() looks at nothing.
+#[test]
+fn what_cpus_count_together_must_not_be_within_the_guests_reach() {
+    let mut cpu = amd_cpu(&SharedVcpus::default());
+    cpu.enter(REACH);
+    cpu.exit();
+    cpu.is_clean();
+    cpu.write(amd::MSR_L3_PERF_CTL0 + 3, 7);
+    cpu.enter(Entry {
+        rdpmc: false,
+        ..REACH
+    });
+    cpu.exit();
+    cpu.is_clean();
+    cpu.enter(REACH);
+    let finding = cpu.violates(Invariant::LeakIn, Cell::Uncore(amd::DF_COUNTERS + 1));
+    assert_eq!((finding.value, &*finding.register), (7, "L3_PERF_CTR1"));
+}
+
+// Break: rdpmc_cell() knows the core's counters only.
+#[test]
+fn a_guest_reads_nothing_that_cpus_count_together() {
+    let mut cpu = amd_cpu(&SharedVcpus::default());
+    cpu.enter(REACH);
+    assert_eq!(cpu.pmu.rdpmc(6, GUEST), Ok(0));
+    cpu.is_clean();
+    // Another CPU starts it.
+    cpu.write(amd::MSR_DF_PERF_CTL0, EN);
+    cpu.run(10);
+    assert_eq!(cpu.pmu.rdpmc(6, GUEST), Ok(10));
+    cpu.violates(Invariant::LeakIn, Cell::Uncore(0));
+    assert_eq!(cpu.pmu.rdpmc(6, HOST), Ok(10));
+    cpu.is_clean();
+}
+
 // Break: take what is there after RESET for unclaimed.
 #[test]
 fn what_firmware_has_left_is_not_the_guests() {
@@ -111,6 +146,12 @@ fn what_firmware_has_left_is_not_the_guests() {
         assert_ne!(cpu.pmu.counters().get(0), 0);
         for n in 0..6 {
             cpu.write(ctl(n), 0);
+        }
+        for n in 0..amd::DF_COUNTERS as u32 {
+            cpu.write(amd::MSR_DF_PERF_CTL0 + 2 * n + 1, 0);
+        }
+        for n in 0..amd::L3_COUNTERS as u32 {
+            cpu.write(amd::MSR_L3_PERF_CTL0 + 2 * n + 1, 0);
         }
         cpu
     };
