@@ -138,6 +138,12 @@ const EXPECTED: [Skips; 12] = [
         end: "",
         why: "it is about AMD's registers",
         tests: &[
+            "attack_uncore_test: attack_uncore.event_is_first.guest_reads_nothing_and_exits_only_while_an_event_exists",
+            "attack_uncore_test: attack_uncore.l2.guest_reads_nothing_and_exits_only_while_an_event_exists",
+            "attack_uncore_test: attack_uncore.vm_is_first.guest_reads_nothing_and_exits_only_while_an_event_exists",
+            "attack_uncore_test: attack_uncore_once.event_goes_on_where_it_was",
+            "attack_uncore_test: attack_uncore_once.guest_is_out_before_the_event_can_count",
+            "attack_uncore_test: attack_uncore_once.host_reads_what_the_event_counts_and_nothing_afterwards",
             "filter_test: filter.amd_mode_bits_of_a_nested_guest_select_its_own_mode",
             "filter_test: filter.amd_mode_bits_of_a_plain_guest_are_dropped",
             "msr_test: msr.all_counters.amd_guest_without_perfmon_v2_has_no_global_registers",
