@@ -3,7 +3,10 @@
 //! RDMSR and WRMSR: the PMU's registers, IA32_DEBUGCTL, what the VMX capability
 //! registers say, and the few that Linux wants and the core lacks.
 
+use std::ops::RangeInclusive;
+
 use pmu_model::intel::msr;
+use pmu_model::intel::Codes;
 use pmu_model::intel::Intel;
 use pmu_model::Fault;
 
@@ -45,6 +48,17 @@ mod misc_enable {
 /// IA32_DEBUGCTL: LBR and BTF, kept but without effect: KVM and Linux write
 /// back what they read.
 const DEBUGCTL_KEPT: u64 = 0b11;
+
+/// MSR_LBR_SELECT and MSR_LASTBRANCH_TOS; of each of 32 last branches from where, to where, and more.
+const LAST_BRANCHES: [RangeInclusive<u32>; 4] =
+    [0x1c8..=0x1c9, 0x680..=0x69f, 0x6c0..=0x6df, 0xdc0..=0xddf];
+
+/// Whether this is a register of the last branches, which the CPUs before Sapphire Rapids have, says
+/// Linux by their models (arch/x86/events/intel/lbr.c): it resets them. No branch is recorded.
+fn is_last_branch(index: u32) -> bool {
+    pmu::config().is_some_and(|config| config.codes != Codes::SapphireRapids)
+        && LAST_BRANCHES.iter().any(|range| range.contains(&index))
+}
 
 static VMX: SingleCell<Vmx> = SingleCell::new(Vmx::FULL);
 static DEBUGCTL: SingleCell<u64> = SingleCell::new(0);
@@ -128,6 +142,7 @@ extern "C-unwind" fn wrmsr(index: u32, value: u64) -> bool {
 unsafe extern "C-unwind" fn unknown_rdmsr(index: u32, value: *mut u64) -> bool {
     let found = match index {
         PLATFORM_ID | TEST_CTRL | SMI_COUNT | MISC_FEATURES_ENABLES => 0,
+        _ if is_last_branch(index) => 0,
         BIOS_SIGN_ID => MICROCODE_REVISION << 32,
         PLATFORM_INFO => u64::from(cpuid::tsc_mhz() / 100) << 8 | 1 << 31,
         MISC_ENABLE => {
@@ -155,6 +170,7 @@ extern "C-unwind" fn unknown_wrmsr(index: u32, value: u64) -> bool {
         TEST_CTRL | BIOS_UPDATE_TRIGGER | BIOS_SIGN_ID | MISC_FEATURES_ENABLES | MISC_ENABLE => {
             true
         }
+        _ if is_last_branch(index) => true,
         _ => {
             log::say(
                 log::Level::Info,
