@@ -261,6 +261,15 @@ impl Machine {
 /// The bug of QEMU that this command works round.
 pub const ONE_THREAD: &str = "one-thread";
 
+/// The microcode that Linux wants, where that of QEMU's CPU is not it: with an older one RDSEED of Zen 5
+/// is broken (arch/x86/kernel/cpu/amd.c, `zen5_rdseed_microcode`).
+fn microcode(cpu: Cpu) -> &'static str {
+    match cpu == &profile::ZEN5 {
+        true => ",ucode-rev=0x0b00215a",
+        false => "",
+    }
+}
+
 /// Stock QEMU, emulating everything, with our plugin as the PMU. One host
 /// thread for each CPU: with a single thread for all, QEMU gives the plugin
 /// the wrong CPU.
@@ -275,8 +284,12 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
     let svm = if boot.virtualisation { "" } else { ",-svm" };
     let cpu = &boot.cpu.signature;
     let signature = format!(
-        "family={},model={},stepping={},model-id={}",
-        cpu.family, cpu.model, cpu.stepping, cpu.brand
+        "family={},model={},stepping={},model-id={}{}",
+        cpu.family,
+        cpu.model,
+        cpu.stepping,
+        cpu.brand,
+        microcode(boot.cpu)
     );
     let without = match &boot.without {
         Some(quirk) => format!(",without={quirk}"),
