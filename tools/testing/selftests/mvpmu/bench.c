@@ -244,7 +244,9 @@ static struct kvm_vm *create_vm(struct kvm_vcpu **vcpu, int counters, u64 pages)
 	/* Half of them, or two thirds. */
 	if (scenario == FEWER)
 		pmu_limit_counters(*vcpu, 4);
-	nr_used = counters < 0 ? 0 : min_t(unsigned int, counters, nr_counters());
+	/* Of the fixed counters those that KVM's own provider has, too. */
+	nr_used = counters < 0 ? 0 : min_t(unsigned int, counters,
+					   shape.nr_gp + min_t(u32, shape.nr_fixed, 3));
 	vm_install_exception_handler(vm, TIMER_VECTOR, timer_handler);
 	sync_global_to_guest(vm, scenario);
 	sync_global_to_guest(vm, nr_used);
