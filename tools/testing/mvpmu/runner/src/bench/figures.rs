@@ -116,10 +116,11 @@ const RULES: [Rule; 12] = [
         holds: |row, c, _| 2.0 * row.operations() <= c.operations(),
     },
     Rule {
-        // Since no lockup detector has a context in perf the C code, too, has less to do there.
-        name: "no exit costs 6 % more instructions than with the C code",
+        // Since no lockup detector has a context in perf the C code, too, has less to do there. And it
+        // gives guests neither the fourth fixed counter nor PERF_METRICS, which are to be looked at.
+        name: "no exit costs 8 % more instructions than with the C code",
         applies: |_| true,
-        holds: |row, c, _| at_most(row, 1.06, Some(c)),
+        holds: |row, c, _| at_most(row, 1.08, Some(c)),
     },
     Rule {
         name: "a write of a selector costs one operation",
@@ -127,11 +128,11 @@ const RULES: [Rule; 12] = [
         holds: |row, _, _| (row.operations() - 1.0).abs() + row.lvtpc <= by_the_way(row),
     },
     Rule {
-        // Most of an exit on the AMD machine is that KVM decodes the instruction: QEMU has no NRIP
+        // Half, and a timer tick in a thousand. Most of an exit on the AMD machine is that KVM decodes the instruction: QEMU has no NRIP
         // Save, without which there is no fastpath.
-        name: "a write of a selector costs half of the C code's instructions, or 0.9 (AMD)",
+        name: "a write of a selector costs 0.55 of the C code's instructions, or 0.9 (AMD)",
         applies: |row| is(row, SELECTOR) && row.counters > 0 && !(on_amd(row) && row.host_event),
-        holds: |row, c, _| at_most(row, if on_amd(row) { 0.9 } else { 0.5 }, Some(c)),
+        holds: |row, c, _| at_most(row, if on_amd(row) { 0.9 } else { 0.55 }, Some(c)),
     },
     Rule {
         // AMD's global control is a register of the CPU also while the host runs.
@@ -248,8 +249,8 @@ mod tests {
                 with(row("mvpmu", IO, true, 2.0), ours),
             ]
         };
-        assert!(passes(&rows(1060.0), 8));
-        assert!(!passes(&rows(1061.0), 8));
+        assert!(passes(&rows(1080.0), 8));
+        assert!(!passes(&rows(1081.0), 8));
     }
 
     // Has to fail when a rule holds because there is nothing that it applies to.
