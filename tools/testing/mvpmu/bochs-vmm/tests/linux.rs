@@ -65,7 +65,10 @@ fn linux_finds_the_pmu_that_is_there() {
             "Sapphire Rapids events, AnyThread deprecated, Intel PMU",
         ),
         (&["--cpu", "icelake"], "Icelake events"),
-        (&["--cpu", "skylake"], "Skylake events, full-width counters"),
+        (
+            &["--cpu", "skylake"],
+            "Skylake events, 32-deep LBR, full-width counters",
+        ),
         (&["--pmu", "off"], "no PMU driver, software events only"),
     ] {
         let console = boot(&options.join("-"), options).console;

@@ -30,12 +30,12 @@ guest_global_ctrl_reserved:
 	call setup
 	call vmx_setup
 	all_controls
-	vmwrite_imm GUEST_GLOBAL_CTRL, 1 << 48
+	vmwrite_imm GUEST_GLOBAL_CTRL, 1 << 49
 	enter 1f
 	report %rbp
 	report_field EXIT_REASON
 	vmwrite_imm GUEST_GLOBAL_CTRL, 0
-	vmwrite_imm HOST_GLOBAL_CTRL, 1 << 48
+	vmwrite_imm HOST_GLOBAL_CTRL, 1 << 49
 	enter 1f
 	report %rbp
 	report_field INSTRUCTION_ERROR
