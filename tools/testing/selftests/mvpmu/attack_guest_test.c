@@ -278,7 +278,7 @@ FIXTURE_TEARDOWN(attack_guest)
 	kvm_vm_free(self->victim->vm);
 }
 
-TEST_F(attack_guest, guest_reads_nothing_of_another)
+TEST_F_TIMEOUT(attack_guest, guest_reads_nothing_of_another, 250)
 {
 	struct kvm_vcpu *vcpu;
 

@@ -276,7 +276,7 @@ TEST_F(attack_host, vcpu_thread_reads_nothing_after_a_run)
 	EXPECT_EQ(0, attack.leaks);
 }
 
-TEST_F(attack_host, process_reads_nothing_after_an_exit_to_userspace)
+TEST_F_TIMEOUT(attack_host, process_reads_nothing_after_an_exit_to_userspace, 250)
 {
 	struct attacker *attacker = &self->attacker;
 
@@ -293,7 +293,7 @@ TEST_F(attack_host, process_reads_nothing_after_an_exit_to_userspace)
 }
 
 /* The vCPU thread does not leave the kernel: KVM_RUN returns at the end only. */
-TEST_F(attack_host, process_reads_nothing_while_the_vcpu_halts)
+TEST_F_TIMEOUT(attack_host, process_reads_nothing_while_the_vcpu_halts, 250)
 {
 	struct attacker *attacker = &self->attacker;
 	u64 turns;
@@ -314,7 +314,7 @@ TEST_F(attack_host, process_reads_nothing_while_the_vcpu_halts)
 }
 
 /* Nor here: the vCPU is preempted, wherever it is. */
-TEST_F(attack_host, process_reads_nothing_when_it_preempts_the_vcpu)
+TEST_F_TIMEOUT(attack_host, process_reads_nothing_when_it_preempts_the_vcpu, 250)
 {
 	struct attacker *attacker = &self->attacker;
 
@@ -338,7 +338,7 @@ static bool has_two_cpus(void)
 	return sysconf(_SC_NPROCESSORS_ONLN) >= 2;
 }
 
-TEST_F(attack_host, process_reads_nothing_on_a_sibling_cpu)
+TEST_F_TIMEOUT(attack_host, process_reads_nothing_on_a_sibling_cpu, 250)
 {
 	struct attacker *attacker = &self->attacker;
 
@@ -359,7 +359,7 @@ TEST_F(attack_host, process_reads_nothing_on_a_sibling_cpu)
 }
 
 /* The victim is on the attacker's CPU every second turn. */
-TEST_F(attack_host, process_reads_nothing_when_the_vcpu_leaves_its_cpu)
+TEST_F_TIMEOUT(attack_host, process_reads_nothing_when_the_vcpu_leaves_its_cpu, 250)
 {
 	struct attacker *attacker = &self->attacker;
 

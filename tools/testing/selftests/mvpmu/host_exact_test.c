@@ -260,7 +260,7 @@ static void use_the_host(void)
 }
 
 /* The ground on which the others stand. */
-TEST_F(host_exact, without_guests)
+TEST_F_TIMEOUT(host_exact, without_guests, 250)
 {
 	struct counts from, to;
 	unsigned int i;
@@ -290,7 +290,7 @@ static void run_and_look(const struct event *event, struct kvm_vcpu *vcpu)
 	}
 }
 
-TEST_F(host_exact, while_a_guest_counts)
+TEST_F_TIMEOUT(host_exact, while_a_guest_counts, 250)
 {
 	/* The kernel's way into the guest and out of it is another test. */
 	if (variant->mode != USER)
@@ -325,7 +325,7 @@ static void *come_and_go(void *data)
 }
 
 /* Events of CPU 0 are created, read, stopped, started and closed all the time. */
-TEST_F(host_exact, while_a_guest_counts_and_other_events_come_and_go)
+TEST_F_TIMEOUT(host_exact, while_a_guest_counts_and_other_events_come_and_go, 250)
 {
 	struct churn churn = {};
 	pthread_t thread;
