@@ -336,6 +336,8 @@ void kvm_mediated_pmu_update(struct kvm_vcpu *vcpu)
 	/* An L2 that is entered now would keep the interception, too. */
 	if (passthrough && vcpu->arch.efer & EFER_SVME)
 		passthrough |= KVM_MEDIATED_PMU_GLOBAL_CTRL;
+	if (!kvm_pmu_has_all_counters(pmu))
+		passthrough &= ~KVM_MEDIATED_PMU_GLOBAL_CTRL;
 	if (pmu->passthrough == passthrough)
 		return;
 
@@ -443,10 +445,18 @@ void kvm_mediated_pmu_forget(struct kvm *kvm)
 void kvm_mediated_pmu_msr_access(struct kvm_vcpu *vcpu,
 				 struct msr_data *msr_info, bool write)
 {
-	if (vcpu_to_pmu(vcpu)->provider_data && !msr_info->host_initiated &&
-	    kvm_vcpu_has_mediated_pmu(vcpu) &&
-	    provider->msr_access(vcpu, msr_info->index, write))
+	struct kvm_pmu *pmu = vcpu_to_pmu(vcpu);
+
+	if (!pmu->provider_data || msr_info->host_initiated ||
+	    !kvm_vcpu_has_mediated_pmu(vcpu))
+		return;
+
+	guard(irqsave)();
+
+	if (provider->msr_access(vcpu, msr_info->index, write))
 		kvm_mediated_pmu_release(vcpu);
+	else if (write)
+		pmu->loaded_lvtpc = KVM_MEDIATED_PMU_UNCLEAN;
 }
 
 /*
@@ -466,8 +476,11 @@ bool kvm_mediated_pmu_retry_global_ctrl(struct kvm_vcpu *vcpu)
 	    vcpu->arch.guest_state_protected || is_guest_mode(vcpu))
 		return false;
 
-	provider->msr_access(vcpu, msr, true);
+	scoped_guard(irqsave)
+		provider->msr_access(vcpu, msr, true);
 	pmu->passthrough |= KVM_MEDIATED_PMU_GLOBAL_CTRL;
+	/* The provider is to know before the guest writes it. */
+	pmu->loaded_lvtpc = KVM_MEDIATED_PMU_UNCLEAN;
 	kvm_make_request(KVM_REQ_RECALC_INTERCEPTS, vcpu);
 	return true;
 }

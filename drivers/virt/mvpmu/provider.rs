@@ -180,7 +180,7 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         let mut accesses = Accesses::default();
 
         if let Some((resident, mut hardware)) = local.place.in_hardware(&mut accesses, irq) {
-            resident.select(&mut hardware, &mut pmu);
+            resident.reload(&mut hardware, &mut pmu);
         }
         data.stats.accessed(&mut local.tally, &accesses);
         if let State::Hardware(parked) = &mut local.place {
@@ -239,12 +239,22 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         vcpu.stats.pmi();
     }
 
-    fn msr_access(vcpu: Pin<&VcpuData>, msr: u32, access: MsrAccess) -> bool {
-        vcpu.stats.intercepted(access);
+    fn msr_access(mut this: Switching<'_, Self>, msr: u32, access: MsrAccess) -> bool {
+        let data = this.data();
+        let irq = this.irq();
+        let (local, mut pmu) = this.state();
+        let mut accesses = Accesses::default();
+        let mut current = true;
+
+        data.stats.intercepted(access);
         if access == MsrAccess::Write && msr == V::GLOBAL_CTRL.index() {
-            vcpu.demand.global_ctrl_written();
+            data.demand.global_ctrl_written();
         }
-        !V::is_current_in_memory(msr)
+        if let Some((resident, mut hardware)) = local.place.in_hardware(&mut accesses, irq) {
+            current = resident.sync(&mut hardware, &mut pmu, msr, access);
+        }
+        data.stats.accessed(&mut local.tally, &accesses);
+        !current
     }
 }
 

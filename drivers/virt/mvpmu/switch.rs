@@ -18,6 +18,7 @@ use kernel::{
     interrupt::LocalInterruptDisabled,
     kvm::mediated_pmu::{
         GuestPmu,
+        MsrAccess,
         Pmc, //
     },
     perf::guest::{
@@ -86,6 +87,10 @@ pub(crate) struct Resident<V> {
     selectors: [u64; GuestPmu::MAX_GP_COUNTERS],
     /// `FIXED_CTR_CTRL`.
     fixed_ctr_ctrl: u64,
+    /// `PERF_GLOBAL_CTRL` as loaded, if the guest's writes have not passed through since.
+    global_ctrl: Option<u64>,
+    /// The status of overflows has been changed in memory.
+    status_changed: bool,
     /// The TSC of the CPU at the load.
     since: u64,
     _vendor: PhantomData<V>,
@@ -175,6 +180,8 @@ impl<V: Vendor> Resident<V> {
             counters: CounterSet::EMPTY,
             selectors: [0; GuestPmu::MAX_GP_COUNTERS],
             fixed_ctr_ctrl: 0,
+            global_ctrl: None,
+            status_changed: false,
             since: tsc::read(),
             _vendor: PhantomData,
         }
@@ -211,7 +218,15 @@ impl<V: Vendor> Resident<V> {
             .counters
             .union(pmu.passthrough().counters())
             .union(loaded);
-        V::load_global(regs, pmu);
+        V::load_status(regs, pmu);
+        V::load_global_ctrl(regs, pmu.global_ctrl());
+        self.global_ctrl = Self::loaded_global_ctrl(pmu);
+    }
+
+    /// What `PERF_GLOBAL_CTRL` in hardware stays until the next load, if it does.
+    #[inline(always)]
+    fn loaded_global_ctrl(pmu: &GuestPmu<'_>) -> Option<u64> {
+        (!pmu.passthrough().has_global_ctrl()).then(|| pmu.global_ctrl())
     }
 
     /// The guest's `PERF_METRICS`, unless it is zero, and zero in hardware: a guest that has the
@@ -256,9 +271,9 @@ impl<V: Vendor> Resident<V> {
         loaded
     }
 
-    /// Brings the selectors in hardware to what they are in memory.
+    /// Brings the selectors, the global control and the status in hardware to what they are in memory.
     #[inline(always)]
-    pub(crate) fn select<R: RegisterFile>(&mut self, regs: &mut R, pmu: &mut GuestPmu<'_>) {
+    pub(crate) fn reload<R: RegisterFile>(&mut self, regs: &mut R, pmu: &mut GuestPmu<'_>) {
         for pmc in pmu.gp_counters(CounterSet::ALL) {
             let counter = pmc.hw_counter();
             let selector = Self::selector(&pmc);
@@ -278,6 +293,30 @@ impl<V: Vendor> Resident<V> {
             self.fixed_ctr_ctrl = wanted;
         }
         self.counters = self.counters.union(pmu.passthrough().counters());
+        if mem::take(&mut self.status_changed) {
+            V::load_status(regs, pmu);
+        }
+        if self.global_ctrl.is_some_and(|there| there != pmu.global_ctrl()) {
+            V::load_global_ctrl(regs, pmu.global_ctrl());
+        }
+        self.global_ctrl = Self::loaded_global_ctrl(pmu);
+    }
+
+    /// KVM handles an access to `msr`: makes what it has of that in memory current. False if all of
+    /// the state has to be there.
+    pub(crate) fn sync<R: RegisterFile>(
+        &mut self,
+        regs: &mut R,
+        pmu: &mut GuestPmu<'_>,
+        msr: u32,
+        access: MsrAccess,
+    ) -> bool {
+        if V::is_status(msr) {
+            V::sync_status(regs, pmu);
+            self.status_changed |= access == MsrAccess::Write;
+            return true;
+        }
+        V::is_current_in_memory(msr, pmu)
     }
 
     /// The selector of a counter as hardware is to get it. The guest reads it from memory: one that
@@ -316,9 +355,13 @@ impl<V: Vendor> Resident<V> {
         let mut left = Left {
             counters: CounterSet::EMPTY,
             selectors: CounterSet::EMPTY,
-            same: V::put_global(regs, pmu),
+            same: V::put_global_ctrl(regs, pmu),
         };
+        let status = V::sync_status(regs, pmu);
 
+        if status != 0 {
+            regs.write(V::STATUS.clear, status);
+        }
         self.save_counters(regs, pmu.gp_counters(self.counters), &mut left);
         if V::FIXED_COUNTERS.is_some() {
             self.save_counters(regs, pmu.fixed_counters(self.counters), &mut left);
@@ -385,7 +428,7 @@ impl<V: Vendor> Resident<V> {
                 overflowed.union(self.increment_all(regs, pmu.fixed_counters(counters), fixed));
         }
         if !overflowed.is_empty() {
-            V::set_overflow(regs, overflowed);
+            regs.write(V::STATUS.set, overflowed.bits());
         }
         overflowed
     }

@@ -11,7 +11,10 @@ use crate::{
     vendor::Amd, //
 };
 use kernel::{
-    kvm::mediated_pmu::OwnedPmu,
+    kvm::mediated_pmu::{
+        MsrAccess,
+        OwnedPmu, //
+    },
     perf::guest::GuestLvtpc,
     prelude::*,
     x86::{
@@ -299,11 +302,55 @@ mod cases {
         let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
 
         regs.log.clear();
-        resident.select(&mut regs, &mut pmu.as_guest());
+        resident.reload(&mut regs, &mut pmu.as_guest());
         assert!(regs.log.is_empty());
         pmu.select(1, INSTRUCTIONS & !EVENTSEL_ENABLE)?;
-        resident.select(&mut regs, &mut pmu.as_guest());
+        resident.reload(&mut regs, &mut pmu.as_guest());
         assert_eq!(regs.log[..], [Wrmsr(sel(1), 0)]);
+        Ok(())
+    }
+
+    /// A global control whose writes are intercepted gets to hardware once it has changed, and once it
+    /// passes through no more: what the guest wrote must stay.
+    #[test]
+    fn reload_writes_a_global_control_that_is_in_memory() -> Result {
+        let mut regs = Fake::new(&[])?;
+        let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS)], 0, 0)?.with_passthrough(1);
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+
+        regs.log.clear();
+        resident.reload(&mut regs, &mut pmu.as_guest());
+        assert!(regs.log.is_empty());
+        pmu.as_guest().set_global_ctrl(1);
+        pmu = pmu.with_passthrough(1 << 63 | 1);
+        resident.reload(&mut regs, &mut pmu.as_guest());
+        assert_eq!(regs.log[..], [Wrmsr(amd::GLOBAL_CTL.index(), 1)]);
+        regs.log.clear();
+        pmu.as_guest().set_global_ctrl(0);
+        resident.reload(&mut regs, &mut pmu.as_guest());
+        assert!(regs.log.is_empty());
+        Ok(())
+    }
+
+    /// An access to the status moves that alone.
+    #[test]
+    fn the_status_is_accessed_alone() -> Result {
+        let mut regs = Fake::new(&[])?;
+        let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS)], 1, 0b11)?;
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+        let (read, clear) = (STATUS, amd::GLOBAL_STATUS_CLR.index());
+
+        pmu.as_guest().set_global_status(0);
+        regs.log.clear();
+        assert!(resident.sync(&mut regs, &mut pmu.as_guest(), read, MsrAccess::Read));
+        assert_eq!(pmu.as_guest().global_status(), 0b11);
+        resident.reload(&mut regs, &mut pmu.as_guest());
+        assert_eq!(regs.log[..], [Rdmsr(read)]);
+
+        assert!(resident.sync(&mut regs, &mut pmu.as_guest(), clear, MsrAccess::Write));
+        pmu.as_guest().set_global_status(0b10);
+        resident.reload(&mut regs, &mut pmu.as_guest());
+        assert_eq!(regs.get(STATUS), 0b10);
         Ok(())
     }
 

@@ -5,12 +5,18 @@
 use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
-    x86::pmu::{
-        Counter,
-        CounterSet,
-        Register,
-        RegisterArray, //
-    }, //
+    x86::{
+        msr::{
+            ReadOnly,
+            WriteOnly, //
+        },
+        pmu::{
+            Counter,
+            CounterSet,
+            Register,
+            RegisterArray, //
+        }, //
+    },
 };
 
 mod amd;
@@ -24,6 +30,20 @@ pub(crate) struct Registers {
     pub(crate) counter: Register,
     /// Its event selector, if it has one of its own.
     pub(crate) selector: Option<Register>,
+}
+
+/// The registers of the overflows. They are read in one, and changed by writing ones to the others.
+pub(crate) struct Status {
+    pub(crate) read: Register<ReadOnly>,
+    pub(crate) clear: Register<WriteOnly>,
+    pub(crate) set: Register<WriteOnly>,
+}
+
+impl Status {
+    /// Whether `msr` is one of them.
+    fn contains(&self, msr: u32) -> bool {
+        [self.read.index(), self.clear.index(), self.set.index()].contains(&msr)
+    }
 }
 
 /// A vendor's PMU.
@@ -43,17 +63,20 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// The register that enables counters, all at once.
     const GLOBAL_CTRL: Register;
 
+    /// The status of overflows.
+    const STATUS: Status;
+
     /// The fixed counters, if there are any.
     const FIXED_COUNTERS: Option<RegisterArray>;
 
-    /// Loads the guest's control and status registers, after its counters and selectors. Where
-    /// VM entry does not do it, this starts counting.
-    fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>);
+    /// Loads the guest's global control, the last thing of a load. Where VM entry does not do it,
+    /// this starts counting.
+    #[inline(always)]
+    fn load_global_ctrl<R: RegisterFile>(_regs: &mut R, _control: u64) {}
 
-    /// Saves the guest's global control, makes sure that every counter is stopped, then saves and
-    /// clears the status; the first thing of a put. The result is that of
-    /// [`Vendor::sync_global_ctrl`].
-    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> Option<bool>;
+    /// Saves the guest's global control and makes sure that every counter is stopped, the first
+    /// thing of a put. The result is that of [`Vendor::sync_global_ctrl`].
+    fn put_global_ctrl<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> Option<bool>;
 
     /// Makes the guest's global control in memory current. If that had to be read, as VM exit does
     /// not save it: whether it was the same.
@@ -62,8 +85,30 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// Sets the control register of the fixed counters.
     fn select_fixed<R: RegisterFile>(regs: &mut R, control: u64);
 
-    /// Sets the status bits of counters that have overflowed.
-    fn set_overflow<R: RegisterFile>(regs: &mut R, counters: CounterSet);
+    /// Loads the guest's status.
+    ///
+    /// What is there must go first: the guest reads the register without an exit.
+    #[inline(always)]
+    fn load_status<R: RegisterFile>(regs: &mut R, pmu: &GuestPmu<'_>) {
+        let there = regs.read(Self::STATUS.read);
+        let guest = pmu.global_status();
+
+        if there & !guest != 0 {
+            regs.write(Self::STATUS.clear, there & !guest);
+        }
+        if guest & !there != 0 {
+            regs.write(Self::STATUS.set, guest & !there);
+        }
+    }
+
+    /// Makes the guest's status in memory current. Its value.
+    #[inline(always)]
+    fn sync_status<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> u64 {
+        let status = regs.read(Self::STATUS.read);
+
+        pmu.set_global_status(status);
+        status
+    }
 
     /// Loads the guest's `PERF_METRICS`, right after the counter of slots.
     #[inline(always)]
@@ -75,7 +120,12 @@ pub(crate) trait Vendor: Send + Sync + 'static {
 
     /// Whether what KVM has of `msr` in memory is current also while the state is in hardware, and a
     /// change of it gets to hardware by the next VM entry: registers that select what is counted.
-    fn is_current_in_memory(msr: u32) -> bool;
+    fn is_current_in_memory(msr: u32, pmu: &GuestPmu<'_>) -> bool;
+
+    /// Whether `msr` is about the status of overflows.
+    fn is_status(msr: u32) -> bool {
+        Self::STATUS.contains(msr)
+    }
 
     /// All counters there may be.
     #[inline(always)]

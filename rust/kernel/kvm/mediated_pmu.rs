@@ -168,8 +168,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// KVM handles the guest's intercepted access to a PMU MSR.
+    /// KVM handles the guest's intercepted access to a PMU MSR, for which what memory has of it must
+    /// be current. A register that is written gets to hardware by [`Provider::load`].
     ///
-    /// True if it needs the state in memory for that.
-    fn msr_access(vcpu: Pin<&Self::VcpuData>, msr: u32, access: MsrAccess) -> bool;
+    /// True if all of the state has to be in memory.
+    fn msr_access(this: Switching<'_, Self>, msr: u32, access: MsrAccess) -> bool;
 }

@@ -53,8 +53,9 @@ struct module;
  *	GLOBAL_STATUS.
  * @pmi: a PMI of the guest arrived on PERF_GUEST_MEDIATED_PMI_VECTOR; KVM
  *	injects it.  Hard IRQ context on the vCPU's CPU.  Optional.
- * @msr_access: KVM handles an intercepted RDMSR or WRMSR of a PMU MSR.  True if
- *	the state has to be in memory (@release) for that.
+ * @msr_access: KVM handles an intercepted RDMSR or WRMSR of a PMU MSR: makes what
+ *	memory has of it current, or returns true, for the whole state to be brought
+ *	there (@release).  What is written gets to hardware by @load.  IRQs are off.
  *
  * KVM keeps what the guest sees (CPUID, MSR semantics, event filter), what is
  * intercepted and the fields of the VMCB/VMCS; a provider moves PMU state

@@ -2,13 +2,15 @@
 
 //! AMD PerfMonV2 (APM volume 2, "Performance Monitoring Counters").
 
-use super::Vendor;
+use super::{
+    Status,
+    Vendor, //
+};
 use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
     x86::pmu::{
         amd,
-        CounterSet,
         Register,
         RegisterArray, //
     }, //
@@ -30,26 +32,20 @@ impl Vendor for Amd {
     const SELECTORS: RegisterArray = amd::PERF_CTL;
     const COUNTERS: RegisterArray = amd::PERF_CTR;
     const GLOBAL_CTRL: Register = amd::GLOBAL_CTL;
+    const STATUS: Status = Status {
+        read: amd::GLOBAL_STATUS,
+        clear: amd::GLOBAL_STATUS_CLR,
+        set: amd::GLOBAL_STATUS_SET,
+    };
     const FIXED_COUNTERS: Option<RegisterArray> = None;
 
     #[inline(always)]
-    fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
-        // The status can only be changed by setting and clearing bits. What the host left must go
-        // first: the guest reads the register without an exit.
-        let host = regs.read(amd::GLOBAL_STATUS);
-        let guest = pmu.global_status();
-
-        if host & !guest != 0 {
-            regs.write(amd::GLOBAL_STATUS_CLR, host & !guest);
-        }
-        if guest & !host != 0 {
-            regs.write(amd::GLOBAL_STATUS_SET, guest & !host);
-        }
-        regs.write(amd::GLOBAL_CTL, pmu.global_ctrl());
+    fn load_global_ctrl<R: RegisterFile>(regs: &mut R, control: u64) {
+        regs.write(amd::GLOBAL_CTL, control);
     }
 
     #[inline(always)]
-    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> Option<bool> {
+    fn put_global_ctrl<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> Option<bool> {
         let same = if pmu.passthrough().has_global_ctrl() {
             Self::sync_global_ctrl(regs, pmu)
         } else {
@@ -58,13 +54,6 @@ impl Vendor for Amd {
 
         // Perf programs its events one by one, and starts them all at once.
         regs.write(amd::GLOBAL_CTL, 0);
-
-        let status = regs.read(amd::GLOBAL_STATUS);
-
-        pmu.set_global_status(status);
-        if status != 0 {
-            regs.write(amd::GLOBAL_STATUS_CLR, status);
-        }
         same
     }
 
@@ -82,13 +71,9 @@ impl Vendor for Amd {
         // There are no fixed counters.
     }
 
-    #[inline(always)]
-    fn set_overflow<R: RegisterFile>(regs: &mut R, counters: CounterSet) {
-        regs.write(amd::GLOBAL_STATUS_SET, counters.bits());
-    }
-
-    fn is_current_in_memory(msr: u32) -> bool {
+    fn is_current_in_memory(msr: u32, pmu: &GuestPmu<'_>) -> bool {
         (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Register::index) == Some(msr))
             || amd::LEGACY_PERF_CTL.contains(&msr)
+            || msr == amd::GLOBAL_CTL.index() && !pmu.passthrough().has_global_ctrl()
     }
 }

@@ -2,13 +2,15 @@
 
 //! Intel's architectural PMU (SDM volume 3, "Architectural Performance Monitoring").
 
-use super::Vendor;
+use super::{
+    Status,
+    Vendor, //
+};
 use crate::registers::RegisterFile;
 use kernel::{
     kvm::mediated_pmu::GuestPmu,
     x86::pmu::{
         intel,
-        CounterSet,
         Register,
         RegisterArray, //
     }, //
@@ -31,32 +33,16 @@ impl Vendor for Intel {
     const SELECTORS: RegisterArray = intel::PERFEVTSEL;
     const COUNTERS: RegisterArray = intel::PMC;
     const GLOBAL_CTRL: Register = intel::GLOBAL_CTRL;
+    const STATUS: Status = Status {
+        read: intel::GLOBAL_STATUS,
+        clear: intel::GLOBAL_STATUS_RESET,
+        set: intel::GLOBAL_STATUS_SET,
+    };
     const FIXED_COUNTERS: Option<RegisterArray> = Some(intel::FIXED_CTR);
 
     #[inline(always)]
-    fn load_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) {
-        // The status can only be changed by setting and clearing bits. What the host left must go
-        // first: the guest reads the register without an exit.
-        let host = regs.read(intel::GLOBAL_STATUS);
-        let guest = pmu.global_status();
-
-        if host & !guest != 0 {
-            regs.write(intel::GLOBAL_STATUS_RESET, host & !guest);
-        }
-        if guest & !host != 0 {
-            regs.write(intel::GLOBAL_STATUS_SET, guest & !host);
-        }
-    }
-
-    #[inline(always)]
-    fn put_global<R: RegisterFile>(regs: &mut R, pmu: &mut GuestPmu<'_>) -> Option<bool> {
+    fn put_global_ctrl<R: RegisterFile>(_regs: &mut R, _pmu: &mut GuestPmu<'_>) -> Option<bool> {
         // VM exit loaded GLOBAL_CTRL with 0.
-        let status = regs.read(intel::GLOBAL_STATUS);
-
-        pmu.set_global_status(status);
-        if status != 0 {
-            regs.write(intel::GLOBAL_STATUS_RESET, status);
-        }
         None
     }
 
@@ -85,12 +71,7 @@ impl Vendor for Intel {
         regs.write(intel::PERF_METRICS, 0);
     }
 
-    #[inline(always)]
-    fn set_overflow<R: RegisterFile>(regs: &mut R, counters: CounterSet) {
-        regs.write(intel::GLOBAL_STATUS_SET, counters.bits());
-    }
-
-    fn is_current_in_memory(msr: u32) -> bool {
+    fn is_current_in_memory(msr: u32, _pmu: &GuestPmu<'_>) -> bool {
         // VM entry loads GLOBAL_CTRL from the VMCS, to which KVM writes it.
         (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Register::index) == Some(msr))
             || [intel::FIXED_CTR_CTRL.index(), intel::GLOBAL_CTRL.index()].contains(&msr)

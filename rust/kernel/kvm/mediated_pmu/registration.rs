@@ -358,8 +358,8 @@ impl<P: Provider> Registration<P> {
             MsrAccess::Read
         };
 
-        // SAFETY: By the contract of `msr_access` the vCPU's `vcpu_create` succeeded.
-        P::msr_access(unsafe { Self::data(vcpu) }, msr, access)
+        // SAFETY: The thread of the vCPU calls, with interrupts disabled.
+        P::msr_access(unsafe { Switching::from_raw(vcpu) }, msr, access)
     }
 }
 

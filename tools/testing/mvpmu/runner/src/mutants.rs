@@ -49,14 +49,14 @@ const LOOKING: [&str; 7] = [
 /// Writes that may be skipped: on which machine, and why nothing can show it.
 const EQUIVALENT: [(&str, Machine, &str); 5] = [
     ("skip:switch.rs:load:1", Machine::Amd, NO_FIXED),
-    ("skip:switch.rs:select:2", Machine::Amd, NO_FIXED),
-    ("skip:vendor/amd.rs:load_global:1", Machine::Amd, NO_STATUS),
-    ("skip:vendor/amd.rs:put_global:1", Machine::Amd, GUEST_ONLY),
+    ("skip:switch.rs:reload:2", Machine::Amd, NO_FIXED),
+    ("skip:vendor.rs:load_status:1", Machine::Amd, NO_STATUS),
     (
-        "skip:vendor/intel.rs:load_global:1",
-        Machine::Intel,
-        NO_STATUS,
+        "skip:vendor/amd.rs:put_global_ctrl:1",
+        Machine::Amd,
+        GUEST_ONLY,
     ),
+    ("skip:vendor.rs:load_status:1", Machine::Intel, NO_STATUS),
 ];
 
 const NO_STATUS: &str = "perf has acknowledged what overflowed: a PMI comes with the overflow here";

@@ -135,9 +135,8 @@ const RULES: [Rule; 12] = [
         holds: |row, c, _| at_most(row, if on_amd(row) { 0.9 } else { 0.55 }, Some(c)),
     },
     Rule {
-        // AMD's global control is a register of the CPU also while the host runs.
-        name: "with fewer counters an access that exits costs one operation at most (Intel)",
-        applies: |row| is(row, FEWER) && !row.host_event && !on_amd(row),
+        name: "with fewer counters an access that exits costs one operation at most",
+        applies: |row| is(row, FEWER) && !row.host_event,
         holds: |row, _, _| row.operations() + row.lvtpc <= 1.0 + by_the_way(row),
     },
 ];
