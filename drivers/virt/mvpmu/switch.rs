@@ -296,7 +296,10 @@ impl<V: Vendor> Resident<V> {
         if mem::take(&mut self.status_changed) {
             V::load_status(regs, pmu);
         }
-        if self.global_ctrl.is_some_and(|there| there != pmu.global_ctrl()) {
+        if self
+            .global_ctrl
+            .is_some_and(|there| there != pmu.global_ctrl())
+        {
             V::load_global_ctrl(regs, pmu.global_ctrl());
         }
         self.global_ctrl = Self::loaded_global_ctrl(pmu);
