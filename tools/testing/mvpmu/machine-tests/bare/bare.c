@@ -348,19 +348,21 @@ static void guest_loop(void)
 static void interrupt_in_guest(void)
 {
 	int before = interrupts[0x41];
-	uint64_t exits = 0, code;
+	uint64_t exits = 0, next = 0, code;
 
 	stop();
 	arm(1, GUEST_ONLY);
 	count(2, GUEST_ONLY);
 	wrmsr(GLOBAL_CTL, 0x3f);
 	for (code = guest_run(guest_loop); code == EXIT_INTR; code = guest_resume(0)) {
+		next |= guest_next_rip();
 		asm volatile("sti; nop; cli");
 		exits++;
 	}
 	wrmsr(GLOBAL_CTL, 0);
 	report(code, EXIT_VMMCALL, "the guest comes to its end");
 	report(exits, 1, "an overflow in the guest exits once");
+	report(next, 0, "nRIP is 0, as no instruction has exited");
 	report(interrupts[0x41] - before, 1, "its interrupt is the host's");
 	report(rdpmc(2), 10002, "nothing of the guest is lost or counted twice");
 }
@@ -462,6 +464,7 @@ int main(void)
 	intercepts();
 	uncore_in_guest();
 	interrupt_in_guest();
+	next_rip();
 	other_cpu();
 	outl(0xf4, report_done() != 0);
 	return 0;

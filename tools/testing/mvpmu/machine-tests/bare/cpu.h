@@ -130,6 +130,10 @@ void guest_intercept_rdpmc(bool on);
 void guest_intercept_gp(bool on);
 /* The next entry injects an interrupt; 0: none. */
 void guest_inject(int vector);
+/* The same with a software interrupt, whose handler is to return to next_rip. */
+void guest_inject_software(int vector, uint64_t next_rip);
+/* What the last exit has saved there. */
+uint64_t guest_next_rip(void);
 void guest_intercept_msr(uint32_t msr, bool on);
 uint64_t guest_rip(void);
 #define EXIT_INTR	0x60
@@ -137,6 +141,9 @@ uint64_t guest_rip(void);
 #define EXIT_GP		0x4d
 #define EXIT_MSR	0x7c
 #define EXIT_VMMCALL	0x81
+
+/* nrip.c */
+void next_rip(void);
 
 /* report.c */
 void report(uint64_t value, uint64_t expected, const char *name);

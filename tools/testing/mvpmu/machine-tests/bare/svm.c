@@ -16,7 +16,9 @@ struct vmcb {
 	uint64_t v_intr, interrupt_shadow, exit_code, exit_info1, exit_info2, exit_int_info;
 	uint8_t reserved2[0xa8 - 0x90];
 	uint64_t event;
-	uint8_t reserved7[0x400 - 0xb0];
+	uint8_t reserved7[0xc8 - 0xb0];
+	uint64_t next_rip;
+	uint8_t reserved9[0x400 - 0xd0];
 	struct segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
 	uint8_t reserved3[0x4cb - 0x4a0];
 	uint8_t cpl;
@@ -32,6 +34,7 @@ struct vmcb {
 
 _Static_assert(__builtin_offsetof(struct vmcb, exit_code) == 0x70, "exit code");
 _Static_assert(__builtin_offsetof(struct vmcb, event) == 0xa8, "event");
+_Static_assert(__builtin_offsetof(struct vmcb, next_rip) == 0xc8, "nRIP");
 _Static_assert(__builtin_offsetof(struct vmcb, efer) == 0x4d0, "EFER");
 _Static_assert(__builtin_offsetof(struct vmcb, rip) == 0x578, "RIP");
 _Static_assert(__builtin_offsetof(struct vmcb, rsp) == 0x5d8, "RSP");
@@ -121,6 +124,17 @@ void guest_inject(int vector)
 {
 	/* An external interrupt, valid. */
 	guest.vmcb.event = vector ? 1ULL << 31 | vector : 0;
+}
+
+void guest_inject_software(int vector, uint64_t next_rip)
+{
+	guest.vmcb.event = 1ULL << 31 | 4 << 8 | vector;
+	guest.vmcb.next_rip = next_rip;
+}
+
+uint64_t guest_next_rip(void)
+{
+	return guest.vmcb.next_rip;
 }
 
 void guest_intercept_gp(bool on)

@@ -21,6 +21,12 @@ mod vmcb {
     pub const EXIT_INFO_1: u64 = 0x078;
     /// EXITINTINFO
     pub const EXIT_INT_INFO: u64 = 0x088;
+    /// EVENTINJ
+    pub const EVENT_INJECTION: u64 = 0x0a8;
+    /// nRIP
+    pub const NEXT_RIP: u64 = 0x0c8;
+    /// CS: base
+    pub const CS_BASE: u64 = 0x418;
     /// CR0
     pub const CR0: u64 = 0x558;
     /// RIP
@@ -39,6 +45,10 @@ const INTERCEPT_MSR: u64 = 1 << 28;
 /// Exit codes: physical interrupts, NMI, SMI, INIT, virtual interrupts. The guest is left between
 /// two instructions.
 const EXITS_BETWEEN: std::ops::RangeInclusive<u64> = 0x60..=0x64;
+/// Exit codes: an intercepted instruction, at which RIP points. Between them are those of events,
+/// task switches and shutdown.
+const EXITS_INSTRUCTION: [std::ops::RangeInclusive<u64>; 3] =
+    [0x00..=0x3f, 0x65..=0x7c, 0x80..=0x8d];
 /// Exit code: RDMSR or WRMSR.
 const EXIT_MSR: u64 = 0x7c;
 /// EXITINFO1: it was WRMSR.
@@ -51,9 +61,14 @@ const PAGE_FAULT_FETCH: u64 = 1 << 4;
 const INT_INFO_VALID: u64 = 1 << 31;
 /// EXITINTINFO types: interrupt, NMI. They come between two instructions.
 const INT_INFO_BETWEEN: [u64; 2] = [0, 2];
+/// EXITINTINFO and EVENTINJ: vector, type, and that there is one.
+const EVENT: u64 = INT_INFO_VALID | 0x7ff;
 
 /// CR0: protected mode.
 const CR0_PE: u64 = 1;
+
+/// Exit code: VMRUN found the VMCB invalid.
+const EXIT_INVALID: u64 = u64::MAX;
 
 /// An exit code that does not exist.
 const RUNNING: u64 = 0x5a5a_5a5a_5a5a_5a5a;
@@ -68,6 +83,36 @@ pub struct Guest {
     exit_code: u64,
     /// Address of the VMRUN.
     pub vmrun: u64,
+    /// A software interrupt that VMRUN injects.
+    injected: Option<Injected>,
+}
+
+/// An injected event of an instruction: its handler returns behind that, to nRIP (APM volume 2,
+/// "Event Injection"). QEMU, which has no nRIP, has it return to RIP.
+struct Injected {
+    /// EVENTINJ.
+    event: u64,
+    /// RIP of the instruction.
+    rip: u64,
+}
+
+impl Injected {
+    fn find(vmcb: u64, bus: &mut Bus) -> Option<Injected> {
+        /// Types: exception, software interrupt.
+        const EXCEPTION: u64 = 3;
+        const SOFTWARE: u64 = 4;
+        /// #BP and #OF, the exceptions of INT3 and INTO.
+        const OF_INSTRUCTIONS: [u64; 2] = [3, 4];
+
+        let event = bus.physical(vmcb + vmcb::EVENT_INJECTION, 8) & EVENT;
+        let kind = event >> 8 & 7;
+        let software =
+            kind == SOFTWARE || kind == EXCEPTION && OF_INSTRUCTIONS.contains(&(event & 0xff));
+        (event & INT_INFO_VALID != 0 && software).then(|| Injected {
+            event,
+            rip: bus.physical(vmcb + vmcb::RIP, 8),
+        })
+    }
 }
 
 /// A #VMEXIT.
@@ -76,6 +121,8 @@ pub struct Exit {
     pub rip: u64,
     /// It was left between two instructions, not within the one at `rip`.
     pub between: bool,
+    /// By the instruction at this linear address, which is intercepted.
+    pub instruction: Option<u64>,
     /// By WRMSR.
     pub wrmsr: bool,
 }
@@ -88,14 +135,27 @@ impl Guest {
             intercepts: bus.physical(vmcb + vmcb::INTERCEPTS, 8),
             exit_code: bus.physical(vmcb + vmcb::EXIT_CODE, 8),
             vmrun,
+            injected: Injected::find(vmcb, bus),
         };
         bus.set_physical(vmcb + vmcb::EXIT_CODE, RUNNING, 8);
+        if guest.injected.is_some() {
+            let next = bus.physical(vmcb + vmcb::NEXT_RIP, 8);
+            bus.set_physical(vmcb + vmcb::RIP, next, 8);
+        }
         guest
     }
 
     /// It was not entered after all.
     pub fn was_not_entered(&self, bus: &mut Bus) {
         bus.set_physical(self.vmcb + vmcb::EXIT_CODE, self.exit_code, 8);
+        self.take_injection_back(bus);
+    }
+
+    /// What was to be injected has not arrived.
+    fn take_injection_back(&self, bus: &mut Bus) {
+        if let Some(injected) = &self.injected {
+            bus.set_physical(self.vmcb + vmcb::RIP, injected.rip, 8);
+        }
     }
 
     /// How it was left, if it was.
@@ -109,12 +169,30 @@ impl Guest {
         let int_info = bus.physical(vmcb + vmcb::EXIT_INT_INFO, 8);
         let delivering =
             int_info & INT_INFO_VALID != 0 && INT_INFO_BETWEEN.contains(&(int_info >> 8 & 7));
+        let rejected = self
+            .injected
+            .as_ref()
+            .is_some_and(|injected| code == EXIT_INVALID || int_info & EVENT == injected.event);
+        if rejected {
+            self.take_injection_back(bus);
+        }
+        let rip = bus.physical(vmcb + vmcb::RIP, 8);
+        let intercepted = EXITS_INSTRUCTION.iter().any(|codes| codes.contains(&code));
         let fetching = EXITS_PAGE_FAULT.contains(&code) && info & PAGE_FAULT_FETCH != 0;
         Some(Exit {
-            rip: bus.physical(vmcb + vmcb::RIP, 8),
+            rip,
+            instruction: intercepted
+                .then(|| bus.physical(vmcb + vmcb::CS_BASE, 8).wrapping_add(rip)),
             between: EXITS_BETWEEN.contains(&code) || delivering || fetching,
             wrmsr: code == EXIT_MSR && info == MSR_WRITE,
         })
+    }
+
+    /// Sets nRIP: the guest was left by an intercepted instruction of this length, or by nothing of
+    /// the kind, then it is 0.
+    pub fn set_next_rip(&self, bus: &mut Bus, exit: &Exit, len: Option<u8>) {
+        let next = len.map_or(0, |len| exit.rip.wrapping_add(len.into()));
+        bus.set_physical(self.vmcb + vmcb::NEXT_RIP, next, 8);
     }
 
     /// Its RAX, in the VMCB.

@@ -12,6 +12,8 @@ use crate::registers::Bus;
 pub enum Leaf {
     /// Fn8000_0001: extended features.
     Features,
+    /// Fn8000_000A: SVM.
+    Svm,
     /// Fn8000_0022: extended performance monitoring.
     PerfMon,
     /// The machine's own: what it has counted.
@@ -21,6 +23,8 @@ pub enum Leaf {
 /// Fn8000_0001 ECX: TOPOEXT, which perf asks for before the next two, and PERFCTR_CORE, PERFCTR_NB
 /// and PERFCTR_LLC: the counters of the core, the data fabric and the L3.
 const PERFCTR: u64 = 1 << 22 | 1 << 23 | 1 << 24 | 1 << 28;
+/// Fn8000_000A EDX: NRIPS, nRIP is saved at #VMEXIT.
+const NRIPS: u64 = 1 << 3;
 /// Fn8000_0022 EAX: PerfMonV2.
 const PERF_MON_V2: u64 = 1;
 /// Fn8000_0022 EBX: number of core counters.
@@ -36,6 +40,11 @@ pub fn announce(bus: &mut Bus, leaf: Leaf, rax: u64) -> Option<u64> {
         Leaf::Features => {
             let rcx = bus.register(handles().rcx);
             bus.set_register(handles().rcx, rcx | PERFCTR);
+            None
+        }
+        Leaf::Svm => {
+            let rdx = bus.register(handles().rdx);
+            bus.set_register(handles().rdx, rdx | NRIPS);
             None
         }
         Leaf::PerfMon => {

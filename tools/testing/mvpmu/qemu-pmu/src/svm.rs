@@ -58,7 +58,20 @@ impl Vcpu {
         false
     }
 
+    /// The length of the instruction by which the guest was left.
+    fn len_of_intercepted(&mut self, exit: &Exit) -> Option<u8> {
+        let block = self.board().block();
+        // SAFETY: It came from translated code of a block in the arena.
+        let block = unsafe { block.as_ref() }?;
+        let index = block.index_of(exit.instruction?)?;
+        block.class.is_guest().then(|| block.insns[index].len)
+    }
+
     fn vmexit(&mut self, exit: &Exit) {
+        let len = self.len_of_intercepted(exit);
+        if let Some(guest) = &self.guest {
+            guest.set_next_rip(&mut self.bus, exit, len);
+        }
         if let (Some(guest), Some(leaf)) = (&self.guest, self.cpuid.take()) {
             // CPUID was the last instruction of the guest, and it was not intercepted.
             let rax = guest.rax(&mut self.bus);

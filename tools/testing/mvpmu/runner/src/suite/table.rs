@@ -456,7 +456,8 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             groups.push(differential(cpu, provider, differential::PROGRAMS));
             for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
                 let kvm = kvm_selftests(machine, alone);
-                if !kvm.is_empty() {
+                let wanted = !alone || provider == Provider::Mvpmu || length == Length::Long;
+                if wanted && !kvm.is_empty() {
                     groups.push(selftests(boot.clone(), suite, provider, kvm));
                 }
             }
