@@ -4,20 +4,8 @@
 //! initrd, command line and zero page in memory, the CPU in long mode.
 
 use std::ffi::CString;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::path::PathBuf;
 
-use linux_loader::bootparam::boot_e820_entry;
-use linux_loader::bootparam::boot_params;
-use linux_loader::bootparam::setup_header;
-use linux_loader::configurator::linux::LinuxBootConfigurator;
-use linux_loader::configurator::BootConfigurator;
-use linux_loader::configurator::BootParams;
-use linux_loader::loader::bzimage::BzImage;
-use linux_loader::loader::elf::Elf;
-use linux_loader::loader::KernelLoader;
 use vm_memory::Address;
 use vm_memory::Bytes;
 use vm_memory::GuestAddress;
@@ -25,6 +13,8 @@ use vm_memory::GuestMemoryBackend;
 use vm_memory::GuestMemoryMmap;
 
 use crate::core;
+use crate::kernel::Kernel;
+use crate::kernel::Kind;
 use crate::layout::gpr;
 use crate::mptable;
 
@@ -45,15 +35,6 @@ const LOW_MEMORY_END: u64 = 0x9_fc00;
 const BIOS: u64 = 0xf_0000;
 const HIGH_MEMORY: u64 = 0x10_0000;
 const PAGE: u64 = 4096;
-
-/// Offset of the 64-bit entry in the loaded part of a bzImage.
-const BZIMAGE_ENTRY_64: u64 = 0x200;
-
-const BOOT_FLAG: u16 = 0xaa55;
-const HEADER_MAGIC: u32 = 0x5372_6448;
-const LOADER_UNDEFINED: u8 = 0xff;
-const E820_RAM: u32 = 1;
-const E820_RESERVED: u32 = 2;
 
 const CODE_SELECTOR: u16 = 0x10;
 const DATA_SELECTOR: u16 = 0x18;
@@ -87,8 +68,14 @@ pub struct Boot {
 
 /// Puts everything into `memory`; the result is the entry point.
 pub fn load(boot: &Boot, memory: &GuestMemoryMmap) -> Result<u64, String> {
-    let (entry, end, mut header) = load_kernel(&boot.kernel, memory)?;
-    let (initrd, initrd_len) = load_initrds(&boot.initrd, memory, end)?;
+    let shown = boot.kernel.display();
+    let file =
+        std::fs::read(&boot.kernel).map_err(|e| format!("cannot open the kernel {shown}: {e}"))?;
+    let kernel = Kernel::parse(&file, &boot.kernel, HIGH_MEMORY)?;
+    for &(address, bytes) in &kernel.parts {
+        write(memory, address, bytes)?;
+    }
+    let (initrd, initrd_len) = load_initrds(&boot.initrd, memory, kernel.end)?;
 
     let cmdline = format!("{MACHINE_CMDLINE} {}", boot.append);
     if cmdline.len() >= CMDLINE_MAX {
@@ -101,68 +88,19 @@ pub fn load(boot: &Boot, memory: &GuestMemoryMmap) -> Result<u64, String> {
     let cmdline = CString::new(cmdline).map_err(|_| "--append: has a null byte".to_string())?;
     write(memory, CMDLINE, cmdline.as_bytes_with_nul())?;
 
-    header.type_of_loader = LOADER_UNDEFINED;
-    header.cmd_line_ptr = CMDLINE as u32;
-    header.cmdline_size = cmdline.as_bytes().len() as u32;
-    header.ramdisk_image = initrd as u32;
-    header.ramdisk_size = initrd_len as u32;
-    let mut params = boot_params {
-        hdr: header,
-        ..Default::default()
-    };
-    let top = memory.last_addr().raw_value() + 1;
-    let map = [
-        (0, LOW_MEMORY_END, E820_RAM),
-        (BIOS, HIGH_MEMORY, E820_RESERVED),
-        (HIGH_MEMORY, top, E820_RAM),
-    ];
-    for (slot, (from, to, kind)) in params.e820_table.iter_mut().zip(map) {
-        *slot = boot_e820_entry {
-            addr: from,
-            size: to - from,
-            r#type: kind,
-        };
-    }
-    params.e820_entries = map.len() as u8;
-    LinuxBootConfigurator::write_bootparams(
-        &BootParams::new(&params, GuestAddress(ZERO_PAGE)),
-        memory,
-    )
-    .map_err(|e| format!("cannot write the zero page: {e}"))?;
+    let mut zero_page = kernel.zero_page;
+    zero_page.set_cmdline(CMDLINE as u32, cmdline.as_bytes().len() as u32);
+    zero_page.set_ramdisk(initrd as u32, initrd_len as u32);
+    zero_page.set_map(&[
+        (0, LOW_MEMORY_END, Kind::Ram),
+        (BIOS, HIGH_MEMORY, Kind::Reserved),
+        (HIGH_MEMORY, memory.last_addr().raw_value() + 1, Kind::Ram),
+    ]);
+    write(memory, ZERO_PAGE, zero_page.bytes())?;
 
     write(memory, mptable::ADDRESS, &mptable::build())?;
     write_tables(memory)?;
-    Ok(entry)
-}
-
-fn load_kernel(path: &Path, memory: &GuestMemoryMmap) -> Result<(u64, u64, setup_header), String> {
-    let shown = path.display();
-    let mut file = File::open(path).map_err(|e| format!("cannot open the kernel {shown}: {e}"))?;
-    let mut magic = [0u8; 4];
-    file.read_exact(&mut magic)
-        .map_err(|e| format!("{shown}: {e}"))?;
-    let (loaded, offset) = if magic == *b"\x7fELF" {
-        (Elf::load(memory, None, &mut file, None), 0)
-    } else {
-        let start = Some(GuestAddress(HIGH_MEMORY));
-        (
-            BzImage::load(memory, None, &mut file, start),
-            BZIMAGE_ENTRY_64,
-        )
-    };
-    let loaded = loaded.map_err(|e| format!("{shown}: cannot load this kernel: {e}"))?;
-    let header = loaded.setup_header.unwrap_or(setup_header {
-        boot_flag: BOOT_FLAG,
-        header: HEADER_MAGIC,
-        kernel_alignment: 0x20_0000,
-        ..Default::default()
-    });
-    // A bzImage unpacks itself: it needs room beyond its end.
-    let init_size = u64::from(header.init_size);
-    let end = loaded
-        .kernel_end
-        .max(loaded.kernel_load.raw_value() + init_size);
-    Ok((loaded.kernel_load.raw_value() + offset, end, header))
+    Ok(kernel.entry)
 }
 
 /// Puts the archives, one after the other, at the top of RAM.

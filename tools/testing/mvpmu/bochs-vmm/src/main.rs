@@ -27,6 +27,7 @@ mod cpuid;
 mod gather;
 mod hooks;
 mod ioapic;
+mod kernel;
 mod layout;
 mod log;
 mod lvtpc;

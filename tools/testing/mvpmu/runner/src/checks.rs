@@ -202,8 +202,8 @@ pub fn sources(directory: &Path) -> Result<Vec<Case>> {
             "cargo",
             &clippy,
         )?);
+        cases.push(dependencies(path)?);
     }
-    cases.push(dependencies()?);
     Ok(cases)
 }
 
@@ -230,13 +230,12 @@ fn is_compatible(expression: &str) -> bool {
     })
 }
 
-/// The licences of all packages that the tools for hosts are built of: these are given away as
-/// programs.
-fn dependencies() -> Result<Case> {
+/// The licences of all packages that a workspace is built of: its programs may be given away.
+fn dependencies(manifest: &str) -> Result<Case> {
     let output = Command::new("cargo")
         .args(["tree", "--workspace", "--locked", "--prefix", "none"])
         .args(["--edges", "normal,build", "--format", "{l}|{p}"])
-        .args(["--manifest-path", HOST_TOOLS])
+        .args(["--manifest-path", manifest])
         .output()
         .context("cargo")?;
     let tree = String::from_utf8_lossy(&output.stdout);
@@ -246,9 +245,9 @@ fn dependencies() -> Result<Case> {
         .filter(|(licence, _)| !is_compatible(licence))
         .map(|(licence, package)| format!("{package}: {licence}"))
         .collect();
-    let name = "licences of what the tools for hosts are built of";
+    let name = format!("licences of what {manifest} is built of");
     let passed = output.status.success() && packages.count() > 0 && foreign.is_empty();
-    Ok(Case::new(name, passed, || {
+    Ok(Case::new(&name, passed, || {
         let errors = String::from_utf8_lossy(&output.stderr);
         format!("{}\n{errors}", foreign.join("\n"))
     }))
