@@ -365,33 +365,24 @@ void kvm_mediated_pmu_request_update(struct kvm_vcpu *vcpu)
 }
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_mediated_pmu_request_update);
 
-static bool is_selector(u32 msr)
-{
-	switch (msr) {
-	case MSR_P6_EVNTSEL0 ... MSR_P6_EVNTSEL0 + KVM_MAX_NR_INTEL_GP_COUNTERS - 1:
-	case MSR_CORE_PERF_FIXED_CTR_CTRL:
-	case MSR_K7_EVNTSEL0 ... MSR_K7_EVNTSEL3:
-		return true;
-	case MSR_F15H_PERF_CTL0 ... MSR_F15H_PERF_CTL5:
-		return !((msr - MSR_F15H_PERF_CTL) & 1);
-	default:
-		return false;
-	}
-}
-
 /*
- * The guest writes an event selector, while its state is in hardware; IRQs are
- * off, and the guest may be entered again without a load.  False if that is not
- * to be handled here.
+ * The guest writes an MSR, perhaps an event selector, while its PMU state is in
+ * hardware; IRQs are off, and the guest may be entered again without a load.
+ * False if that is not to be handled here.
  */
-bool kvm_mediated_pmu_select(struct kvm_vcpu *vcpu, u32 msr, u64 data)
+bool kvm_mediated_pmu_wrmsr(struct kvm_vcpu *vcpu, u32 msr, u64 data)
 {
 	struct msr_data info = { .index = msr, .data = data };
 	struct kvm_pmu *pmu = vcpu_to_pmu(vcpu);
 
-	if (!pmu->provider_data || !pmu->in_hardware || !is_selector(msr) ||
+	if (!pmu->provider_data || !pmu->in_hardware ||
 	    rcu_access_pointer(vcpu->kvm->arch.msr_filter) ||
-	    !kvm_pmu_is_valid_msr(vcpu, msr) || kvm_pmu_set_msr(vcpu, &info))
+	    !kvm_pmu_is_valid_msr(vcpu, msr))
+		return false;
+	/* That is about to pass through, see kvm_mediated_pmu_retry_global_ctrl(). */
+	if (msr == MSR_AMD64_PERF_CNTR_GLOBAL_CTL && kvm_pmu_has_all_counters(pmu))
+		return false;
+	if (kvm_pmu_set_msr(vcpu, &info))
 		return false;
 
 	kvm_mediated_pmu_load(vcpu);

@@ -40,7 +40,7 @@ void kvm_mediated_pmu_forget(struct kvm *kvm);
 void kvm_mediated_pmu_msr_access(struct kvm_vcpu *vcpu,
 				 struct msr_data *msr_info, bool write);
 bool kvm_mediated_pmu_retry_global_ctrl(struct kvm_vcpu *vcpu);
-bool kvm_mediated_pmu_select(struct kvm_vcpu *vcpu, u32 msr, u64 data);
+bool kvm_mediated_pmu_wrmsr(struct kvm_vcpu *vcpu, u32 msr, u64 data);
 
 /* What is in hardware of a vCPU has to be brought up to date at the next load. */
 #define KVM_MEDIATED_PMU_UNCLEAN	(~0u)

@@ -38,10 +38,6 @@ fn is(row: &Row, scenario: Scenario) -> bool {
     row.scenario == scenario.name
 }
 
-fn on_amd(row: &Row) -> bool {
-    row.machine == Machine::Amd.name()
-}
-
 /// Whether the row's instructions are at most so many times those of `other`.
 fn at_most(row: &Row, times: f64, other: Option<&Row>) -> bool {
     match (row.instructions, other.and_then(|other| other.instructions)) {
@@ -128,11 +124,10 @@ const RULES: [Rule; 12] = [
         holds: |row, _, _| (row.operations() - 1.0).abs() + row.lvtpc <= by_the_way(row),
     },
     Rule {
-        // Half, and a timer tick in a thousand. Most of an exit on the AMD machine is that KVM decodes the instruction: QEMU has no NRIP
-        // Save, without which there is no fastpath.
-        name: "a write of a selector costs 0.55 of the C code's instructions, or 0.9 (AMD)",
-        applies: |row| is(row, SELECTOR) && row.counters > 0 && !(on_amd(row) && row.host_event),
-        holds: |row, c, _| at_most(row, if on_amd(row) { 0.9 } else { 0.55 }, Some(c)),
+        // Half, and a timer tick in a thousand.
+        name: "a write of a selector costs 0.55 of the C code's instructions",
+        applies: |row| is(row, SELECTOR) && row.counters > 0,
+        holds: |row, c, _| at_most(row, 0.55, Some(c)),
     },
     Rule {
         name: "with fewer counters an access that exits costs one operation at most",
