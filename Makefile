@@ -32,6 +32,8 @@ MACHINE ?=
 CPU ?=
 # on, off, old: the PMU of the test machine
 PMU ?= on
+# small, cloud or amd64, for make deb: Debian's configurations, and that of make kernel
+CONFIG ?= $(or $(patsubst CONFIG=%,%,$(filter CONFIG=%,$(configured))),amd64)
 # For make apply and unapply: somebody's tree of Linux.
 KDIR ?=
 # For make shell: what to boot in place of what is built here, and a command in place of the shell.
@@ -43,7 +45,7 @@ APPEND ?=
 # For make fuzz.
 SEED ?= 1
 PROGRAMS ?= 100000
-export KERNEL VARIANT KCONFIG_CONFIG KDIR KERNEL_IMAGE MODULES INITRD
+export KERNEL VARIANT CONFIG KCONFIG_CONFIG KDIR KERNEL_IMAGE MODULES INITRD
 
 # For the shell.
 quoted = '$(subst ','\'',$(1))'
@@ -56,7 +58,7 @@ needs_bochs := $(if $(filter intel,$(MACHINE))$(filter-out zen%,$(CPU)),bochs)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test test-long bench fuzz sweep kernel module shell apply unapply patches menuconfig \
-	defconfig olddefconfig clean rootfs tools debug-kernel bochs
+	defconfig olddefconfig clean rootfs tools debug-kernel bochs deb
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
@@ -72,12 +74,16 @@ help:
 	@echo 'make apply KDIR=TREE    the series and our files into a tree of Linux $(subst $(space),$(comma) ,$(versions)):'
 	@echo '              commits on its branch, or, if it is no git repository, files'
 	@echo 'make unapply KDIR=TREE  out of it again'
+	@echo 'make deb      Debian packages of the kernel, its headers and mvpmu, in build/deb; with Debian'"'"'s'
+	@echo '              configuration the kernel takes an hour or hours'
 	@echo 'make patches  the series as mails, in build/patches'
 	@echo 'make menuconfig  asks what is to be built, and writes .config; make defconfig: writes the defaults'
 	@echo 'make clean    remove build (the cache and .config stay)'
 	@echo
 	@echo 'KERNEL=7.2|7.3       version of Linux'
 	@echo 'VARIANT=main|debug   variant of the kernel (debug: lockdep, assertions)'
+	@echo 'CONFIG=amd64|cloud|small   make deb: the configuration of Debian, that for virtual machines, or'
+	@echo '                     that of make kernel (now: $(CONFIG))'
 	@echo 'MACHINE=amd|intel    test machine (default: amd; make test: both)'
 	@echo 'CPU=skylake|icelake|sapphire-rapids|zen4|zen5   what CPU the test machine is, and with that which'
 	@echo 'MODULES=DIR INITRD=FILE APPEND=TEXT  make shell: modules for KERNEL_IMAGE, another initial root'
@@ -114,7 +120,15 @@ bochs: rootfs
 demo: kernel tools $(needs_bochs)
 	@$(run) demo $(what) --pmu $(PMU) $(debug)
 
+# Tests make the packages twice, to see that they are the same.
+deb: rootfs tools
+	@$(scripts)/kernel.sh deb
+	@echo 'build/deb'
+
 test: kernel debug-kernel tools bochs
+	@CONFIG=small $(scripts)/kernel.sh deb
+	@CONFIG=small $(scripts)/kernel.sh deb-again
+	@$(scripts)/debian.sh
 	@$(scripts)/series.sh $(filter-out $(KERNEL),$(versions)) $(KERNEL)
 	@$(scripts)/kernel.sh kconfig
 	@$(run) test $(long) $(what) '$(GROUP)'

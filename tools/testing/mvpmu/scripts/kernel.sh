@@ -4,7 +4,8 @@
 # kernel.sh VARIANT: builds the kernel, its modules and the selftests; the products come to
 # build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions, or `source`:
 # only unpack Linux, apply the series and lay the overlay over it, or `kconfig`: its programs conf and
-# mconf. KERNEL=7.3 selects another version of linux-source than 7.2. What .config (KCONFIG_CONFIG) says
+# mconf, or `deb`: Debian packages, of the kernel with the configuration CONFIG, and mvpmu, or `deb-again`:
+# the same once more. KERNEL=7.3 selects another version of linux-source than 7.2. What .config (KCONFIG_CONFIG) says
 # of mvpmu goes into the variant that it names, VARIANT.
 #
 # Products are kept in the cache under a sum of all that goes into them.
@@ -17,6 +18,21 @@ set -eu
 . "$SCRIPTS/product.sh"
 
 variant=${1:-main}
+packages=
+case $variant in
+deb*)
+	packages=$variant
+	# Of the configuration small the objects are those of make kernel.
+	variant=main
+	base=${CONFIG:-amd64}
+	case $base in
+	small) ;;
+	amd64) flavour=amd64 ;;
+	cloud) flavour=cloud-amd64 ;;
+	*) die "CONFIG=$base: there are small, cloud and amd64" ;;
+	esac
+	;;
+esac
 enter=$SCRIPTS/enter.sh
 inner=/mvpmu/tools/testing/mvpmu
 cd "$TOP"
@@ -127,6 +143,36 @@ if [ "$variant" = source ]; then
 	echo "$src" >"$BUILD/linux-source"
 	echo "$src" >"$BUILD/linux-source-$version"
 	echo "$version" >"$BUILD/linux-version"
+	exit
+fi
+
+# The kernel with a configuration of Debian, or that of make kernel; packages of it, and mvpmu.
+build_packages() {
+	stage
+	objects=$obj
+	if [ "$base" = small ]; then
+		# shellcheck disable=SC2086
+		step "configure ($base)" "$enter" sh $inner/scripts/kernel-build.sh config "$src" "$obj" $fragments
+	else
+		objects=/cache/$linux/$base
+		step "configure ($base)" "$enter" sh $inner/scripts/deb-build.sh config "$src" "$objects" \
+			"/cache/source/$config_package" "$flavour" "$base"
+	fi
+	step "Linux $version ($base)" "$enter" sh $inner/scripts/kernel-build.sh kernel "$src" "$objects" "$1/built"
+	release=$(cat "$work/built/release")
+	rm -rf "$work/built"
+	step 'packages of Linux' "$enter" sh $inner/scripts/deb-build.sh kernel "$src" "$objects" "$1"
+	step 'package of mvpmu' "$enter" sh $inner/scripts/deb-build.sh host "$release" "$1"
+}
+
+if [ -n "$packages" ]; then
+	config_package=
+	[ "$base" = small ] || config_package "$version"
+	product "$packages" "$({
+		echo "$linux_sum $base $config_package"
+		sum_of tools/testing/mvpmu/deb tools/testing/mvpmu/scripts/deb-build.sh tools/kvm/mvpmu/man \
+			tools/kvm/mvpmu/Cargo.toml build/tools/mvpmu-top build/tools/mvpmu-check
+	} | sha256sum | cut -c1-12)" build_packages
 	exit
 fi
 product "$variant" "$linux_sum" build_linux

@@ -13,7 +13,7 @@ programs=$(cat build/kconfig)
 # shellcheck source=tools/testing/mvpmu/initramfs/tap.sh
 . tools/testing/mvpmu/initramfs/tap.sh
 begin_testing options
-unset KERNEL VARIANT MAKEFLAGS MAKELEVEL
+unset KERNEL VARIANT CONFIG MAKEFLAGS MAKELEVEL
 config=$TAP_DIRECTORY/config
 
 kconfig() {
@@ -23,7 +23,7 @@ kconfig() {
 # options [NAME=VALUE...]: what make takes from the configuration.
 options() {
 	# shellcheck disable=SC2016
-	make -s "KCONFIG_CONFIG=$config" "$@" --eval='show:;@echo $(KERNEL) $(VARIANT)' show
+	make -s "KCONFIG_CONFIG=$config" "$@" --eval='show:;@echo $(KERNEL) $(VARIANT) $(CONFIG)' show
 }
 
 # are VALUES [NAME=VALUE...]: those are the options.
@@ -70,11 +70,12 @@ printf '%s\n' CONFIG_MVPMU=m '# CONFIG_MVPMU_KUNIT_TEST is not set' >"$TAP_DIREC
 test_that 'the options of mvpmu are in it' own
 choose LINUX_7_3 LINUX_7_2
 choose VARIANT_DEBUG VARIANT_MAIN
+choose DEB_CLOUD DEB_AMD64
 test_that 'make olddefconfig completes what somebody has changed' kconfig olddefconfig
-test_that 'make takes version and variant from it' are '7.3 debug'
+test_that 'make takes its choices from it' are '7.3 debug cloud'
 printf '%s\n' CONFIG_MVPMU=m CONFIG_MVPMU_KUNIT_TEST=y >"$TAP_DIRECTORY/own"
 test_that 'the debug kernel has the KUnit tests' own
-test_that 'the command line overrides it' are '7.2 main' KERNEL=7.2 VARIANT=main
+test_that 'the command line overrides it' are '7.2 main small' KERNEL=7.2 VARIANT=main CONFIG=small
 
 test_that 'a line that is none is refused' refused 'is no line' 'Linux 7.3'
 test_that 'an option that is not there is refused' refused 'CONFIG_LINUX_6_1' CONFIG_LINUX_6_1=y
@@ -130,6 +131,6 @@ menu() {
 
 kconfig defconfig
 test_that 'make menuconfig shows the options, and saves what is chosen' menu
-test_that 'make takes it from there' are '7.3 main'
+test_that 'make takes it from there' are '7.3 main amd64'
 test_that 'the checkout has got nothing but the file' absent include
 done_testing

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# options.sh [FILE]: what .config (or FILE) says, as words for make: KERNEL=7.3 VARIANT=debug. One line
+# options.sh [FILE]: what .config (or FILE) says, as words for make: KERNEL=7.3 VARIANT=debug
+# CONFIG=cloud. One line
 # of complaint when there is something in it that Kconfig does not know.
 #
 # options.sh --own FILE: its lines on mvpmu, for the configuration of Linux.
@@ -48,6 +49,11 @@ exec awk -v config="$1" '
 			if (variant)
 				complain("more than one variant")
 			variant = tolower(name)
+		} else if (name ~ /^DEB_/ && value == "y") {
+			sub(/^DEB_/, "", name)
+			if (base)
+				complain("more than one configuration of packages")
+			base = tolower(name)
 		}
 	}
 	END {
@@ -57,5 +63,5 @@ exec awk -v config="$1" '
 			print "mvpmu: " config " names no " (linux ? "variant" : "version of Linux") ": make menuconfig"
 			exit 1
 		}
-		print "KERNEL=" linux, "VARIANT=" variant
+		print "KERNEL=" linux, "VARIANT=" variant (base ? " CONFIG=" base : "")
 	}' $(find Kconfig drivers/virt/mvpmu/Kconfig) "$1"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Where the Linux source comes from: the packages linux-source-<version> of the backports.
+# Where the Linux source comes from: the packages linux-source-<version> of the backports; and Debian's
+# configurations of it: linux-config-<version>.
 
 # shellcheck source=tools/testing/mvpmu/scripts/apt.sh
 . "$SCRIPTS/apt.sh"
@@ -43,4 +44,29 @@ source_package() {
 	package_version=${package_version%_*}
 	# A `~` or `:` in a path is asking for trouble.
 	package_version=$(printf %s "$package_version" | tr -c 'A-Za-z0-9.\n' -)
+}
+
+config_in_cache() {
+	config_package=$(cd "$CACHE/source" && find . -name "linux-config-$1_*.deb" -printf '%P\n' | sort -V | tail -n 1)
+	[ -n "$config_package" ]
+}
+
+# That of the source, or what the archive has now.
+fetch_config() {
+	mkdir -p "$CACHE/source/part"
+	of_source=${package#*_}
+	(
+		cd "$CACHE/source/part" || exit
+		apt_own download "linux-config-$1=${of_source%_*}" || apt_own download "linux-config-$1"
+		mv ./*.deb ..
+	)
+	rm -rf "$CACHE/source/part"
+}
+
+# config_package VERSION: sets config_package (a file in $CACHE/source).
+config_package() {
+	config_in_cache "$1" && return
+	apt_prepare
+	step "download configurations" fetch_config "$1"
+	config_in_cache "$1"
 }

@@ -30,6 +30,7 @@ const WORKSPACES: [&str; 2] = [MACHINES, HOST_TOOLS];
 const BY_MAKE: &str = "build/series";
 
 const APPLY_TEST: &str = "tools/testing/mvpmu/scripts/apply-test.sh";
+const PACKAGES_TEST: &str = "tools/testing/mvpmu/scripts/deb-test.sh";
 const OPTIONS_TEST: &str = "tools/testing/mvpmu/scripts/options-test.sh";
 
 /// A command that must succeed; its output goes to `directory`.
@@ -355,6 +356,12 @@ pub fn apply(directory: &Path) -> Result<Vec<Case>> {
 pub fn options(directory: &Path) -> Result<Vec<Case>> {
     let place = directory.to_string_lossy();
     script(directory, "options", OPTIONS_TEST, &[&place])
+}
+
+/// The Debian packages: what is in them, and how they are installed.
+pub fn packages(directory: &Path) -> Result<Vec<Case>> {
+    let place = directory.to_string_lossy();
+    script(directory, "deb", PACKAGES_TEST, &[&place])
 }
 
 /// The unit tests of the workspaces, each as a test of its own.

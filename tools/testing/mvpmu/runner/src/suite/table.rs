@@ -401,6 +401,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         local("series", checks::series),
         local("apply", checks::apply),
         local("options", checks::options),
+        local("deb packages", checks::packages),
         local("object code", object_code::test),
         local("cargo test", checks::cargo_test),
     ];
