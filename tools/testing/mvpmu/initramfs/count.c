@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Counts, through perf_event_open(), the instructions and branches of a loop
- * of known length in user mode. Run in L1 or, as init, in a Linux guest.
+ * of known length in user mode. Run in L1 or, as init, in a Linux guest; that ends
+ * then, with the argument "wait" when it has got a line.
  */
 #include <linux/perf_event.h>
 #include <stdint.h>
@@ -73,15 +74,22 @@ static int count(const char *name, uint64_t event, uint64_t expected)
 	return expected != counted;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	int failed = 0;
+	char byte;
 
 	failed |= count("instructions", PERF_COUNT_HW_INSTRUCTIONS, 1 + 2 * ITERATIONS);
 	failed |= count("branches", PERF_COUNT_HW_BRANCH_INSTRUCTIONS, ITERATIONS);
 	fflush(stdout);
 	if (getpid() != 1)
 		return failed;
+	if (argc > 1 && !strcmp(argv[1], "wait")) {
+		printf("count: end\n");
+		fflush(stdout);
+		if (read(STDIN_FILENO, &byte, 1) < 0)
+			perror("count: read");
+	}
 	reboot(RB_AUTOBOOT);
 	return 1;
 }

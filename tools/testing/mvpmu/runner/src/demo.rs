@@ -18,6 +18,7 @@ use crate::boot;
 use crate::boot::Outcome;
 use crate::job::Job;
 use crate::machine::Boot;
+use crate::machine::Machine;
 use crate::machine::Pmu;
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -37,10 +38,17 @@ pub fn run(boot: &Boot, directory: &Path, echo: bool) -> Result<Value> {
 
 fn report(boot: &Boot, outcome: &Outcome) -> Value {
     let text = |name| outcome.read(name).unwrap_or_default();
+    let facts = values(&text("facts"));
     let libkvm = values(&text("libkvm"));
     let console = text("linux_guest");
     let linux = counts(&console);
-    let loaded = libkvm.contains_key("pmu");
+    let loaded = facts.get("module_loaded") == Some(&json!("yes"));
+    let debugfs = tree(&outcome.out.join("debugfs"));
+    let machine = match facts.get("vendor").and_then(Value::as_str) {
+        Some("AuthenticAMD") => json!(Machine::Amd),
+        Some("GenuineIntel") => json!(Machine::Intel),
+        _ => Value::Null,
+    };
 
     let number = |key: &str| libkvm.get(key).cloned().unwrap_or(Value::Null);
     let pair = |counted: &str, expected: Value, count: Value| {
@@ -67,11 +75,12 @@ fn report(boot: &Boot, outcome: &Outcome) -> Value {
     linux_guest.insert("branches".into(), linux_pair("branches").into());
 
     json!({
-        "machine": boot.machine,
+        "machine": machine,
         "cpu": boot.cpu.name,
         "pmu": boot.pmu,
-        "cpus": boot.cpus,
-        "provider": if loaded { "mvpmu" } else { "none" },
+        "cpus": facts.get("cpus"),
+        "asked": {"machine": boot.machine, "cpus": boot.cpus},
+        "provider": if debugfs["capability"]["enabled"] == "yes" { "mvpmu" } else { "none" },
         "kernel": text("kernel").trim(),
         "module_loaded": loaded,
         "log": text("log").lines().collect::<Vec<_>>(),
@@ -79,7 +88,7 @@ fn report(boot: &Boot, outcome: &Outcome) -> Value {
         "linux_guest": linux_guest,
         "pmi": libkvm_pair("pmis", "delivered"),
         "exits_on_pmu_reads": number("exits_on_pmu_reads_counted"),
-        "debugfs": tree(&outcome.out.join("debugfs")),
+        "debugfs": debugfs,
         "seconds": outcome.time.as_secs(),
         "problem": outcome.problem(),
     })
@@ -139,6 +148,12 @@ pub fn problems(report: &Value) -> Vec<String> {
     if let Some(problem) = report["problem"].as_str() {
         problems.push(problem.to_owned());
     }
+    for what in ["machine", "cpus"] {
+        let (asked, found) = (&report["asked"][what], &report[what]);
+        if asked != found {
+            problems.push(format!("{what}: {found} instead of {asked}"));
+        }
+    }
     if report["pmu"] != json!(Pmu::On) {
         // The module has to refuse, and say why.
         if report["module_loaded"] != false {
@@ -149,7 +164,7 @@ pub fn problems(report: &Value) -> Vec<String> {
         }
         return problems;
     }
-    if report["module_loaded"] != true {
+    if report["module_loaded"] != true || report["provider"] != "mvpmu" {
         problems.push(format!("the module was not loaded: {}", report["log"]));
         return problems;
     }
@@ -178,7 +193,20 @@ pub fn problems(report: &Value) -> Vec<String> {
             problems.push(format!("debugfs has no {file}"));
         }
     }
+    if !counts_in_debugfs(&report["debugfs"]) {
+        problems
+            .push("debugfs does not say that the Linux guest's state was in hardware".to_owned());
+    }
     problems
+}
+
+/// Whether the vCPU of a virtual machine, whose directory is PID-NUMBER, had its state in hardware.
+fn counts_in_debugfs(debugfs: &Value) -> bool {
+    debugfs.as_object().is_some_and(|files| {
+        files.iter().any(|(name, vm)| {
+            name.contains('-') && vm["vcpu0"]["loads"].as_u64().is_some_and(|loads| loads > 0)
+        })
+    })
 }
 
 /// The report for a person.
@@ -238,7 +266,9 @@ pub fn print(report: &Value) {
         );
     }
     if let Some(files) = report["debugfs"].as_object() {
-        println!("\n/sys/kernel/debug/mvpmu (of the virtual machine: while Linux ran in it)");
+        println!(
+            "\n/sys/kernel/debug/mvpmu (of the virtual machine: when Linux in it had counted)"
+        );
         for (name, value) in files {
             print_tree(name, value);
         }
@@ -282,11 +312,14 @@ mod tests {
 
     fn good() -> Value {
         json!({
-            "pmu": "on", "module_loaded": true, "problem": null, "log": ["x"],
+            "machine": "amd", "cpus": 2, "asked": {"machine": "amd", "cpus": 2},
+            "pmu": "on", "module_loaded": true, "provider": "mvpmu", "problem": null, "log": ["x"],
             "libkvm": {"expected": 3, "counted": 3, "branches": {"expected": 1, "counted": 1}},
             "linux_guest": {"expected": 3, "counted": 3, "branches": {"expected": 1, "counted": 1}},
             "pmi": {"expected": 2, "delivered": 2}, "exits_on_pmu_reads": 0,
-            "debugfs": {"capability": {"vendor": "x"}, "stats": {"vms": 0}},
+            "debugfs": {
+                "capability": {"vendor": "x"}, "stats": {"vms": 0}, "68-2": {"vcpu0": {"loads": 1}},
+            },
         })
     }
 
@@ -303,7 +336,11 @@ mod tests {
             ("/pmi/delivered", json!(1)),
             ("/exits_on_pmu_reads", json!(1)),
             ("/exits_on_pmu_reads", Value::Null),
+            ("/machine", json!("intel")),
+            ("/cpus", Value::Null),
             ("/module_loaded", json!(false)),
+            ("/provider", json!("none")),
+            ("/debugfs/68-2/vcpu0/loads", json!(0)),
             ("/debugfs/stats", json!({})),
             ("/problem", json!("no end")),
         ] {
@@ -316,7 +353,7 @@ mod tests {
     // Seen to fail when missing numbers are equal.
     #[test]
     fn an_empty_report_is_a_problem() {
-        let empty = json!({"pmu": "on", "module_loaded": true});
+        let empty = json!({"pmu": "on", "module_loaded": true, "provider": "mvpmu"});
         assert!(problems(&empty).len() >= 6);
     }
 
