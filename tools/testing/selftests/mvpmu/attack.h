@@ -27,7 +27,7 @@ static inline bool is_secret(u64 value)
 struct attack {
 	u64 reads;
 	u64 switches;	/* between victim and attacker */
-	u64 leaks;
+	u64 leaks;	/* the attack may end at the first */
 	/* The first leak. */
 	u64 place;
 	u64 value;

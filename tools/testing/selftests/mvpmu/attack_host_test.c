@@ -65,7 +65,7 @@ static bool wait_for_event(int event)
 
 static void attack_in_turns(struct attacker *attacker, struct rdpmc_reader *reader)
 {
-	while (attacker->result->switches < SWITCHES) {
+	while (attacker->result->switches < SWITCHES && !attacker->result->leaks) {
 		signal_event(attacker->kick);
 		TEST_ASSERT(wait_for_event(attacker->turn_over), "No turn");
 		attacker->result->switches++;
@@ -101,7 +101,7 @@ static void attack_by_preemption(struct attacker *attacker, struct rdpmc_reader 
 
 	TEST_ASSERT(wait_for_event(attacker->turn_over), "No turn");
 	before = preemptions(attacker->victim);
-	while (attacker->result->switches < PREEMPTIONS) {
+	while (attacker->result->switches < PREEMPTIONS && !attacker->result->leaks) {
 		nanosleep(&moment, NULL);
 		reader_read(reader, 2 * ROUNDS);
 		now = preemptions(attacker->victim);
@@ -113,8 +113,8 @@ static void attack_by_preemption(struct attacker *attacker, struct rdpmc_reader 
 /* The victim counts its turns. */
 static void attack_all_the_time(struct attacker *attacker, struct rdpmc_reader *reader)
 {
-	while (READ_ONCE(attacker->result->switches) < SWITCHES ||
-	       attacker->result->reads < READS)
+	while ((READ_ONCE(attacker->result->switches) < SWITCHES ||
+		attacker->result->reads < READS) && !attacker->result->leaks)
 		reader_read(reader, ROUNDS);
 }
 
@@ -265,14 +265,14 @@ TEST_F(attack_host, vcpu_thread_reads_nothing_after_a_run)
 
 	self->vm = create_victim(VICTIM_EXITS);
 	reader_open(&reader, &attack, variant->right);
-	while (attack.switches < SWITCHES) {
+	while (attack.switches < SWITCHES && !attack.leaks) {
 		run_victim();
 		attack.switches++;
 		reader_read(&reader, ROUNDS);
 	}
 	reader_close(&reader);
 	report_attack(variant->names[THREAD], &attack);
-	EXPECT_EQ(SWITCHES, victim_turns(victim));
+	EXPECT_EQ(attack.switches, victim_turns(victim));
 	EXPECT_EQ(0, attack.leaks);
 }
 
@@ -307,9 +307,8 @@ TEST_F_TIMEOUT(attack_host, process_reads_nothing_while_the_vcpu_halts, 250)
 
 	EXPECT_EQ(0, attacker_end(attacker));
 	/* The attacker's end is a kick, too, that the victim may have got or not. */
-	turns = victim_turns(victim);
-	EXPECT_EQ(SWITCHES, attacker->result->switches);
-	EXPECT_TRUE(turns == SWITCHES || turns == SWITCHES + 1);
+	turns = victim_turns(victim) - attacker->result->switches;
+	EXPECT_TRUE(turns == 0 || turns == 1);
 	EXPECT_EQ(0, attacker->result->leaks);
 }
 
@@ -326,9 +325,8 @@ TEST_F_TIMEOUT(attack_host, process_reads_nothing_when_it_preempts_the_vcpu, 250
 	EXPECT_FALSE(run_victim());
 
 	EXPECT_EQ(0, attacker_end(attacker));
-	EXPECT_EQ(PREEMPTIONS, attacker->result->switches);
-	/* It went on between them, and has kept its secrets. */
-	EXPECT_LE(PREEMPTIONS, preemptions(gettid()));
+	/* The victim went on between them, and has kept its secrets. */
+	EXPECT_LE(attacker->result->switches, preemptions(gettid()));
 	EXPECT_NE(0, victim_turns(victim));
 	EXPECT_EQ(0, attacker->result->leaks);
 }
@@ -354,7 +352,6 @@ TEST_F_TIMEOUT(attack_host, process_reads_nothing_on_a_sibling_cpu, 250)
 		WRITE_ONCE(attacker->result->switches, attacker->result->switches + 1);
 
 	EXPECT_EQ(0, attacker_end(attacker));
-	EXPECT_LE(SWITCHES, attacker->result->switches);
 	EXPECT_EQ(0, attacker->result->leaks);
 }
 
@@ -377,7 +374,6 @@ TEST_F_TIMEOUT(attack_host, process_reads_nothing_when_the_vcpu_leaves_its_cpu, 
 	}
 
 	EXPECT_EQ(0, attacker_end(attacker));
-	EXPECT_LE(SWITCHES, attacker->result->switches);
 	EXPECT_EQ(0, attacker->result->leaks);
 }
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "kvm_test_harness.h"
+#include "machine.h"
 #include "payload.h"
 
 #define MAX_EVENTS	16
@@ -224,6 +225,13 @@ static void guest_exit_often(void)
 	}
 }
 
+/* As test machines count them, on this CPU. */
+static u64 host_instructions(void)
+{
+	return machine_count(MACHINE_KERNEL_INSTRUCTIONS) +
+	       machine_count(MACHINE_USER_INSTRUCTIONS);
+}
+
 /*
  * What the host's kernel executes to handle a VM exit is the host's, also if it
  * does not return to userspace.  Seen to fail when the guest's state stays in
@@ -232,17 +240,23 @@ static void guest_exit_often(void)
 TEST_F(host_perf, event_counts_the_handling_of_exits)
 {
 	const u64 nr_exits = 1000;
-	u64 few, many;
+	u64 few, many, before, after;
 
+	pin_self_to_cpu(0);
 	open_events(&self->events, 1, true);
 	vcpu_arch_set_entry_point(self->vcpu, guest_exit_often);
 
 	count_in_host(&self->events, self->vcpu, 1, 1);
 	few = count_in_host(&self->events, self->vcpu, 1, 1);
+	before = host_instructions();
 	many = count_in_host(&self->events, self->vcpu, 1, 1 + nr_exits);
+	after = host_instructions();
 
 	/* KVM takes hundreds of instructions to emulate an RDMSR. */
 	EXPECT_LT(few + 200 * nr_exits, many);
+	/* And no more than that: how much exactly, host_exact_test says. */
+	if (machine_read(MACHINE_USER_INSTRUCTIONS, &few))
+		EXPECT_GT(after - before, many);
 }
 
 #define NR_READS	10

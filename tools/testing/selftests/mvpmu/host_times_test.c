@@ -10,12 +10,15 @@
 #include <linux/perf_event.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "kvm_test_harness.h"
+#include "control_group.h"
 #include "payload.h"
 
 #define GUEST_CPU	0
@@ -67,6 +70,9 @@ static void *run_vcpu(void *data)
 FIXTURE(host_times) {
 	struct vcpu_thread guest;
 	struct kvm_vm *vm;
+	/* In which this process is, if it counts a control group, and somebody outside of it. */
+	struct control_group group;
+	pid_t neighbour;
 	/* An event of this thread that the guest's thread inherits, and its start. */
 	int inherited;
 	u64 since;
@@ -76,6 +82,7 @@ FIXTURE(host_times) {
 FIXTURE_VARIANT(host_times) {
 	void *guest;
 	bool task;
+	bool group;
 	bool inherit;
 	bool pinned;
 	bool grouped;
@@ -97,6 +104,9 @@ VARIANT(of_cpu_toggled, .toggled = true);
 VARIANT(of_task, .task = true);
 VARIANT(of_task_pinned, .task = true, .pinned = true);
 VARIANT(of_task_toggled, .task = true, .toggled = true);
+VARIANT(of_control_group, .group = true);
+VARIANT(of_control_group_pinned, .group = true, .pinned = true);
+VARIANT(of_control_group_toggled, .group = true, .toggled = true);
 VARIANT(inherited, .inherit = true);
 
 static int open_event(const FIXTURE_VARIANT(host_times) *variant, pid_t pid, int cpu, int leader)
@@ -110,10 +120,25 @@ static int open_event(const FIXTURE_VARIANT(host_times) *variant, pid_t pid, int
 		.inherit = variant->inherit,
 		.exclude_guest = 1,
 	};
-	int fd = syscall(SYS_perf_event_open, &attr, pid, cpu, leader, 0);
+	int fd = syscall(SYS_perf_event_open, &attr, pid, cpu, leader,
+			 variant->group ? PERF_FLAG_PID_CGROUP : 0);
 
 	TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fd));
 	return fd;
+}
+
+/* Whenever it runs, it leaves the CPU again: the guest's thread is switched out and in. */
+static pid_t start_neighbour(void)
+{
+	pid_t pid = fork();
+
+	TEST_ASSERT(pid >= 0, "fork");
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	pin_self_to_cpu(GUEST_CPU);
+	for (;;)
+		sched_yield();
 }
 
 static u64 wall_ns(void)
@@ -142,6 +167,12 @@ FIXTURE_SETUP(host_times)
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "one CPU");
 
+	if (variant->group) {
+		if (!control_group_create(&self->group, TO_COUNT))
+			SKIP(return, "no control groups");
+		self->neighbour = start_neighbour();
+		control_group_enter(&self->group);
+	}
 	pin_self_to_cpu(TEST_CPU);
 	self->vm = pmu_vm_create(&self->guest.vcpu, variant->guest);
 	self->since = wall_ns();
@@ -159,6 +190,10 @@ FIXTURE_TEARDOWN(host_times)
 	if (variant->inherit)
 		close(self->inherited);
 	kvm_vm_free(self->vm);
+	if (variant->group) {
+		control_group_destroy(&self->group);
+		kill(self->neighbour, SIGKILL);
+	}
 }
 
 struct times {
@@ -187,7 +222,8 @@ static struct times check_times(int fd, struct times before, u64 since, unsigned
  */
 TEST_F(host_times, are_those_of_the_host)
 {
-	pid_t pid = variant->task ? READ_ONCE(self->guest.tid) : -1;
+	int group = variant->group ? control_group_open(&self->group) : -1;
+	pid_t pid = variant->task ? READ_ONCE(self->guest.tid) : group;
 	int cpu = variant->task ? -1 : GUEST_CPU;
 	unsigned int i, j, k, nr = variant->grouped ? 3 : 1;
 	struct times of_threads = {};
@@ -214,6 +250,8 @@ TEST_F(host_times, are_those_of_the_host)
 			close(fds[k]);
 		wait_for_guest(self->vm);
 	}
+	if (variant->group)
+		close(group);
 }
 
 TEST_HARNESS_MAIN

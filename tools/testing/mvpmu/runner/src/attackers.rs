@@ -59,6 +59,18 @@ fn parse(line: &str, machine: Machine, provider: &str) -> Option<Attacker> {
     })
 }
 
+impl Attacker {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.attacker
+    }
+
+    /// Whether it has found something.
+    pub fn leaks(&self) -> bool {
+        self.leaks > 0
+    }
+}
+
 /// Writes the list, unless no attacker was run.
 pub fn write(attackers: &[Attacker], to: &Path) -> Result<()> {
     if attackers.is_empty() {

@@ -7,6 +7,7 @@ mod attackers;
 mod bench;
 mod boot;
 mod checks;
+mod controls;
 mod cpio;
 mod demo;
 mod differential;

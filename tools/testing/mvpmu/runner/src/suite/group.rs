@@ -14,6 +14,7 @@ use crate::attackers;
 use crate::attackers::Attacker;
 use crate::bench;
 use crate::boot;
+use crate::controls;
 use crate::demo;
 use crate::differential;
 use crate::given;
@@ -71,6 +72,8 @@ pub enum Work {
     Demo(Boot),
     /// The deliberate bugs of the module.
     Mutants(Boot),
+    /// Whether each attacker finds something when there is something.
+    Controls(Boot),
     /// What a VM exit may cost.
     Figures(Boot),
     /// Kernels and root file systems that are not ours, with this machine.
@@ -158,8 +161,10 @@ impl Group {
             | Work::Quirks(_)
             | Work::Differential(..)
             | Work::Given(_)
+            | Work::Controls(_)
             | Work::Sweep(..) => {}
             Work::Demo(boot) | Work::Mutants(boot) | Work::Figures(boot) => boot.oracle = oracle,
+            Work::Boot { boot, .. } if boot.oracle == Oracle::Off => {}
             Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
                 boot.oracle = oracle;
                 boot.append = format!("{} {}", boot.append, oracle::REPORT_MODULES);
@@ -220,6 +225,7 @@ impl Group {
             Work::Bare(boot, program) => bare(boot, program, &directory),
             Work::Quirks(boot) => quirks(boot, &directory),
             Work::Mutants(boot) => mutants::run(boot, &directory),
+            Work::Controls(boot) => controls::run(boot, &directory),
             Work::Figures(boot) => bench::test(boot, &directory),
             Work::Given(boot) => {
                 fs::create_dir_all(&directory)?;

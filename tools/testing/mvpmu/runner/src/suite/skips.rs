@@ -28,7 +28,24 @@ const OF_REFUSED_EVENTS: [&str; 2] = [
     "host_events_test: host_events.keep_a_vm_from_its_first_vcpu",
 ];
 
-const EXPECTED: [Skips; 12] = [
+const EXPECTED: [Skips; 13] = [
+    Skips {
+        begin: "amd selftests",
+        end: "",
+        why: "only the debug kernel has control groups and suspend",
+        tests: &[
+            "host_times_test: host_times.of_control_group_exiting.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_spinning.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_pinned_exiting.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_pinned_spinning.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_toggled_exiting.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_toggled_spinning.are_those_of_the_host",
+            "hotplug_test: hotplug.guest_that_stays_in_guest_mode.frozen_guest_leaves_nothing_and_counts_on",
+            "hotplug_test: hotplug.guest_that_exits_to_the_kernel.frozen_guest_leaves_nothing_and_counts_on",
+            "hotplug_test: hotplug.guest_that_stays_in_guest_mode.guest_counts_on_after_a_suspend",
+            "hotplug_test: hotplug.guest_that_exits_to_the_kernel.guest_counts_on_after_a_suspend",
+        ],
+    },
     Skips {
         begin: "intel",
         end: "",
@@ -127,10 +144,20 @@ const EXPECTED: [Skips; 12] = [
             "host_times_test: host_times.of_task_pinned_spinning.are_those_of_the_host",
             "host_times_test: host_times.of_task_toggled_exiting.are_those_of_the_host",
             "host_times_test: host_times.of_task_toggled_spinning.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_exiting.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_spinning.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_pinned_exiting.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_pinned_spinning.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_toggled_exiting.are_those_of_the_host",
+            "host_times_test: host_times.of_control_group_toggled_spinning.are_those_of_the_host",
             "host_times_test: host_times.inherited_exiting.are_those_of_the_host",
             "host_times_test: host_times.inherited_spinning.are_those_of_the_host",
             "hotplug_test: hotplug.guest_that_stays_in_guest_mode.guest_counts_on_and_the_cpu_comes_back_clean",
             "hotplug_test: hotplug.guest_that_exits_to_the_kernel.guest_counts_on_and_the_cpu_comes_back_clean",
+            "hotplug_test: hotplug.guest_that_stays_in_guest_mode.frozen_guest_leaves_nothing_and_counts_on",
+            "hotplug_test: hotplug.guest_that_exits_to_the_kernel.frozen_guest_leaves_nothing_and_counts_on",
+            "hotplug_test: hotplug.guest_that_stays_in_guest_mode.guest_counts_on_after_a_suspend",
+            "hotplug_test: hotplug.guest_that_exits_to_the_kernel.guest_counts_on_after_a_suspend",
         ],
     },
     Skips {
@@ -146,6 +173,7 @@ const EXPECTED: [Skips; 12] = [
             "attack_uncore_test: attack_uncore_once.host_reads_what_the_event_counts_and_nothing_afterwards",
             "filter_test: filter.amd_mode_bits_of_a_nested_guest_select_its_own_mode",
             "filter_test: filter.amd_mode_bits_of_a_plain_guest_are_dropped",
+            "host_rdpmc_test: host_rdpmc.amd_nothing_is_left_in_the_second_counter_of_a_pair",
             "msr_test: msr.all_counters.amd_guest_without_perfmon_v2_has_no_global_registers",
             "msr_test: msr.all_counters.amd_legacy_names_are_the_same_registers",
             "msr_test: msr.four_counters.amd_guest_without_perfmon_v2_has_no_global_registers",

@@ -2,11 +2,8 @@
 
 //! The table of all test groups.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use anyhow::Result;
 use pmu_model::profile;
 
@@ -14,6 +11,15 @@ use super::group::Group;
 use super::group::Length;
 use super::group::Provider;
 use super::group::Work;
+use super::selftests::cpu_groups;
+use super::selftests::kvm_selftests;
+use super::selftests::long_groups;
+use super::selftests::model_groups;
+use super::selftests::own_selftests;
+use super::selftests::selftests;
+use super::selftests::with_debug_kernel;
+use super::selftests::with_shared_events;
+use super::selftests::with_watchdog;
 use crate::checks;
 use crate::differential;
 use crate::job::Job;
@@ -28,109 +34,32 @@ use crate::paths;
 use crate::paths::Kernel;
 use crate::sweep::Company;
 
-/// Our selftests that are about mvpmu itself: not for KVM's C code.
-const ABOUT_MVPMU: [&str; 2] = ["debugfs_test", "topdown_test"];
-
-/// A selftest for a kernel whose lockup detector is perf's: the debug kernel.
-const NEEDS_NMI_WATCHDOG: &str = "watchdog_test";
-
-/// The selftest of slots and PERF_METRICS: not for KVM's C code, which gives guests neither.
-const OF_METRICS: &str = "mvpmu/topdown_test";
-
-/// Whether the CPU has what the selftest is about.
-fn can_run(test: &str, cpu: Cpu) -> bool {
-    let has_metrics = match cpu.pmu {
-        profile::Pmu::Intel { config, .. } => config.metrics > 0,
-        profile::Pmu::Amd(_) => false,
-    };
-    test != OF_METRICS || has_metrics
-}
-
-/// How the names of the attackers among our selftests begin.
-const ATTACK: &str = "attack_";
-
-/// Our own selftests, what `make kernel` has built with a name that says so: the attackers, or
-/// the others.
-fn own_selftests(cpu: Cpu, provider: Provider, attackers: bool) -> Result<Vec<String>> {
-    let directory = Path::new(paths::SELFTESTS).join("mvpmu");
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let about_mvpmu = ABOUT_MVPMU.contains(&name.as_str());
-        if name.ends_with("_test")
-            && name.starts_with(ATTACK) == attackers
-            && !(about_mvpmu && provider == Provider::C)
-            && name != NEEDS_NMI_WATCHDOG
-            && can_run(&format!("mvpmu/{name}"), cpu)
-        {
-            names.push(format!("mvpmu/{name}"));
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// KVM's selftests of the list for `machine`: those that share a boot, or those that do not.
-fn kvm_selftests(machine: Machine, alone: bool) -> Vec<String> {
-    include_str!("../../../kernel/kvm-selftests")
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split('#').next()?.split_whitespace();
-            let name = words.next()?.rsplit('/').next()?;
-            let words: Vec<_> = words.collect();
-            let here = words.contains(&machine.name()) && words.contains(&"alone") == alone;
-            here.then(|| format!("kvm/{name}"))
-        })
-        .collect()
-}
-
 /// The first one looks at the registers, the others count.
 const MACHINE_TESTS: [&str; 3] = ["register_test", "exact_test", "sampling_test"];
 
-fn selftests(boot: Boot, suite: &str, provider: Provider, tests: Vec<String>) -> Group {
-    let mut arguments = vec![provider.name().to_owned()];
-    arguments.extend(tests.iter().cloned());
-    let base = |test: &String| test.rsplit('/').next().unwrap_or(test).to_owned();
-    Group {
-        name: format!("{} {suite} {}", boot.name(), provider.name()),
-        work: Work::Boot {
-            boot,
-            job: Job {
-                arguments,
-                ..Job::new("selftests")
-            },
-            tests: tests.iter().map(base).collect(),
-            limit: Duration::from_secs(1200),
-        },
-    }
-}
-
-/// Selftests of what could disturb the host's NMI watchdog, and it them: PMIs, and counts.
-const WITH_WATCHDOG: [&str; 2] = ["mvpmu/pmi_test", "mvpmu/watchdog_test"];
-
-/// Some of our selftests on a host as distributions have it: its NMI watchdog owns a counter.
-fn with_watchdog(cpu: Cpu) -> Group {
-    let tests = WITH_WATCHDOG.map(str::to_owned).to_vec();
+/// A kernel that another one has started with a guest's state in hardware. For the oracle that is the
+/// guest's still where a CPU starts and takes its stack, before the kernel clears it.
+fn after_kexec(cpu: Cpu) -> Group {
     let boot = Boot {
         kernel: Kernel::Debug,
+        oracle: Oracle::Off,
+        append: "retain_initrd".to_owned(),
         ..Boot::of_cpu(cpu)
     };
-    let mut group = selftests(boot, "selftests with the watchdog", Provider::Mvpmu, tests);
-    if let Work::Boot { job, .. } = &mut group.work {
-        job.arguments.insert(0, "watchdog".to_owned());
+    let tests = ["count_test", "host_rdpmc_test"];
+    Group {
+        name: format!("{} kexec", name(cpu)),
+        work: Work::Boot {
+            job: Job {
+                image: Some(boot.kernel.product(boot.machine.kernel())),
+                arguments: tests.map(|test| format!("mvpmu/{test}")).to_vec(),
+                ..Job::new("kexec")
+            },
+            boot,
+            tests: tests.map(str::to_owned).to_vec(),
+            limit: Duration::from_secs(900),
+        },
     }
-    group
-}
-
-/// Events of the host that count in guests, where whoever comes first has the PMU.
-fn with_shared_events(cpu: Cpu) -> Group {
-    let tests = vec!["mvpmu/host_events_test".to_owned()];
-    let boot = Boot::of_cpu(cpu);
-    let mut group = selftests(boot, "selftests with shared events", Provider::Mvpmu, tests);
-    if let Work::Boot { job, .. } = &mut group.work {
-        job.arguments[0].push_str(",host_events=share");
-    }
-    group
 }
 
 /// The module must refuse to work on `boot`, and say `reason`.
@@ -166,53 +95,6 @@ fn host_tools(name: &str, boot: Boot, reason: Option<&str>) -> Group {
     }
 }
 
-/// The selftests of what differs between CPUs: which state is switched how, and what of it guests can
-/// reach.
-const BY_CPU: [&str; 7] = [
-    "mvpmu/control_test",
-    "mvpmu/count_test",
-    "mvpmu/exits_test",
-    "mvpmu/host_perf_test",
-    "mvpmu/msr_test",
-    "mvpmu/pmi_test",
-    OF_METRICS,
-];
-
-/// Machines whose PMIs come late, and one whose firmware has left something in each register of the
-/// PMU.
-fn model_groups(cpu: Cpu) -> Vec<Group> {
-    let group = |model: &str, tests: &[&str]| {
-        let boot = Boot {
-            model: vec![model.to_owned()],
-            ..Boot::of_cpu(cpu)
-        };
-        let own = tests.iter().map(|test| format!("mvpmu/{test}")).collect();
-        selftests(boot, &format!("selftests, {model}"), Provider::Mvpmu, own)
-    };
-    // The PMIs of a guest, and those of an event of the host beside one.
-    let tests = ["pmi_test", "attack_perf_test"];
-    let late = |delay: u32| group(&format!("pmi-delay={delay}"), &tests);
-    let mut groups = Vec::from([1, 20, 200].map(late));
-    groups.push(group(
-        "power-on=random:1",
-        &["count_test", "host_perf_test"],
-    ));
-    groups
-}
-
-/// What is tested on the CPUs that a machine is not else.
-fn cpu_groups(machine: Machine) -> Vec<Group> {
-    profile::ALL
-        .into_iter()
-        .filter(|cpu| Machine::of(cpu) == machine && *cpu != machine.cpu())
-        .map(|cpu| {
-            let tests = BY_CPU.into_iter().map(str::to_owned);
-            let own = tests.filter(|test| can_run(test, cpu)).collect();
-            selftests(Boot::of_cpu(cpu), "selftests", Provider::Mvpmu, own)
-        })
-        .collect()
-}
-
 /// What the AMD machine is tested for beyond what both are: more CPUs.
 fn amd_groups(cpu: Cpu) -> Vec<Group> {
     let four = Boot {
@@ -220,12 +102,14 @@ fn amd_groups(cpu: Cpu) -> Vec<Group> {
         ..Boot::of_cpu(cpu)
     };
     let tests = ["cpu_test", "host_perf_test"].map(|name| format!("mvpmu/{name}"));
-    vec![selftests(
-        four,
-        "selftests, 4 CPUs",
-        Provider::Mvpmu,
-        tests.to_vec(),
-    )]
+    vec![
+        selftests(four, "selftests, 4 CPUs", Provider::Mvpmu, tests.to_vec()),
+        after_kexec(cpu),
+        Group {
+            name: format!("{} attackers' control", name(cpu)),
+            work: Work::Controls(Boot::of_cpu(cpu)),
+        },
+    ]
 }
 
 /// What the Intel machine is tested for beyond what both are.
@@ -372,24 +256,6 @@ fn eager_shorter(cpu: Cpu) -> Group {
     }
 }
 
-/// What only the long run does: all selftests on such machines.
-fn long_groups(cpu: Cpu) -> Result<Vec<Group>> {
-    let models = ["pmi-delay=1", "pmi-delay=20", "pmi-delay=200"]
-        .into_iter()
-        .chain(["power-on=random:1", "power-on=random:2"]);
-    models
-        .map(|model| {
-            let boot = Boot {
-                model: vec![model.to_owned()],
-                ..Boot::of_cpu(cpu)
-            };
-            let own = own_selftests(cpu, Provider::Mvpmu, false)?;
-            let suite = format!("selftests mvpmu, {model}");
-            Ok(selftests(boot, &suite, Provider::Mvpmu, own))
-        })
-        .collect()
-}
-
 /// Everything there is, in the order in which it is run.
 pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
     let local = |name: &str, work| Group {
@@ -466,6 +332,9 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         groups.push(with_watchdog(cpu));
         groups.extend(model_groups(cpu));
         groups.push(with_shared_events(cpu));
+        if cpu == machine.cpu() {
+            groups.push(with_debug_kernel(machine));
+        }
         groups.extend(match machine {
             Machine::Amd => amd_groups(cpu),
             Machine::Intel => intel_groups(cpu, length),

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The groups of selftests: which of them are run where.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyhow::Result;
+use pmu_model::profile;
+
+use super::group::Group;
+use super::group::Provider;
+use super::group::Work;
+use crate::job::Job;
+use crate::machine::Boot;
+use crate::machine::Cpu;
+use crate::machine::Machine;
+use crate::paths;
+use crate::paths::Kernel;
+
+/// Our selftests that are about mvpmu itself: not for KVM's C code.
+const ABOUT_MVPMU: [&str; 2] = ["debugfs_test", "topdown_test"];
+
+/// Selftests of groups of their own: for the debug kernel, whose lockup detector is perf's and which has
+/// BPF programs, and for machines on which an instruction takes some cycles.
+const ELSEWHERE: [&str; 3] = ["watchdog_test", "snapshot_test", "cycles_test"];
+
+/// The selftest of slots and PERF_METRICS: not for KVM's C code, which gives guests neither.
+const OF_METRICS: &str = "mvpmu/topdown_test";
+
+/// Whether the CPU has what the selftest is about.
+fn can_run(test: &str, cpu: Cpu) -> bool {
+    let has_metrics = match cpu.pmu {
+        profile::Pmu::Intel { config, .. } => config.metrics > 0,
+        profile::Pmu::Amd(_) => false,
+    };
+    test != OF_METRICS || has_metrics
+}
+
+/// How the names of the attackers among our selftests begin.
+const ATTACK: &str = "attack_";
+
+/// Our own selftests, what `make kernel` has built with a name that says so: the attackers, or
+/// the others.
+pub fn own_selftests(cpu: Cpu, provider: Provider, attackers: bool) -> Result<Vec<String>> {
+    let directory = Path::new(paths::SELFTESTS).join("mvpmu");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let about_mvpmu = ABOUT_MVPMU.contains(&name.as_str());
+        if name.ends_with("_test")
+            && name.starts_with(ATTACK) == attackers
+            && !(about_mvpmu && provider == Provider::C)
+            && !ELSEWHERE.contains(&name.as_str())
+            && can_run(&format!("mvpmu/{name}"), cpu)
+        {
+            names.push(format!("mvpmu/{name}"));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// KVM's selftests of the list for `machine`: those that share a boot, or those that do not.
+pub fn kvm_selftests(machine: Machine, alone: bool) -> Vec<String> {
+    include_str!("../../../kernel/kvm-selftests")
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split('#').next()?.split_whitespace();
+            let name = words.next()?.rsplit('/').next()?;
+            let words: Vec<_> = words.collect();
+            let here = words.contains(&machine.name()) && words.contains(&"alone") == alone;
+            here.then(|| format!("kvm/{name}"))
+        })
+        .collect()
+}
+
+pub fn selftests(boot: Boot, suite: &str, provider: Provider, tests: Vec<String>) -> Group {
+    let mut arguments = vec![provider.name().to_owned()];
+    arguments.extend(tests.iter().cloned());
+    let base = |test: &String| test.rsplit('/').next().unwrap_or(test).to_owned();
+    Group {
+        name: format!("{} {suite} {}", boot.name(), provider.name()),
+        work: Work::Boot {
+            boot,
+            job: Job {
+                arguments,
+                ..Job::new("selftests")
+            },
+            tests: tests.iter().map(base).collect(),
+            limit: Duration::from_secs(1200),
+        },
+    }
+}
+
+/// Selftests of what could disturb the host's NMI watchdog, and it them: PMIs, and counts.
+const WITH_WATCHDOG: [&str; 2] = ["mvpmu/pmi_test", "mvpmu/watchdog_test"];
+
+/// Some of our selftests on a host as distributions have it: its NMI watchdog owns a counter.
+pub fn with_watchdog(cpu: Cpu) -> Group {
+    let tests = WITH_WATCHDOG.map(str::to_owned).to_vec();
+    let boot = Boot {
+        kernel: Kernel::Debug,
+        ..Boot::of_cpu(cpu)
+    };
+    let mut group = selftests(boot, "selftests with the watchdog", Provider::Mvpmu, tests);
+    if let Work::Boot { job, .. } = &mut group.work {
+        job.arguments.insert(0, "watchdog".to_owned());
+    }
+    group
+}
+
+/// Some of our selftests on the debug kernel, for what it has more: control groups, suspend, BPF. On
+/// the Intel machine snapshots of branches: it has such registers as the CPU that this is.
+pub fn with_debug_kernel(machine: Machine) -> Group {
+    let (cpu, tests) = match machine {
+        Machine::Amd => (
+            machine.cpu(),
+            &["host_rdpmc_test", "host_times_test", "hotplug_test"][..],
+        ),
+        Machine::Intel => (&profile::ICELAKE, &["snapshot_test"][..]),
+    };
+    let boot = Boot {
+        kernel: Kernel::Debug,
+        ..Boot::of_cpu(cpu)
+    };
+    let tests = tests.iter().map(|test| format!("mvpmu/{test}")).collect();
+    selftests(boot, "debug kernel's selftests", Provider::Mvpmu, tests)
+}
+
+/// Events of the host that count in guests, where whoever comes first has the PMU.
+pub fn with_shared_events(cpu: Cpu) -> Group {
+    let tests = vec!["mvpmu/host_events_test".to_owned()];
+    let boot = Boot::of_cpu(cpu);
+    let mut group = selftests(boot, "selftests with shared events", Provider::Mvpmu, tests);
+    if let Work::Boot { job, .. } = &mut group.work {
+        job.arguments[0].push_str(",host_events=share");
+    }
+    group
+}
+
+/// The selftests of what differs between CPUs: which state is switched how, and what of it guests can
+/// reach.
+const BY_CPU: [&str; 7] = [
+    "mvpmu/control_test",
+    "mvpmu/count_test",
+    "mvpmu/exits_test",
+    "mvpmu/host_perf_test",
+    "mvpmu/msr_test",
+    "mvpmu/pmi_test",
+    OF_METRICS,
+];
+
+/// Machines whose PMIs come late, one whose firmware has left something in each register of the PMU,
+/// and one where cycles are not instructions.
+pub fn model_groups(cpu: Cpu) -> Vec<Group> {
+    let group = |model: &str, tests: &[&str]| {
+        let boot = Boot {
+            model: vec![model.to_owned()],
+            ..Boot::of_cpu(cpu)
+        };
+        let own = tests.iter().map(|test| format!("mvpmu/{test}")).collect();
+        selftests(boot, &format!("selftests, {model}"), Provider::Mvpmu, own)
+    };
+    // The PMIs of a guest, and those of an event of the host beside one.
+    let tests = ["pmi_test", "attack_perf_test"];
+    let late = |delay: u32| group(&format!("pmi-delay={delay}"), &tests);
+    let mut groups = Vec::from([1, 20, 200].map(late));
+    groups.push(group(
+        "power-on=random:1",
+        &["count_test", "host_perf_test"],
+    ));
+    groups.push(group("weights=3:2", &["cycles_test"]));
+    groups
+}
+
+/// What is tested on the CPUs that a machine is not else.
+pub fn cpu_groups(machine: Machine) -> Vec<Group> {
+    profile::ALL
+        .into_iter()
+        .filter(|cpu| Machine::of(cpu) == machine && *cpu != machine.cpu())
+        .map(|cpu| {
+            let tests = BY_CPU.into_iter().map(str::to_owned);
+            let own = tests.filter(|test| can_run(test, cpu)).collect();
+            selftests(Boot::of_cpu(cpu), "selftests", Provider::Mvpmu, own)
+        })
+        .collect()
+}
+
+/// What only the long run does: all selftests on such machines.
+pub fn long_groups(cpu: Cpu) -> Result<Vec<Group>> {
+    let models = ["pmi-delay=1", "pmi-delay=20", "pmi-delay=200"]
+        .into_iter()
+        .chain(["power-on=random:1", "power-on=random:2"]);
+    models
+        .map(|model| {
+            let boot = Boot {
+                model: vec![model.to_owned()],
+                ..Boot::of_cpu(cpu)
+            };
+            let own = own_selftests(cpu, Provider::Mvpmu, false)?;
+            let suite = format!("selftests mvpmu, {model}");
+            Ok(selftests(boot, &suite, Provider::Mvpmu, own))
+        })
+        .collect()
+}
