@@ -20,7 +20,7 @@ set -eu
 variant=${1:-main}
 packages=
 case $variant in
-deb*)
+deb | deb-again)
 	packages=$variant
 	# Of the configuration small the objects are those of make kernel.
 	variant=main
