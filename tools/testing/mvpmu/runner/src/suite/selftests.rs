@@ -65,14 +65,15 @@ pub fn own_selftests(cpu: Cpu, provider: Provider, attackers: bool) -> Result<Ve
 
 /// KVM's selftests of the list for `machine`: those that share a boot, or those that do not.
 pub fn kvm_selftests(machine: Machine, alone: bool) -> Vec<String> {
+    let here = format!("{}{}", machine.name(), if alone { ":alone" } else { "" });
     include_str!("../../../kernel/kvm-selftests")
         .lines()
         .filter_map(|line| {
             let mut words = line.split('#').next()?.split_whitespace();
             let name = words.next()?.rsplit('/').next()?;
-            let words: Vec<_> = words.collect();
-            let here = words.contains(&machine.name()) && words.contains(&"alone") == alone;
-            here.then(|| format!("kvm/{name}"))
+            words
+                .any(|word| word == here)
+                .then(|| format!("kvm/{name}"))
         })
         .collect()
 }
