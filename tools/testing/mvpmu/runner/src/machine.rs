@@ -377,8 +377,11 @@ fn command_line(boot: &Boot) -> String {
     let mut line = String::from("console=ttyS0 panic=-1");
     // Its timer interrupts come by the host's time. Linux waits for some at boot, and panics when a
     // busy host lets too few through.
+    // Its TSCs are one. Linux would have its CPUs compare them now and then: one that does, with
+    // interrupts off, and one that is stopping the machine for a new clock wait for each other for
+    // ever, as the time that is to end it stands still meanwhile (watchdog_check_skew()).
     if boot.machine == Machine::Amd {
-        line.push_str(" no_timer_check");
+        line.push_str(" no_timer_check tsc=reliable");
     }
     if !boot.given.is_any() {
         line.push_str(" quiet");
