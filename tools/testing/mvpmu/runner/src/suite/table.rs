@@ -318,12 +318,15 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 groups.push(eager_shorter(cpu));
                 continue;
             }
-            let attackers = own_selftests(cpu, provider, true)?;
-            groups.push(selftests(boot.clone(), "attackers", provider, attackers));
+            let long = length == Length::Long;
+            if provider == Provider::Mvpmu || long {
+                let attackers = own_selftests(cpu, provider, true)?;
+                groups.push(selftests(boot.clone(), "attackers", provider, attackers));
+            }
             groups.push(differential(cpu, provider, differential::PROGRAMS));
             for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
                 let kvm = kvm_selftests(machine, alone);
-                let wanted = !alone || provider == Provider::Mvpmu || length == Length::Long;
+                let wanted = !alone || provider == Provider::Mvpmu || long;
                 if wanted && !kvm.is_empty() {
                     groups.push(selftests(boot.clone(), suite, provider, kvm));
                 }
