@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::ensure;
 use anyhow::Result;
 use clap::Args;
 use clap::Parser;
@@ -354,13 +355,15 @@ fn run() -> Result<ExitCode> {
                 bench::draw(&directory)?;
                 return Ok(ExitCode::SUCCESS);
             }
+            let mut failed = Vec::new();
             if only != Some(Cost::Sampling) {
-                bench::run(&cpus, &directory)?;
+                failed = bench::run(&cpus, &directory)?;
             }
             if only != Some(Cost::Switch) {
                 sampling::run(&cpus, &directory)?;
             }
             bench::draw(&directory)?;
+            ensure!(failed.is_empty(), "not kept: {}", failed.join("; "));
             Ok(ExitCode::SUCCESS)
         }
         Task::Fuzz {
