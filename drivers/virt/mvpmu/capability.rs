@@ -77,7 +77,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Looks at the machine.
+    /// Looks at the machine. KVM knows most of it once its module for the vendor is loaded; here it
+    /// is found out without, for the reason to be there before.
     pub(crate) fn probe() -> Self {
         let vendor = cpu::Vendor::of_host();
         let is_intel = vendor == cpu::Vendor::Intel;
