@@ -83,6 +83,8 @@ FIXTURE_VARIANT(host_times) {
 	void *guest;
 	bool task;
 	bool group;
+	/* Of a group in which no task is. */
+	bool empty;
 	bool inherit;
 	bool pinned;
 	bool grouped;
@@ -107,6 +109,8 @@ VARIANT(of_task_toggled, .task = true, .toggled = true);
 VARIANT(of_control_group, .group = true);
 VARIANT(of_control_group_pinned, .group = true, .pinned = true);
 VARIANT(of_control_group_toggled, .group = true, .toggled = true);
+/* Has to fail when a context whose events cannot run is taken for one that is scheduled in. */
+VARIANT(of_empty_control_group, .group = true, .empty = true);
 VARIANT(inherited, .inherit = true);
 
 static int open_event(const FIXTURE_VARIANT(host_times) *variant, pid_t pid, int cpu, int leader)
@@ -171,7 +175,8 @@ FIXTURE_SETUP(host_times)
 		if (!control_group_create(&self->group, TO_COUNT))
 			SKIP(return, "no control groups");
 		self->neighbour = start_neighbour();
-		control_group_enter(&self->group);
+		if (!variant->empty)
+			control_group_enter(&self->group);
 	}
 	pin_self_to_cpu(TEST_CPU);
 	self->vm = pmu_vm_create(&self->guest.vcpu, variant->guest);

@@ -177,7 +177,8 @@ impl Generator<'_> {
         }
         let mut kept = value;
         if self.random.chance(4) {
-            value |= 1 << self.random.pick(&[2, 13, 63]);
+            // Reserved with four fixed counters, and without the bits for any thread.
+            value |= 1 << self.random.pick(&[17, 40, 63]);
             kept = self.fixed_control;
         }
         let changes = (self.fixed_control ^ kept) & FIXED_OS != 0;

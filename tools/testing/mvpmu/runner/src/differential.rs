@@ -153,6 +153,9 @@ impl Fuzz<'_> {
 
     fn shrink(&self, index: u64, program: &Program) -> Result<Found> {
         let mut machines = self.machines();
+        // What is left of it in the end may differ for another reason, one that is known.
+        let lines: Vec<_> = program.iter().map(Op::to_string).collect();
+        fs::write(self.directory.join("original"), lines.join("\n") + "\n")?;
         let program = diff_test::shrink(&mut machines, program.clone())?;
         let pairs = machines.run(std::slice::from_ref(&program))?;
         let difference = pairs[0].difference().context("it does not differ again")?;

@@ -49,7 +49,7 @@ impl Watched for Intel {
         }
         let counter = match index & RDPMC_FIXED {
             0 => Some(n).filter(|n| *n < self.config.gp),
-            _ => Some(self.config.gp + n).filter(|_| n < self.config.fixed),
+            _ => (n < self.config.fixed).then_some(self.config.gp + n),
         };
         counter.map(Cell::Counter)
     }

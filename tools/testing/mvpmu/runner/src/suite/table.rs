@@ -326,8 +326,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             groups.push(differential(cpu, provider, differential::PROGRAMS));
             for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
                 let kvm = kvm_selftests(machine, alone);
-                let wanted = !alone || provider == Provider::Mvpmu || long;
-                if wanted && !kvm.is_empty() {
+                if (!alone || long) && !kvm.is_empty() {
                     groups.push(selftests(boot.clone(), suite, provider, kvm));
                 }
             }
