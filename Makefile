@@ -63,7 +63,7 @@ needs_bochs := $(if $(filter intel,$(MACHINE))$(filter-out zen%,$(CPU)),bochs)
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
 	@echo 'make test     all tests; ends with the number of passed, failed and skipped ones'
-	@echo 'make test-long  the same and what takes hours: the whole sweep, late PMIs, what firmware left'
+	@echo 'make test-long  the same and what takes hours: sweeps of all that switches, late PMIs, what firmware left'
 	@echo 'make bench    what a VM exit and sampling cost with each provider; numbers, tables, picture in build/bench'
 	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
 	@echo 'make sweep    an interrupt after each instruction of the host kernel in a short run (Intel; hours)'

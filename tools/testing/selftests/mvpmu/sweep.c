@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * sweep [event] [waiter]: a short run of a guest that counts, for the Intel test machine to inject
+ * sweep [event] [waiter] [in NAME...]: a short run of a guest that counts, for the Intel test machine to inject
  * events into, one at each instruction of the kernel (see its option --sweep).  The machine is told
  * by CPUID where the run begins and ends, and what came of it: that must always be the same.
  *
@@ -9,6 +9,7 @@
  *
  *   event	the host counts this thread, outside guests
  *   waiter	a real-time task waits for a byte at the serial port, and then counts the CPU
+ *   in NAME	only in this function of the kernel, or in those of this module: [MODULE]
  */
 #include <fcntl.h>
 #include <sched.h>
@@ -35,6 +36,7 @@
 #define SWEEP_BEGIN	0x100
 #define SWEEP_END	0x101
 #define SWEEP_RESULT	0x102
+#define SWEEP_PLACE	0x103
 
 static const struct payload loop = PAYLOAD_LOOP;
 
@@ -97,11 +99,40 @@ static void guest_code(void)
 	GUEST_DONE();
 }
 
+static inline void tell_both(u32 what, u64 value, u64 second)
+{
+	u32 eax = MACHINE_LEAF;
+
+	asm volatile("cpuid" : "+a"(eax), "+b"(value), "+c"(what), "+d"(second) : : "memory");
+}
+
 static inline void tell(u32 what, u64 value)
 {
-	u32 eax = MACHINE_LEAF, edx;
+	tell_both(what, value, 0);
+}
 
-	asm volatile("cpuid" : "+a"(eax), "+b"(value), "+c"(what), "=d"(edx) : : "memory");
+/* What @name stands for: where the first function begins, and where the last one does. */
+static void tell_place(const char *name)
+{
+	u64 address, first = ~0ul, last = 0;
+	char symbol[512], module[64];
+	char line[1024];
+	FILE *from;
+
+	from = fopen("/proc/kallsyms", "r");
+	TEST_ASSERT(from, "There are symbols");
+	while (fgets(line, sizeof(line), from)) {
+		module[0] = 0;
+		if (sscanf(line, "%lx %*c %511s %63s", &address, symbol, module) < 2 ||
+		    strcmp(name, name[0] == '[' ? module : symbol))
+			continue;
+		first = first < address ? first : address;
+		last = last > address ? last : address;
+	}
+	fclose(from);
+	TEST_ASSERT(last, "There is %s", name);
+	TEST_ASSERT(name[0] == '[' || first == last, "There is one %s", name);
+	tell_both(SWEEP_PLACE, first, last + 1);
 }
 
 static int count(pid_t pid, int cpu, bool user_only)
@@ -160,6 +191,7 @@ int main(int argc, char **argv)
 	struct kvm_vcpu *vcpu;
 	const char *missing;
 	struct kvm_vm *vm;
+	struct sched_param last = {};
 	int event = -1;
 	pid_t waiter = 0;
 	int i;
@@ -175,8 +207,13 @@ int main(int argc, char **argv)
 			TEST_ASSERT(waiter >= 0, "fork");
 			if (!waiter)
 				wait_for_a_byte();
+			/* Preempted at once, also by the kernel's thread that has the byte. */
+			TEST_ASSERT(!sched_setscheduler(0, SCHED_IDLE, &last), "SCHED_IDLE");
 			/* Until it waits. */
 			usleep(10000);
+		} else if (!strcmp(argv[i], "in")) {
+			while (++i < argc)
+				tell_place(argv[i]);
 		}
 	}
 

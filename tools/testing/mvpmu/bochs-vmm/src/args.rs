@@ -164,6 +164,9 @@ pub struct Sweep {
     /// Only to the N-th instruction
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     pub sweep_to: u64,
+    /// Only the first N times that an instruction is executed
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+    pub sweep_times: u64,
 }
 
 impl From<Sweep> for sweep::Plan {
@@ -173,6 +176,7 @@ impl From<Sweep> for sweep::Plan {
             every: args.sweep_every,
             from: args.sweep_from,
             to: args.sweep_to,
+            times: args.sweep_times,
         }
     }
 }

@@ -10,12 +10,17 @@
 //! results, the console, and what the oracle says. This process itself goes on as if nothing were.
 //!
 //! An event is noticed when the instruction has been executed.
+//!
+//! L1 may name places in its code. Then only what runs from an entry of one of them to its return
+//! is swept, with all that it calls.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::io::Write;
+use std::ops::Range;
 use std::os::fd::FromRawFd;
 
 use clap::ValueEnum;
@@ -36,6 +41,8 @@ pub const BEGIN: u32 = 0x100;
 pub const END: u32 = 0x101;
 /// A result: RBX.
 pub const RESULT: u32 = 0x102;
+/// A place, named before the part begins: what is called at RBX or behind it, up to RDX.
+pub const PLACE: u32 = 0x103;
 
 /// A child that takes so many instructions longer than the one without an event hangs.
 const PATIENCE: u64 = 20_000_000;
@@ -107,6 +114,8 @@ pub struct Plan {
     pub from: u64,
     /// Only to this one.
     pub to: u64,
+    /// Only the first so many times that one is executed.
+    pub times: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,15 +145,21 @@ impl Shown {
     }
 }
 
+/// Functions that L1 has named: where they begin.
+struct Place {
+    begin: Range<u64>,
+    entered: bool,
+}
+
 /// Where something else was shown than should be.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct At {
     instruction: u64,
     rip: u64,
 }
 
 struct Failure {
-    place: Place,
+    at: At,
     shown: Shown,
     times: u64,
 }
@@ -154,11 +169,49 @@ struct Sweep {
     plan: Plan,
     /// What must be shown.
     expected: Shown,
+    /// Where it is to be; none: everywhere.
+    places: Vec<Place>,
+    /// In one of them: RSP once it has returned.
+    inside: Option<u64>,
     /// Instructions of the part so far.
     instructions: u64,
+    /// How often each was executed.
+    times: HashMap<u64, u64>,
     cases: u64,
     /// By the first line that differs: what else was shown, where first, and how often.
     failed: BTreeMap<(Kind, String), Failure>,
+}
+
+impl Sweep {
+    /// An instruction is about to be executed: whether events are to come after it.
+    fn is_due(&mut self, rip: u64) -> bool {
+        if !self.places.is_empty() && !self.is_inside(rip) {
+            return false;
+        }
+        self.instructions += 1;
+        let times = self.times.entry(rip).or_default();
+        *times += 1;
+        let plan = &self.plan;
+        *times <= plan.times
+            && (plan.from..=plan.to).contains(&self.instructions)
+            && self.instructions.is_multiple_of(plan.every)
+    }
+
+    /// Whether one of the places has been entered and has not returned yet. Others have stacks of
+    /// their own: none comes to where its caller's begins.
+    fn is_inside(&mut self, rip: u64) -> bool {
+        let rsp: u64 = layout::GPR.element(gpr::RSP).get();
+        if self.inside == Some(rsp) {
+            self.inside = None;
+        }
+        let mut places = self.places.iter_mut();
+        if let Some(place) = places.find(|place| place.begin.contains(&rip)) {
+            place.entered = true;
+            // The return address is on top.
+            self.inside.get_or_insert(rsp + 8);
+        }
+        self.inside.is_some()
+    }
 }
 
 static STATE: SingleCell<State> = SingleCell::new(State::Off);
@@ -191,6 +244,7 @@ pub fn limit() -> u64 {
 /// L1 has executed CPUID of the machine's leaf, with this in ECX.
 pub fn mark(number: u32) {
     match (number, STATE.get()) {
+        (PLACE, State::Waits) => name_place(),
         (BEGIN, State::Waits) => begin(),
         // Results that were told are not told again by a child.
         (RESULT | END, State::Sweeps) => STATE.set(State::Waits),
@@ -200,6 +254,18 @@ pub fn mark(number: u32) {
         }
         _ => {}
     }
+}
+
+fn name_place() {
+    let [from, to] = [gpr::RBX, gpr::RDX].map(|register| layout::GPR.element(register).get());
+    SWEEP.with(|sweep| {
+        if let Some(sweep) = sweep {
+            sweep.places.push(Place {
+                begin: from..to,
+                entered: false,
+            });
+        }
+    });
 }
 
 fn begin() {
@@ -229,24 +295,19 @@ fn instruction() {
     if layout::IN_VMX_GUEST.get::<u8>() != 0 || layout::CPL.get::<u8>() != 0 {
         return;
     }
+    let rip = layout::PREV_RIP.get();
     let due = SWEEP.with(|sweep| {
         let sweep = sweep.as_mut()?;
-        sweep.instructions += 1;
-        let Plan {
-            every, from, to, ..
-        } = sweep.plan;
-        let due =
-            (from..=to).contains(&sweep.instructions) && sweep.instructions.is_multiple_of(every);
+        let due = sweep.is_due(rip);
         due.then(|| (sweep.instructions, sweep.plan.kinds.clone()))
     });
     let Some((instruction, kinds)) = due else {
         return;
     };
-    let rip = layout::PREV_RIP.get();
     let from: u64 = layout::ICOUNT.get();
     for kind in kinds {
         match run(Some(kind)) {
-            Some(shown) => judge(kind, shown, Place { instruction, rip }),
+            Some(shown) => judge(kind, shown, At { instruction, rip }),
             None => {
                 LIMIT.set(from + PATIENCE);
                 break;
@@ -314,7 +375,7 @@ fn cannot(what: &str) -> ! {
     std::process::abort()
 }
 
-fn judge(kind: Kind, shown: Shown, place: Place) {
+fn judge(kind: Kind, shown: Shown, at: At) {
     SWEEP.with(|sweep| {
         let Some(sweep) = sweep else { return };
         sweep.cases += 1;
@@ -323,7 +384,7 @@ fn judge(kind: Kind, shown: Shown, place: Place) {
         }
         let line = shown.first_other_than(&sweep.expected);
         let failure = sweep.failed.entry((kind, line)).or_insert(Failure {
-            place,
+            at,
             shown,
             times: 0,
         });
@@ -351,7 +412,9 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Sweep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let not_entered = self.places.iter().filter(|place| !place.entered);
         let failed: u64 = self.failed.values().map(|failure| failure.times).sum();
+        let failed = failed + not_entered.clone().count() as u64;
         let (instructions, cases) = (self.instructions, self.cases);
         writeln!(
             f,
@@ -360,9 +423,12 @@ impl fmt::Display for Sweep {
         for line in self.expected.text.lines() {
             writeln!(f, "sweep: expected: {line}")?;
         }
+        for Place { begin, .. } in not_entered {
+            writeln!(f, "sweep: failed: nothing has run at {:#018x}", begin.start)?;
+        }
         for ((kind, _), failure) in &self.failed {
             let Failure {
-                place: Place { instruction, rip },
+                at: At { instruction, rip },
                 shown: Shown { status, text },
                 times,
             } = failure;

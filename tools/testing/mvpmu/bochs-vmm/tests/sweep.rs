@@ -8,7 +8,7 @@
 mod machine;
 
 guests! { "guest/sweep.s":
-    guest_sweep guest_sweep_indifferent guest_sweep_hang
+    guest_sweep guest_sweep_indifferent guest_sweep_hang guest_sweep_place guest_sweep_no_place
 }
 
 /// What the machine says of a sweep. The machine itself must end as without.
@@ -67,6 +67,26 @@ fn a_sample_takes_every_nth_instruction_from_one_to_another() {
     assert_eq!(numbers(&found), [14, 3, 2]);
     let range = ["--sweep", "nmi", "--sweep-from", "9", "--sweep-to", "12"];
     assert_eq!(numbers(&sweep(guest_sweep(), &range)), [14, 4, 2]);
+}
+
+// Has to fail when what a place calls is left out, or what comes after its return is not.
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_place_is_swept_from_entry_to_return() {
+    let found = sweep(guest_sweep_place(), &["--sweep", "nmi"]);
+    assert_eq!(numbers(&found), [10, 10, 10]);
+    let once = ["--sweep", "nmi", "--sweep-times", "1"];
+    assert_eq!(numbers(&sweep(guest_sweep_place(), &once)), [10, 5, 5]);
+}
+
+#[test]
+#[ignore = "needs the Bochs core"]
+fn a_place_that_is_not_entered_is_found() {
+    let found = sweep(guest_sweep_no_place(), &["--sweep", "pmi"]);
+    assert_eq!(numbers(&found), [10, 10, 1]);
+    let failed: Vec<_> = found.iter().filter(|l| l.starts_with("failed: ")).collect();
+    assert_eq!(failed.len(), 1);
+    assert!(failed[0].starts_with("failed: nothing has run at 0x"));
 }
 
 #[test]

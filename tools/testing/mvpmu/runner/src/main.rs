@@ -100,8 +100,8 @@ enum Task {
         /// The oracle of the machines; other than on: for measuring
         #[arg(long, value_enum, default_value_t)]
         oracle: Oracle,
-        /// Also what takes hours: the whole sweep, all selftests with late PMIs and with what firmware
-        /// may leave
+        /// Also what takes hours: sweeps of all that switches the PMU, all selftests with late PMIs and
+        /// with what firmware may leave
         #[arg(long)]
         long: bool,
         /// Only the groups whose name contains this
@@ -152,9 +152,15 @@ enum Task {
         /// The kinds of events
         #[arg(long, default_value = sweep::KINDS)]
         kinds: String,
+        /// Only in this function, or in those of this module, [MODULE]; may be repeated
+        #[arg(long = "in", value_name = "NAME")]
+        places: Vec<String>,
         /// Only after every N-th instruction
         #[arg(long, value_name = "N", default_value_t = 1)]
         every: u64,
+        /// Only the first N times that an instruction is executed
+        #[arg(long, value_name = "N")]
+        times: Option<u64>,
         /// Time limit in seconds, for each
         #[arg(long, default_value_t = 7200)]
         timeout: u64,
@@ -392,7 +398,9 @@ fn run() -> Result<ExitCode> {
             provider,
             with,
             kinds,
+            places,
             every,
+            times,
             timeout,
         } => {
             let mut passed = true;
@@ -401,10 +409,12 @@ fn run() -> Result<ExitCode> {
                     continue;
                 }
                 let sweep = Sweep {
-                    provider: &provider,
+                    provider: provider.clone(),
                     company,
-                    kinds: &kinds,
+                    kinds: kinds.clone(),
+                    places: places.clone(),
                     every,
+                    times,
                     limit: Duration::from_secs(timeout),
                 };
                 for case in sweep.run(Path::new("build/sweep"))? {

@@ -66,56 +66,118 @@ impl Company {
     }
 }
 
+/// What has the PMU switched, and counts what is emulated: all of the module, and what others do for
+/// it. See `in` in selftests/mvpmu/sweep.c.
+const SWITCH: [&str; 6] = [
+    "[mvpmu]",
+    "perf_load_guest_pmu",
+    "perf_put_guest_pmu",
+    "kvm_pmu_instruction_retired",
+    "kvm_mediated_pmu_update",
+    "kvm_mediated_pmu_msr_access",
+];
+/// What counts an instruction that KVM emulates.
+const INCREMENT: [&str; 1] = ["kvm_pmu_instruction_retired"];
+
 /// One sweep.
-pub struct Sweep<'a> {
-    pub provider: &'a str,
+#[derive(Clone)]
+pub struct Sweep {
+    pub provider: String,
     pub company: Company,
-    pub kinds: &'a str,
+    pub kinds: String,
+    /// Only in these functions; none: everywhere.
+    pub places: Vec<String>,
     /// Only after every so many-th instruction.
     pub every: u64,
+    /// Only the first so many times that an instruction is executed.
+    pub times: Option<u64>,
     pub limit: Duration,
 }
 
-impl Sweep<'_> {
-    /// What `make test` does of it.
-    pub fn sample(company: Company) -> Self {
+impl Sweep {
+    /// All instructions.
+    pub fn whole(company: Company) -> Self {
         Sweep {
-            provider: "mvpmu",
+            provider: "mvpmu".to_owned(),
             company,
-            kinds: KINDS,
-            every: SAMPLE,
-            limit: Duration::from_secs(300),
+            kinds: KINDS.to_owned(),
+            places: Vec::new(),
+            every: 1,
+            times: None,
+            limit: Duration::from_secs(7200),
         }
     }
 
-    /// All of it.
-    pub fn whole(company: Company) -> Self {
+    /// Some of them, anywhere.
+    pub fn sample(company: Company) -> Self {
         Sweep {
-            every: 1,
-            limit: Duration::from_secs(7200),
-            ..Self::sample(company)
+            every: SAMPLE,
+            limit: Duration::from_secs(300),
+            ..Self::whole(company)
+        }
+    }
+
+    /// Each instruction that switches the PMU.
+    pub fn switch(company: Company) -> Self {
+        Sweep {
+            places: SWITCH.map(str::to_owned).to_vec(),
+            times: Some(1),
+            ..Self::whole(company)
+        }
+    }
+
+    /// Each instruction of the function that counts what is emulated: the thread of the vCPU loses
+    /// the CPU there, and with it the state in hardware.
+    ///
+    /// Has to fail when kvm_pmu_trigger_event() allows interrupts between its look at where the state
+    /// is and the counting.
+    pub fn increment() -> Self {
+        Sweep {
+            kinds: "byte".to_owned(),
+            places: INCREMENT.map(str::to_owned).to_vec(),
+            limit: Duration::from_secs(300),
+            ..Self::whole(Company::Waiter)
+        }
+    }
+
+    /// Which instructions.
+    fn which(&self) -> String {
+        let all = match self.every {
+            1 => "each instruction".to_owned(),
+            n => format!("every {n}th instruction"),
+        };
+        match &self.places[..] {
+            [] => all,
+            places => format!("{all} in {}", places.join(", ")),
         }
     }
 
     /// Runs it. One test says that all was as it should be, else there is one for each thing that
     /// was shown instead.
     pub fn run(&self, directory: &Path) -> Result<Vec<Case>> {
-        let options = [
+        let mut options = vec![
             "--sweep".to_owned(),
-            self.kinds.to_owned(),
+            self.kinds.clone(),
             "--sweep-every".to_owned(),
             self.every.to_string(),
         ];
-        let options: Vec<&'static str> = options.map(|option| &*option.leak()).to_vec();
+        if let Some(times) = self.times {
+            options.extend(["--sweep-times".to_owned(), times.to_string()]);
+        }
+        let options: Vec<&'static str> = options.into_iter().map(|o| &*o.leak()).collect();
         let boot = Boot {
             options: options.leak(),
             append: format!("loglevel=5 {}", oracle::REPORT_MODULES),
             ..Boot::new(Machine::Intel)
         };
         let mut job = Job::new("sweep");
-        job.arguments.push(self.provider.to_owned());
+        job.arguments.push(self.provider.clone());
         let words = self.company.words().iter().map(|word| (*word).to_owned());
         job.arguments.extend(words);
+        if !self.places.is_empty() {
+            job.arguments.push("in".to_owned());
+            job.arguments.extend(self.places.clone());
+        }
         let outcome = boot::run(&boot, &job, directory, self.limit, false)?;
 
         let log = fs::read_to_string(directory.join("machine.log")).unwrap_or_default();
@@ -123,9 +185,10 @@ impl Sweep<'_> {
         let named = oracle::with_names(&lines.collect::<Vec<_>>(), directory, boot.kernel);
         fs::write(directory.join("sweep"), named.join("\n"))?;
         let title = format!(
-            "{}, {}: each instruction",
+            "{}, {}: {}",
             self.provider,
-            self.company.name()
+            self.company.name(),
+            self.which()
         );
         Ok(cases(&title, &named, outcome.problem()))
     }

@@ -27,7 +27,6 @@ use crate::oracle;
 use crate::oracle::Oracle;
 use crate::paths;
 use crate::results;
-use crate::sweep::Company;
 use crate::sweep::Sweep;
 use crate::tap;
 use crate::tap::Case;
@@ -78,8 +77,8 @@ pub enum Work {
     Figures(Boot),
     /// Kernels and root file systems that are not ours, with this machine.
     Given(Boot),
-    /// The sweep, or a sample of it, with this company.
-    Sweep(Company, Length),
+    /// A sweep.
+    Sweep(Sweep),
 }
 
 /// Who moves the PMU state of guests.
@@ -162,7 +161,7 @@ impl Group {
             | Work::Differential(..)
             | Work::Given(_)
             | Work::Controls(_)
-            | Work::Sweep(..) => {}
+            | Work::Sweep(_) => {}
             Work::Demo(boot) | Work::Mutants(boot) | Work::Figures(boot) => boot.oracle = oracle,
             Work::Boot { boot, .. } if boot.oracle == Oracle::Off => {}
             Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
@@ -231,13 +230,7 @@ impl Group {
                 fs::create_dir_all(&directory)?;
                 given::test(boot, &directory)
             }
-            Work::Sweep(company, length) => {
-                let sweep = match length {
-                    Length::Usual => Sweep::sample(*company),
-                    Length::Long => Sweep::whole(*company),
-                };
-                sweep.run(&directory)
-            }
+            Work::Sweep(sweep) => sweep.run(&directory),
             Work::Differential(cpu, provider, programs) => {
                 differential::test(cpu, provider.name(), *programs, &directory)
             }

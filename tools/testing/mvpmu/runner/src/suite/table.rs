@@ -33,6 +33,7 @@ use crate::oracle::Oracle;
 use crate::paths;
 use crate::paths::Kernel;
 use crate::sweep::Company;
+use crate::sweep::Sweep;
 
 /// The first one looks at the registers, the others count.
 const MACHINE_TESTS: [&str; 3] = ["register_test", "exact_test", "sampling_test"];
@@ -133,11 +134,17 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         },
     ];
     if cpu == Machine::Intel.cpu() {
+        let sweep = |name: &str, sweep| Group {
+            name: format!("intel sweep, {name}"),
+            work: Work::Sweep(sweep),
+        };
+        groups.push(sweep("increment", Sweep::increment()));
         for company in Company::ALL {
-            groups.push(Group {
-                name: format!("intel sweep, {}", company.name()),
-                work: Work::Sweep(company, length),
-            });
+            groups.push(sweep(company.name(), Sweep::sample(company)));
+            if length == Length::Long {
+                let name = format!("switch, {}", company.name());
+                groups.push(sweep(&name, Sweep::switch(company)));
+            }
         }
     }
     groups
