@@ -354,6 +354,26 @@ mod cases {
         Ok(())
     }
 
+    /// Of the status the guest keeps what it has: hardware has more, which KVM would refuse to set
+    /// after a migration. None of it stays in hardware.
+    #[test]
+    fn the_guest_gets_its_bits_of_the_status() -> Result {
+        // A counter of the guest's and one that it has not got, Intel PT and frozen LBRs.
+        const THERE: u64 = 1 << 58 | 1 << 55 | 0b11;
+        let mut regs = Fake::new(&[])?;
+        let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS)], 1, 0)?.with_status_bits(0b01);
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+
+        regs.set(STATUS, THERE);
+        assert!(resident.sync(&mut regs, &mut pmu.as_guest(), STATUS, MsrAccess::Read));
+        assert_eq!(pmu.as_guest().global_status(), 0b01);
+        pmu.as_guest().set_global_status(0);
+        put(&mut regs, &mut pmu, resident);
+        assert_eq!(pmu.as_guest().global_status(), 0b01);
+        assert_eq!(regs.get(STATUS), 0);
+        Ok(())
+    }
+
     /// An emulated instruction is read and written back, once each; an overflow shows.
     #[test]
     fn increment_counts_in_hardware() -> Result {

@@ -402,6 +402,12 @@ impl OwnedPmu {
         Ok(Self(pmu))
     }
 
+    /// With a guest that has only these bits of `PERF_GLOBAL_STATUS`.
+    pub fn with_status_bits(mut self, bits: u64) -> Self {
+        self.0.global_status_rsvd = !bits;
+        self
+    }
+
     /// Adds fixed counters of the given values, and their control register.
     ///
     /// Fails with `EINVAL` if there are more than the host's PMU has.
