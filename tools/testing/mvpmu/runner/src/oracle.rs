@@ -8,9 +8,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
+use anyhow::Context;
+use anyhow::Result;
 use clap::ValueEnum;
+use object::Object;
+use object::ObjectSection;
+use object::ObjectSymbol;
+use object::SymbolKind;
 
 use crate::paths::Kernel;
 
@@ -60,18 +65,28 @@ pub fn with_names(lines: &[&str], directory: &Path, kernel: Kernel) -> Vec<Strin
     let mut symbols = Symbols::parse(&map);
     let console = fs::read(directory.join("console")).unwrap_or_default();
     for line in String::from_utf8_lossy(&console).lines() {
-        symbols.add_module(line, |file| {
-            let path = kernel.product("modules").join(file);
-            let output = Command::new("objdump")
-                .args(["-t", "-C"])
-                .arg(path)
-                .output();
-            let table = output.map(|output| output.stdout).unwrap_or_default();
-            String::from_utf8_lossy(&table).into_owned()
+        symbols.add_module(line, |file, section| {
+            functions(&kernel.product("modules").join(file), section).unwrap_or_default()
         });
     }
     symbols.0.sort_unstable();
     lines.iter().map(|line| symbols.name_all(line)).collect()
+}
+
+/// The functions in a section of a module: where each begins, and its name.
+fn functions(file: &Path, section: &str) -> Result<Vec<(u64, String)>> {
+    let data = fs::read(file)?;
+    let module = object::File::parse(&*data)?;
+    let section = module.section_by_name(section).context("no such section")?;
+    let section = Some(section.index());
+    module
+        .symbols()
+        .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.section_index() == section)
+        .map(|symbol| {
+            let name = rustc_demangle::demangle(symbol.name()?);
+            Ok((symbol.address(), format!("{name:#}")))
+        })
+        .collect()
 }
 
 /// The kernel's functions by their addresses.
@@ -93,8 +108,8 @@ impl Symbols {
     }
 
     /// Adds the functions of a module. `line` is "module FILE SECTION ADDRESS", or something else;
-    /// `table` gives the symbol table of a file, as objdump writes it.
-    fn add_module(&mut self, line: &str, table: impl Fn(&str) -> String) {
+    /// `functions` gives those in a section of a file.
+    fn add_module(&mut self, line: &str, functions: impl Fn(&str, &str) -> Vec<(u64, String)>) {
         let words: Vec<_> = line.split_whitespace().collect();
         let ["module", file, section, address] = words[..] else {
             return;
@@ -103,22 +118,11 @@ impl Symbols {
         let Ok(base) = u64::from_str_radix(digits, 16) else {
             return;
         };
-        for line in table(file).lines() {
-            // ADDRESS FLAGS SECTION<tab>SIZE NAME
-            let Some((front, back)) = line.split_once('\t') else {
-                continue;
-            };
-            let (Some(offset), Some((_, name))) = (front.get(..16), back.split_once(' ')) else {
-                continue;
-            };
-            if let (true, Ok(offset)) = (
-                front.contains(" F ") && front.ends_with(&format!(" {section}")),
-                u64::from_str_radix(offset, 16),
-            ) {
-                let address = base.wrapping_add(offset);
-                self.0.push((address, format!("{} [{file}]", name.trim())));
-            }
-        }
+        let functions = functions(file, section).into_iter();
+        self.0.extend(functions.map(|(offset, name)| {
+            let address = base.wrapping_add(offset);
+            (address, format!("{name} [{file}]"))
+        }));
     }
 
     /// The function at `address`, and how far into it.
@@ -163,13 +167,24 @@ mod tests {
         assert_eq!(symbols.name_all(line), named);
         let module = "host  0xffffffffa0066acf  RDPMC 0x1 = 0x0";
         assert_eq!(symbols.name_all(module), module);
-        symbols.add_module("module mvpmu.ko .text 0xffffffffa0066000", |file| {
-            assert_eq!(file, "mvpmu.ko");
-            "0000000000000ac0 l     F .text\t0000000000000031 mvpmu::put\n\
-             0000000000000ac8 l     F .init.text\t0000000000000031 init\n"
-                .to_owned()
-        });
+        symbols.add_module(
+            "module mvpmu.ko .text 0xffffffffa0066000",
+            |file, section| {
+                assert_eq!((file, section), ("mvpmu.ko", ".text"));
+                vec![(0xac0, "mvpmu::put".to_owned())]
+            },
+        );
         let named = "host  0xffffffffa0066acf mvpmu::put [mvpmu.ko]+0xf  RDPMC 0x1 = 0x0";
         assert_eq!(symbols.name_all(module), named);
+    }
+
+    // Break: take all sections, or leave names mangled.
+    #[test]
+    fn a_file_has_functions_in_its_sections() {
+        let file = std::env::current_exe().unwrap();
+        let found = functions(&file, ".text").unwrap();
+        let named = |(_, name): &(u64, String)| name.contains("oracle::tests::");
+        assert!(found.iter().any(named));
+        assert!(!functions(&file, ".init").unwrap().iter().any(named));
     }
 }
