@@ -80,6 +80,13 @@ extern "C-unwind" fn bx_instr_far_branch(
 }
 
 #[no_mangle]
+extern "C-unwind" fn bx_instr_hwinterrupt(_cpu: u32, _vector: u32, _cs: u16, _rip: u64) {
+    if gather::interrupted() {
+        pmu::fold();
+    }
+}
+
+#[no_mangle]
 extern "C-unwind" fn bx_instr_clflush(_cpu: u32, _linear: u64, _physical: u64) {
     gather::note(did::FLUSH);
 }

@@ -14,9 +14,6 @@ use pmu_model::Source;
 use crate::layout;
 use crate::single::SingleCell;
 
-/// Modelled: one branch in so many is mispredicted.
-const BRANCHES_PER_MISS: u32 = 16;
-
 /// A number for each source in each class.
 struct Table([[Cell<u64>; Class::COUNT]; Source::COUNT]);
 
@@ -52,6 +49,8 @@ pub mod did {
     pub const STORE: u8 = 1 << 2;
     /// It flushes a cache line.
     pub const FLUSH: u8 = 1 << 3;
+    /// An interrupt comes after it.
+    pub const INTERRUPT: u8 = 1 << 4;
 }
 
 /// What a branch is besides.
@@ -107,8 +106,6 @@ static CURRENT: Current = Current {
     branch: SingleCell::new(Branch::near(Source::Jumps)),
 };
 
-static BRANCHES: SingleCell<u32> = SingleCell::new(0);
-
 /// Adopts what `pmu` counts, and how long it can do without a fold.
 pub fn follow(pmu: Option<&Pmu<Intel>>) {
     RUNNING.set(false);
@@ -137,10 +134,11 @@ pub fn follow(pmu: Option<&Pmu<Intel>>) {
 fn bits_of(source: Source) -> u8 {
     match source {
         Source::Instructions => 0,
-        Source::Branches | Source::BranchMisses => did::BRANCH,
+        Source::Interrupts => did::INTERRUPT,
         Source::Loads | Source::Stores | Source::LoadStores => did::LOAD | did::STORE,
         Source::Flushes => did::FLUSH,
-        Source::Taken
+        Source::Branches
+        | Source::Taken
         | Source::NotTaken
         | Source::Jumps
         | Source::Calls
@@ -200,11 +198,6 @@ fn gather_more(did: u8) -> bool {
     let mut due = false;
     if did & did::BRANCH != 0 {
         due |= add(Source::Branches);
-        let branches = BRANCHES.get().wrapping_add(1);
-        BRANCHES.set(branches);
-        if branches.is_multiple_of(BRANCHES_PER_MISS) {
-            due |= add(Source::BranchMisses);
-        }
         let kind = CURRENT.branch.get();
         due |= add(kind.source);
         if kind.indirect {
@@ -260,6 +253,11 @@ pub fn retire_early() {
     if CURRENT.armed.get() {
         gather();
     }
+}
+
+/// The CPU takes an interrupt before the next instruction; true when a fold is due.
+pub fn interrupted() -> bool {
+    RUNNING.get() && WANTED.get() & did::INTERRUPT != 0 && add(Source::Interrupts)
 }
 
 /// The current instruction will not retire.

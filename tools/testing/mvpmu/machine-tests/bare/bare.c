@@ -94,6 +94,33 @@ static void instructions(void)
 	       "a string instruction is one");
 }
 
+/* Break: MISPREDICTED has no NotTaken, or SourceSet::contains() is wrong about Indirect. */
+static void mispredicted(void)
+{
+	static const struct {
+		uint64_t event, expected;
+		const char *name;
+	} events[] = {
+		{ 0xc3, 2 + 2, "mispredicted branches" },
+		{ 0xc5, 2, "those that were taken" },
+		{ 0x1000000c7, 2, "those that were not" },
+		{ 0xc9, 0, "returns are predicted" },
+	};
+
+	stop();
+	for (int n = 0; n < 4; n++)
+		wrmsr(PERF_CTL(n), events[n].event | OS | EN);
+	asm volatile("wrmsr;"
+		     "mov $100, %%r8d; 1: dec %%r8d; jnz 1b;"	/* the last one is not taken */
+		     "test %%r8d, %%r8d; jnz 2f; jz 3f; 2: nop; 3:"	/* the first of two is not */
+		     "lea 5f(%%rip), %%r8; jmp *%%r8; 5:"
+		     "lea 7f(%%rip), %%r8; call *%%r8; call 7f; jmp 8f; 7: ret; 8:"
+		     "mov $0xc0000301, %%ecx; xor %%eax, %%eax; xor %%edx, %%edx; wrmsr"
+		     : : "a"(0xf), "c"(GLOBAL_CTL), "d"(0) : "r8", "cc", "memory");
+	for (int n = 0; n < 4; n++)
+		report(rdpmc(n), events[n].expected, events[n].name);
+}
+
 /* Break: sources() takes a call for a jump, or nobody calls branched_to(). */
 static void branches(void)
 {
@@ -140,6 +167,30 @@ static void overflow(void)
 	run_loop(5000);
 	wrmsr(GLOBAL_CTL, 0);
 	asm volatile("cli");
+}
+
+static void rdpmc_16(void)
+{
+	asm volatile("rdpmc" : : "c"(16) : "eax", "edx");
+}
+
+/* Break: Vcpu::interrupted_at() counts what VMRUN injects, or #GP; or discon.rs calls it never. */
+static void interrupts_taken(void)
+{
+	int before = interrupts[0x40];
+
+	stop();
+	arm(0, 0);
+	wrmsr(PERF_CTL(1), 0x2c | OS | EN);
+	asm volatile("sti");
+	wrmsr(GLOBAL_CTL, 3);
+	run_loop(5000);
+	asm volatile("cli");
+	faults(rdpmc_16);
+	asm volatile("int $0x42");
+	wrmsr(GLOBAL_CTL, 0);
+	report(interrupts[0x40] - before, 1, "an interrupt");
+	report(rdpmc(1), 1, "is counted, a #GP and INT are not");
 }
 
 /* Break: LocalApic::performance_interrupt() ignores the mask bit, or the APIC's enable bit. */
@@ -189,11 +240,6 @@ static void x2apic(void)
 	wrmsr(MSR_X2APIC + (APIC_LVTPC >> 4), 0x41);
 	overflow();
 	report(interrupts[0x41], 2, "x2APIC: unmasked");
-}
-
-static void rdpmc_16(void)
-{
-	asm volatile("rdpmc" : : "c"(16) : "eax", "edx");
 }
 
 static void rdpmc_0(void)
@@ -456,7 +502,9 @@ int main(void)
 	enabling();
 	instructions();
 	branches();
+	mispredicted();
 	xapic();
+	interrupts_taken();
 	x2apic();
 	general_protection();
 	uncore();

@@ -234,6 +234,16 @@ fn event(ctl: u64, weights: Weights) -> Option<Event> {
         0x0c8 => Some(Event::of(Source::Returns)),
         0x0cc => Some(Event::of(Source::Indirect)),
         0x0d1 => Some(sum(&[Source::Taken, Source::NotTaken])),
+        // ExRetBrnMisp; ExRetBrnTknMisp, ExRetBrnIndMisp and ExRetUncondBrnchInstrMispred;
+        // ExRetMsprdBrnchInstrDirMsmtch. (ExRetNearRetMispred never happens.)
+        0x0c3 => Some(Event {
+            sources: SourceSet::MISPREDICTED,
+            weight: 1,
+        }),
+        0x0c5 | 0x0ca | 0x1c8 => Some(sum(&[Source::Indirect])),
+        0x1c7 => Some(sum(&[Source::NotTaken])),
+        // LsIntTaken. Which mode they belong to no source says.
+        0x02c => Some(sum(&[Source::Interrupts])),
         // L2CacheReqStat of misses, perf's cache-misses (amd_zen4_perfmon_event_map): a line that
         // is flushed is one that will be missed.
         0x064 if unit_mask == 0x09 => Some(Event::of(Source::Flushes)),

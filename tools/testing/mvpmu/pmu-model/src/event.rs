@@ -21,8 +21,10 @@ pub enum Source {
     Stores = 3,
     /// Memory accesses that read and write the same place.
     LoadStores = 4,
-    /// Mispredicted branches retired.
-    BranchMisses = 5,
+    /// Interrupts that the CPU takes from its local APIC, maskable or not. They belong to the class
+    /// of the instruction before. What a hypervisor injects is none, nor is one that makes a guest
+    /// exit, in the guest.
+    Interrupts = 5,
     /// Cache lines flushed by instruction.
     Flushes = 6,
     /// Conditional branches that were taken. This, and what follows, are branches, too.
@@ -51,7 +53,7 @@ impl Source {
         Source::Loads,
         Source::Stores,
         Source::LoadStores,
-        Source::BranchMisses,
+        Source::Interrupts,
         Source::Flushes,
         Source::Taken,
         Source::NotTaken,
@@ -97,6 +99,13 @@ impl SourceSet {
     pub const fn len(self) -> u32 {
         self.0.count_ones()
     }
+
+    /// The branches among [`Source`]s that a branch predictor gets wrong which takes each conditional
+    /// branch for taken, knows no target of an indirect jump or call, and every one of a return.
+    ///
+    /// That is modelled, not real: what is mispredicted then is what the program executes, the same
+    /// in each run, on each machine and in a guest, whoever runs in between.
+    pub const MISPREDICTED: SourceSet = SourceSet::of(Source::NotTaken).with(Source::Indirect);
 
     /// Whether there is no source in it.
     pub const fn is_empty(self) -> bool {

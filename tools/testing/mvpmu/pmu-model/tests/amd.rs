@@ -104,7 +104,8 @@ fn counts_are_exact() {
     assert_eq!(cpu.0.rdpmc(0, HOST), Ok(1_000_006));
 }
 
-// Break: event() ignores bits 35:32 of the selector, or the unit mask of LsDispatch.
+// Break: event() ignores bits 35:32 of the selector, or the unit mask of LsDispatch; a return is
+// mispredicted.
 #[test]
 fn each_event_counts_its_own_sources() {
     for (selector, counted) in [
@@ -119,6 +120,13 @@ fn each_event_counts_its_own_sources() {
             &[Source::Loads, Source::Stores, Source::LoadStores],
         ),
         (LS_DISPATCH, &[]),
+        (0xc3, &[Source::NotTaken, Source::Indirect]),
+        (0xc5, &[Source::Indirect]),
+        (0xc9, &[]),
+        (0xca, &[Source::Indirect]),
+        (0x1_0000_00c7, &[Source::NotTaken]),
+        (0x1_0000_00c8, &[Source::Indirect]),
+        (0x2c, &[Source::Interrupts]),
         (0x1_0000_00c0, &[]),
         (0, &[]),
     ] {

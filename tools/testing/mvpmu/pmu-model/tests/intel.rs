@@ -2,6 +2,7 @@
 //! The Intel PMU, register by register. The rules and where they come from stand in `intel.rs`.
 
 use pmu_model::intel::msr::*;
+use pmu_model::intel::Codes;
 use pmu_model::intel::Config;
 use pmu_model::intel::Intel;
 use pmu_model::Access;
@@ -480,6 +481,59 @@ fn an_access_that_both_reads_and_writes_counts_as_either() {
         let _ = cpu.happens(Source::Stores, Class::HostKernel, 2);
         let _ = cpu.happens(Source::LoadStores, Class::HostKernel, 4);
         assert_eq!(cpu.read(PMC0), counted, "event {event:#x}");
+    }
+}
+
+/// What an event counts on the CPU with these codes, one of each source having happened.
+fn counted_of(event: u64, codes: Codes) -> Vec<Source> {
+    let config = Config {
+        codes,
+        ..Config::SAPPHIRE_RAPIDS
+    };
+    let counts = |source| {
+        let mut cpu = Cpu::new(config);
+        cpu.write(PERFEVTSEL0, event | OS | EN);
+        let _ = cpu.happens(source, Class::HostKernel, 1);
+        cpu.read(PMC0) == 1
+    };
+    Source::ALL
+        .into_iter()
+        .filter(|source| counts(*source))
+        .collect()
+}
+
+// Has to fail when Skylake has 0x11c4, or its 0x01c4 counts taken ones only; when Ice Lake counts
+// interrupts; when a return or a taken conditional branch is mispredicted.
+#[test]
+fn codes_of_branches_and_interrupts_are_those_of_each_cpu() {
+    use Codes::*;
+    use Source::*;
+    let near_taken = &[Taken, Jumps, Calls, Returns][..];
+    let missed = &[NotTaken, Indirect][..];
+    // On Skylake, Ice Lake and Sapphire Rapids.
+    for (event, expected) in [
+        (0x00c4, [&[Branches][..]; 3]),
+        (0x01c4, [&[Taken, NotTaken], &[Taken], &[Taken]]),
+        (0x02c4, [&[Calls]; 3]),
+        (0x04c4, [&[Branches], &[], &[]]),
+        (0x08c4, [&[Returns]; 3]),
+        (0x10c4, [&[NotTaken]; 3]),
+        (0x11c4, [&[], &[Taken, NotTaken], &[Taken, NotTaken]]),
+        (0x20c4, [near_taken; 3]),
+        (0x40c4, [&[FarBranches]; 3]),
+        (0x80c4, [&[], &[Indirect], &[Indirect]]),
+        (0x00c5, [missed; 3]),
+        (0x01c5, [&[NotTaken], &[], &[]]),
+        (0x04c5, [missed, &[], &[]]),
+        (0x08c5, [&[]; 3]),
+        (0x10c5, [&[], &[NotTaken], &[NotTaken]]),
+        (0x11c5, [&[], &[NotTaken], &[NotTaken]]),
+        (0x20c5, [&[Indirect]; 3]),
+        (0x80c5, [&[], &[Indirect], &[Indirect]]),
+        (0x01cb, [&[Interrupts], &[], &[Interrupts]]),
+    ] {
+        let found = [Skylake, IceLake, SapphireRapids].map(|codes| counted_of(event, codes));
+        assert_eq!(found, expected, "{event:#06x}");
     }
 }
 

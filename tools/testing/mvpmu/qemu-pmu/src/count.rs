@@ -153,6 +153,19 @@ impl Vcpu {
         }
     }
 
+    /// An interrupt was taken before the instruction at `pc`.
+    pub fn interrupted_at(&mut self, pc: u64) {
+        // SAFETY: It came from translated code of a block that is in the arena.
+        let block = unsafe { self.board().block().as_ref() };
+        // What VMRUN injects comes before any block of the guest.
+        let class = block.map(|block| block.class);
+        let class = class.filter(|class| class.is_guest() == self.guest.is_some());
+        self.broke_at(pc, false);
+        if let Some(class) = class {
+            self.add(Source::Interrupts, class, 1);
+        }
+    }
+
     /// A string instruction is entered.
     pub fn enter_rep(&mut self, site: &Site) {
         let rep = Rep::at(site.vaddr, &mut self.bus);

@@ -29,7 +29,7 @@ pub fn happened(vcpu: &mut Vcpu, kind: api::Discontinuity, from: u64) {
                 exception(vcpu, from);
             }
         }
-        api::DISCON_INTERRUPT => vcpu.broke_at(from, false),
+        api::DISCON_INTERRUPT => vcpu.interrupted_at(from),
         _ => {}
     }
 }

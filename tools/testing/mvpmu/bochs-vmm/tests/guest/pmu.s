@@ -318,6 +318,27 @@ guest_late:
 	report_msr IA32_PERF_GLOBAL_STATUS
 	jmp finish
 
+# An NMI, an interrupt, and one by instruction.
+guest_interrupts:
+	call setup
+	wrmsr_imm X2APIC_LVTPC, 0x400
+	program_counters SEL_INT
+	wrmsr_imm IA32_PERFEVTSEL0 + 1, 0x01cb | SEL_OS | SEL_EN
+	wrmsr_imm IA32_A_PMC0, (1 << 48) - 100
+	count_a_loop
+	wrmsr_imm X2APIC_LVTPC, VECTOR_IRQ
+	wrmsr_imm IA32_A_PMC0, (1 << 48) - 100
+	sti
+	count_a_loop
+	cli
+	start
+	int $VECTOR_IRQ
+	stop
+	report %r13
+	report %r12
+	report_msr IA32_PMC0 + 1
+	jmp finish
+
 # Cycles, reference cycles; instructions, cycles, reference cycles, slots.
 guest_cycles:
 	call setup

@@ -3,9 +3,14 @@
 //! Performance Events"), and those that Linux and KVM's tests use (perfmon, SKX/events, ICX/events
 //! and SPR/events, by the names below; the first are as they are called on Sapphire Rapids).
 //!
+//! Codes and unit masks are compared with perf's copy of those lists (Linux,
+//! tools/perf/pmu-events/arch/x86/{skylakex,icelakex,sapphirerapids}).
+//!
 //! Modelled, not real: an instruction takes the cycles that [`Weights`] say, in a pipeline of
 //! [`SLOTS_PER_CYCLE`] slots of which each instruction takes all. Cache misses are the lines that
-//! CLFLUSH flushes. Whatever is not in this table never happens.
+//! CLFLUSH flushes. Which branches are mispredicted says [`SourceSet::MISPREDICTED`]; jumps and calls
+//! are not told apart among them, so that BR_MISP_RETIRED.INDIRECT_CALL (.NEAR_CALL on Skylake) never
+//! happens. Whatever is not in this table never happens.
 
 use super::Codes;
 use crate::options::Weights;
@@ -36,8 +41,15 @@ const CONDITIONAL: SourceSet = SourceSet::of(Source::Taken).with(Source::NotTake
 /// The event of unit mask (high byte) and event select (low byte).
 pub(super) fn selected(event: u16, codes: Codes, weights: Weights) -> Option<Event> {
     match (event, codes) {
-        // BR_INST_RETIRED.CONDITIONAL.
+        // BR_INST_RETIRED.CONDITIONAL, and what PEBS takes for .ALL_BRANCHES; the same of BR_MISP_RETIRED.
         (0x01c4, Codes::Skylake) => return sum(CONDITIONAL),
+        (0x04c4, Codes::Skylake) => return Some(Event::of(Source::Branches)),
+        (0x01c5, Codes::Skylake) => return Some(Event::of(Source::NotTaken)),
+        (0x04c5, Codes::Skylake) => return sum(SourceSet::MISPREDICTED),
+        // Ice Lake brings BR_MISP_RETIRED.COND, .COND_NTAKEN and .INDIRECT.
+        (0x10c5 | 0x11c5 | 0x80c5, Codes::Skylake) => return None,
+        // HW_INTERRUPTS is not in the list of Ice Lake.
+        (0x01cb, Codes::IceLake) => return None,
         // Ice Lake brings BR_INST_RETIRED.COND and .INDIRECT, TOPDOWN.SLOTS_P and
         // .BACKEND_BOUND_SLOTS, Sapphire Rapids the others of TOPDOWN.
         (0x11c4 | 0x80c4 | 0x01a4 | 0x02a4, Codes::Skylake) => return None,
@@ -51,7 +63,7 @@ pub(super) fn selected(event: u16, codes: Codes, weights: Weights) -> Option<Eve
         0x013c => instructions(weights.reference),
         // LONGEST_LAT_CACHE.REFERENCE and .MISS.
         0x4f2e | 0x412e => Some(Event::of(Source::Flushes)),
-        // BR_INST_RETIRED.ALL_BRANCHES, BR_MISP_RETIRED.ALL_BRANCHES.
+        // BR_INST_RETIRED.ALL_BRANCHES.
         0x00c4 => Some(Event::of(Source::Branches)),
         // BR_INST_RETIRED.COND_TAKEN, .COND_NTAKEN, .COND, .NEAR_CALL, .NEAR_RETURN, .NEAR_TAKEN,
         // .FAR_BRANCH, .INDIRECT.
@@ -66,7 +78,13 @@ pub(super) fn selected(event: u16, codes: Codes, weights: Weights) -> Option<Eve
             .with(Source::Returns)),
         0x40c4 => Some(Event::of(Source::FarBranches)),
         0x80c4 => Some(Event::of(Source::Indirect)),
-        0x00c5 => Some(Event::of(Source::BranchMisses)),
+        // BR_MISP_RETIRED.ALL_BRANCHES, .COND_NTAKEN and .COND, .INDIRECT and .NEAR_TAKEN. (.COND_TAKEN
+        // and .RET never happen.)
+        0x00c5 => sum(SourceSet::MISPREDICTED),
+        0x10c5 | 0x11c5 => Some(Event::of(Source::NotTaken)),
+        0x80c5 | 0x20c5 => Some(Event::of(Source::Indirect)),
+        // HW_INTERRUPTS.RECEIVED. Which mode they belong to no source says.
+        0x01cb => Some(Event::of(Source::Interrupts)),
         // TOPDOWN.SLOTS_P, .BACKEND_BOUND_SLOTS, .BAD_SPEC_SLOTS, .BR_MISPREDICT_SLOTS,
         // .MEMORY_BOUND_SLOTS; IDQ_BUBBLES.CORE (IDQ_UOPS_NOT_DELIVERED.CORE before);
         // UOPS_RETIRED.SLOTS (.RETIRE_SLOTS on Skylake).
