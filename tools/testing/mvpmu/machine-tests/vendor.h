@@ -38,7 +38,8 @@ static const struct vendor amd = {
 	.global_status = 0xc0000300, .global_control = 0xc0000301,
 	.status_clear = 0xc0000302, .status_set = 0xc0000303,
 	.selector_bits = 0x0000030fff97ffff, .counter_bits = 0x0000ffffffffffff,
-	.control_bits = 0x3f, .status_bits = 0x3f,
+	/* LBRSF and PMCF beside the counters' bits. */
+	.control_bits = 0x3f, .status_bits = 0x0c0000000000003f,
 	.instructions = 0xc0, .branches = 0xc2,
 	.loads = 0x129, .stores = 0x229, .load_stores = 0x429,
 	.pmi_waits_for_block = true,

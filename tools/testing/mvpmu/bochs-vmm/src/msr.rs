@@ -68,9 +68,9 @@ pub fn set_vmx(vmx: Vmx) {
     VMX.set(vmx);
 }
 
-/// IA32_DEBUGCTL.
+/// IA32_DEBUGCTL. A PMI may have changed it.
 pub fn debugctl() -> u64 {
-    DEBUGCTL.get()
+    pmu::with(|pmu| pmu.map().debugctl()).unwrap_or_else(|| DEBUGCTL.get())
 }
 
 /// Whether IA32_DEBUGCTL can have this value.

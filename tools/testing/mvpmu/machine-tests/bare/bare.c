@@ -37,7 +37,7 @@ static void stop(void)
 		wrmsr(PERF_CTL(n), 0);
 		wrmsr(PERF_CTR(n), 0);
 	}
-	wrmsr(STATUS_CLR, 0x3f);
+	wrmsr(STATUS_CLR, ~0ULL);
 }
 
 static void count(int n, uint64_t bits)
@@ -174,6 +174,58 @@ static void rdpmc_16(void)
 	asm volatile("rdpmc" : : "c"(16) : "eax", "edx");
 }
 
+/* Break: follow_steps() leaves one_insn_per_tb alone, or cycle_rule() takes CNT_MASK for nothing. */
+static void cycles(void)
+{
+	static const struct {
+		uint64_t selector, expected;
+		const char *name;
+	} events[] = {
+		{ 0xc2 | 1 << 24, 10 + 2, "cycles with a branch" },
+		{ 0xc2 | 1 << 24 | INV, 1 + 3 * 10 + 6 - 10 - 2, "cycles without one" },
+		{ 0xc2 | EDGE, 10, "how often branches begin" },
+		{ 0xc0 | 2 << 24, 0, "no cycle with two instructions" },
+		{ 0xc0 | 2 << 24 | INV, 1 + 3 * 10 + 6, "each cycle has fewer" },
+		{ 0xc0, 1 + 3 * 10 + 6, "instructions" },
+	};
+
+	stop();
+	for (int n = 0; n < 6; n++)
+		wrmsr(PERF_CTL(n), events[n].selector | OS | EN);
+	asm volatile("wrmsr;"
+		     "mov $10, %%r8d; 1: nop; dec %%r8d; jnz 1b; jmp 2f; 2: jmp 3f; 3:"
+		     "mov $0xc0000301, %%ecx; xor %%eax, %%eax; xor %%edx, %%edx; wrmsr"
+		     : : "a"(0x3f), "c"(GLOBAL_CTL), "d"(0) : "r8", "cc", "memory");
+	for (int n = 0; n < 6; n++)
+		report(rdpmc(n), events[n].expected, events[n].name);
+}
+
+/* Break: msr::execute() leaves DebugCtl to QEMU, or Amd::pmi() freezes nothing. */
+static void freeze(void)
+{
+	uint64_t frozen, eax = 0x80000022, ebx, ecx = 0, edx;
+	int before = interrupts[0x40];
+
+	asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+	report(eax & 7, 5, "CPUID: PerfMonV2, freezing, no LBR stack");
+	wrmsr(MSR_DEBUGCTL, 3 << 11 | 1 << 20);
+	report(rdmsr(MSR_DEBUGCTL), 3 << 11, "DebugCtl has the bits that freeze");
+	overflow();
+	frozen = rdpmc(0);
+	run_loop(100);
+	report(interrupts[0x40] - before, 1, "an overflow is an interrupt");
+	report(rdmsr(GLOBAL_STATUS), 3ULL << 58 | 1, "which freezes counters and LBR stack");
+	wrmsr(GLOBAL_CTL, 1);
+	run_loop(100);
+	report(rdpmc(0), frozen, "frozen counters stand still");
+	wrmsr(STATUS_CLR, 3ULL << 58);
+	run_loop(100);
+	report(rdpmc(0) - frozen > 200, 1, "until that is cleared");
+	wrmsr(MSR_DEBUGCTL, 0);
+	report(rdmsr(MSR_DEBUGCTL), 0, "DebugCtl can be cleared");
+	stop();
+}
+
 /* Break: Vcpu::interrupted_at() counts what VMRUN injects, or #GP; or discon.rs calls it never. */
 static void interrupts_taken(void)
 {
@@ -228,9 +280,11 @@ static void xapic(void)
 /* Break: LocalApic::set_base() does nothing. */
 static void x2apic(void)
 {
+	int before = interrupts[0x40];
+
 	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_EXTD);
 	overflow();
-	report(interrupts[0x40], 3, "x2APIC: the LVTPC of xAPIC mode stays");
+	report(interrupts[0x40] - before, 1, "x2APIC: the LVTPC of xAPIC mode stays");
 	wrmsr(MSR_X2APIC + (APIC_LVTPC >> 4), 0x41);
 	overflow();
 	report(interrupts[0x41], 1, "x2APIC: the LVTPC is an MSR");
@@ -413,6 +467,29 @@ static void interrupt_in_guest(void)
 	report(rdpmc(2), 10002, "nothing of the guest is lost or counted twice");
 }
 
+static void guest_nops(void)
+{
+	asm volatile("sti; nop; nop; vmmcall");
+}
+
+/* Break: Vcpu::interrupted_at() takes the class of the last block for that of the guest. */
+static void injected(void)
+{
+	int before = interrupts[0x42];
+	uint64_t code;
+
+	stop();
+	wrmsr(PERF_CTL(0), 0x2c | OS | EN);
+	wrmsr(GLOBAL_CTL, 1);
+	guest_inject(0x42);
+	code = guest_run(guest_nops);
+	wrmsr(GLOBAL_CTL, 0);
+	guest_inject(0);
+	report(code, EXIT_VMMCALL, "an interrupt is injected");
+	report(interrupts[0x42] - before, 1, "and handled");
+	report(rdpmc(0), 0, "but none was taken");
+}
+
 /* The other CPU: see start.S. It needs things below 1 MiB. */
 extern char memory[];
 #define AP_BASE		0x8000
@@ -504,6 +581,8 @@ int main(void)
 	branches();
 	mispredicted();
 	xapic();
+	cycles();
+	freeze();
 	interrupts_taken();
 	x2apic();
 	general_protection();
@@ -512,6 +591,7 @@ int main(void)
 	intercepts();
 	uncore_in_guest();
 	interrupt_in_guest();
+	injected();
 	next_rip();
 	other_cpu();
 	outl(0xf4, report_done() != 0);

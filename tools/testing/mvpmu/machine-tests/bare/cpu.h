@@ -9,6 +9,7 @@
 #define MSR_APIC_BASE	0x1b
 #define APIC_EXTD	(1 << 10)
 #define MSR_X2APIC	0x800		/* MMIO offset >> 4 is added */
+#define MSR_DEBUGCTL	0x1d9
 #define MSR_EFER	0xc0000080
 #define EFER_SVME	(1 << 12)
 #define EFER_SCE	(1 << 0)
@@ -31,8 +32,10 @@
 
 #define USR		(1ULL << 16)
 #define OS		(1ULL << 17)
+#define EDGE		(1ULL << 18)
 #define INT		(1ULL << 20)
 #define EN		(1ULL << 22)
+#define INV		(1ULL << 23)
 #define GUEST_ONLY	(1ULL << 40)
 #define HOST_ONLY	(1ULL << 41)
 #define INSTRUCTIONS	(0xc0 | OS | EN)

@@ -12,16 +12,19 @@
 //! | WRMSR of a PERF_CTL never faults; undefined bits are dropped | KVM commit 9b026073db2f (measured on Zen 3) |
 //! | PerfCntrGlobalStatus is read-only, writes are ignored; undefined bits of the global registers are ignored too | PPR; KVM `kvm_pmu_set_msr()` |
 //! | PerfCntrGlobalStatusClr and Set: writing 1 clears or sets the bit; they read as 0 | PPR; KVM `kvm_pmu_get_msr()` |
+//! | PerfCntrGlobalStatus bits 58 (LBRSF) and 59 (PMCF): a PMI sets them when DebugCtl.FLBRI (bit 11), .FPMCI (bit 12) ask for it; with PMCF set, by whomever, the counters stand still; an overflow bit that is set by software does nothing else | APM 13.2, "Core Performance Counter Status Registers", 13.1.1, "Debug-Control MSR" |
+//! | these are there with CPUID Fn8000_0022_EAX\[LbrAndPmcFreeze\] | APM 13.2.2; that Zen 4 and Zen 5 have it: Linux, arch/x86/events/amd/lbr.c, uses it with LbrExtV2, which came with Zen 4 |
 //! | after RESET every counter is enabled in PerfCntrGlobalCtl, so that software for older PMUs need not know of it | KVM `kvm_pmu_refresh()` |
 //! | the overflow bit is set on a wrap, whether or not INT asks for an interrupt | APM 13.2 |
 //! | HostOnly/GuestOnly: none or both count always, one counts in its mode; with `EFER.SVME` clear a counter with either bit set stands still | APM 13.2; KVM `amd_pmc_is_disabled_in_current_mode()`, perf `amd_pmu_disable_virt()` |
+//! | CNT_MASK n: a cycle with at least n events counts as one, with INV one with fewer; without CNT_MASK, INV does nothing; EDGE counts how often that, or the event, begins | APM 13.2, table "Count Control Using CNT_MASK and INV" |
 //! | RDPMC reads the core's counters by their numbers, from 6 on those of the data fabric, from 10 on those of the L3 | APM volume 3, RDPMC; perf `RDPMC_BASE_NB`, `RDPMC_BASE_LLC`: [`uncore`] |
 //! | RDPMC of a counter that does not exist: #GP | APM volume 3, RDPMC; KVM `amd_check_rdpmc_early()` |
 //! | INIT leaves the PMU as it is, RESET clears it | KVM: `kvm_vcpu_reset()` never touched it on INIT |
 //!
-//! What is modelled rather than real: an instruction takes one cycle, unless [`Weights`] say otherwise. So CntMask 1 makes no
-//! difference to instructions and branches, which happen at most once a cycle; with another
-//! CntMask, with Inv or with Edge a counter stands still.
+//! What is modelled rather than real: an instruction takes one cycle, unless [`Weights`] say otherwise.
+//! So in each cycle one instruction retires, and CNT_MASK 1 makes no difference to what an instruction
+//! does at most once. To the conditions on cycles an instruction is one cycle, whatever the weights.
 
 mod uncore;
 mod watched;
@@ -31,6 +34,7 @@ use crate::options::Weights;
 use crate::ClassSet;
 use crate::Counters;
 use crate::Counting;
+use crate::CycleRule;
 use crate::Deltas;
 use crate::Event;
 use crate::Fault;
@@ -63,12 +67,30 @@ pub const MSR_GLOBAL_STATUS_CLR: u32 = 0xc000_0302;
 /// PerfCntrGlobalStatusSet.
 pub const MSR_GLOBAL_STATUS_SET: u32 = 0xc000_0303;
 
+/// DebugCtl.
+pub const MSR_DEBUGCTL: u32 = 0x1d9;
+
+/// DebugCtl: a PMI freezes the LBR stack.
+const DEBUGCTL_FLBRI: u64 = 1 << 11;
+/// DebugCtl: a PMI freezes the counters.
+const DEBUGCTL_FPMCI: u64 = 1 << 12;
+/// DebugCtl: the others there are, which are kept, but without effect. What a write of a reserved one
+/// does no source says; it is dropped.
+const DEBUGCTL_KEPT: u64 = 0x3f;
+
+/// PerfCntrGlobalStatus: the LBR stack is frozen.
+const LBRSF: u64 = 1 << 58;
+/// PerfCntrGlobalStatus: the counters are frozen.
+const PMCF: u64 = 1 << 59;
+
 /// Number of core counters.
 pub const COUNTERS: usize = 6;
 /// How many of them have a legacy name too.
 const LEGACY_COUNTERS: u32 = 4;
-/// One bit for each counter: the defined bits of the global registers.
+/// One bit for each counter: the defined bits of PerfCntrGlobalCtl.
 const COUNTER_MASK: u64 = (1 << COUNTERS) - 1;
+/// The defined bits of PerfCntrGlobalStatus.
+const STATUS_DEFINED: u64 = COUNTER_MASK | LBRSF | PMCF;
 
 /// PERF_CTL: count at CPL > 0.
 const USR: u64 = 1 << 16;
@@ -80,8 +102,10 @@ const EDGE: u64 = 1 << 18;
 const INT: u64 = 1 << 20;
 /// PERF_CTL: enable.
 const EN: u64 = 1 << 22;
-/// PERF_CTL: invert the comparison with CntMask.
+/// PERF_CTL: invert the comparison with CNT_MASK.
 const INV: u64 = 1 << 23;
+/// PERF_CTL: CNT_MASK.
+const CNT_MASK_SHIFT: u32 = 24;
 /// PERF_CTL: count in guest mode only.
 const GUEST_ONLY: u64 = 1 << 40;
 /// PERF_CTL: count in host mode only.
@@ -91,6 +115,14 @@ const CTL_DEFINED: u64 = 0x0000_030f_ffd7_ffff;
 
 /// Event: retired instructions.
 const INSTRUCTIONS: u64 = 0xc0;
+
+/// Event: LsDispatch, of which an instruction may make several.
+const LS_DISPATCH: u64 = 0x029;
+
+/// The event without its unit mask.
+fn select(ctl: u64) -> u64 {
+    ctl & 0xff | ctl >> 24 & 0xf00
+}
 
 /// Cycles, of which an instruction takes so many.
 fn cycles(weight: u32) -> Event {
@@ -154,6 +186,7 @@ pub struct Amd {
     ctl: [u64; COUNTERS],
     global_ctl: u64,
     global_status: u64,
+    debugctl: u64,
     uncore: Uncore,
 }
 
@@ -167,6 +200,7 @@ impl Amd {
             ctl: [0; COUNTERS],
             global_ctl: COUNTER_MASK,
             global_status: 0,
+            debugctl: 0,
             uncore: Uncore::default(),
         }
     }
@@ -184,6 +218,16 @@ impl Amd {
     /// Follows `EFER.SVME`, which HostOnly and GuestOnly depend on.
     pub fn set_svme(&mut self, svme: bool) {
         self.svme = svme;
+    }
+
+    /// DebugCtl. It is no PMU register: operations on it are not counted.
+    pub fn debugctl(&self) -> u64 {
+        self.debugctl
+    }
+
+    /// Writes DebugCtl.
+    pub fn set_debugctl(&mut self, value: u64) {
+        self.debugctl = value & (DEBUGCTL_KEPT | DEBUGCTL_FLBRI | DEBUGCTL_FPMCI);
     }
 
     /// The classes that PERF_CTL value `ctl` selects.
@@ -207,13 +251,8 @@ impl Amd {
 
 /// The event that PERF_CTL value `ctl` selects, if it is one of those that are counted.
 fn event(ctl: u64, weights: Weights) -> Option<Event> {
-    let select = ctl & 0xff | ctl >> 24 & 0xf00;
     let unit_mask = ctl >> 8 & 0xff;
-    let count_mask = ctl >> 24 & 0xff;
-    if ctl & (EDGE | INV) != 0 || count_mask > 1 {
-        return None;
-    }
-    match select {
+    match select(ctl) {
         // ExRetInstr
         INSTRUCTIONS => Some(Event::of(Source::Instructions)),
         // LsNotHaltedCyc
@@ -247,9 +286,8 @@ fn event(ctl: u64, weights: Weights) -> Option<Event> {
         // L2CacheReqStat of misses, perf's cache-misses (amd_zen4_perfmon_event_map): a line that
         // is flushed is one that will be missed.
         0x064 if unit_mask == 0x09 => Some(Event::of(Source::Flushes)),
-        // LsDispatch: the unit mask says which kinds are added up. They can happen several times
-        // per cycle, so a CntMask would need to know more than their number.
-        0x029 if count_mask == 0 => {
+        // The unit mask says which kinds are added up.
+        LS_DISPATCH => {
             let mut sources = SourceSet::NONE;
             for (bit, source) in [Source::Loads, Source::Stores, Source::LoadStores]
                 .into_iter()
@@ -334,7 +372,7 @@ impl RegisterMap for Amd {
             Register::GlobalStatus => {}
             Register::GlobalCtl => self.global_ctl = value & COUNTER_MASK,
             Register::GlobalStatusClr => self.global_status &= !value,
-            Register::GlobalStatusSet => self.global_status |= value & COUNTER_MASK,
+            Register::GlobalStatusSet => self.global_status |= value & STATUS_DEFINED,
             Register::UncoreCtl(n) => self.uncore.set_ctl(n, value),
             Register::UncoreCtr(n) => self.uncore.set_ctr(n, value),
         }
@@ -351,7 +389,7 @@ impl RegisterMap for Amd {
 
     fn counting(&self, n: usize) -> Option<Counting> {
         let ctl = self.ctl[n];
-        if ctl & EN == 0 || self.global_ctl >> n & 1 == 0 {
+        if ctl & EN == 0 || self.global_ctl >> n & 1 == 0 || self.global_status & PMCF != 0 {
             return None;
         }
         Some(Counting {
@@ -361,6 +399,21 @@ impl RegisterMap for Amd {
         })
     }
 
+    fn cycle_rule(&self, n: usize) -> Option<CycleRule> {
+        let ctl = self.ctl[n];
+        let rule = CycleRule {
+            at_least: ctl >> CNT_MASK_SHIFT & 0xff,
+            inverted: ctl & INV != 0,
+            edge: ctl & EDGE != 0,
+        };
+        let changes_nothing = match rule.at_least {
+            0 => true,
+            1 => !rule.inverted && select(ctl) != LS_DISPATCH,
+            _ => false,
+        };
+        (rule.edge || !changes_nothing).then_some(rule)
+    }
+
     fn happened(&mut self, events: &Deltas) {
         self.uncore.count(events);
     }
@@ -368,6 +421,15 @@ impl RegisterMap for Amd {
     fn wrapped(&mut self, n: usize) {
         if self.version >= Version::PerfMonV2 {
             self.global_status |= 1 << n;
+        }
+    }
+
+    fn pmi(&mut self) {
+        if self.debugctl & DEBUGCTL_FLBRI != 0 {
+            self.global_status |= LBRSF;
+        }
+        if self.debugctl & DEBUGCTL_FPMCI != 0 {
+            self.global_status |= PMCF;
         }
     }
 

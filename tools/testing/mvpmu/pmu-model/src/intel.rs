@@ -15,6 +15,8 @@
 //! | IA32_PERF_GLOBAL_STATUS is read-only; RESET (called OVF_CTRL below version 4) clears, SET sets what is written as 1; the two read as 0 | "Architectural Performance Monitoring Version 4" |
 //! | IA32_PERF_GLOBAL_INUSE | "IA32_PERF_GLOBAL_INUSE MSR" |
 //! | IA32_DEBUGCTL.FREEZE_PERFMON_ON_PMI: from version 4 on a PMI sets CTR_FRZ, which stops the counters until it is cleared; below, it clears IA32_PERF_GLOBAL_CTRL | "Streamlined" and "Legacy Freeze_Perfmon_On_PMI" |
+//! | IA32_DEBUGCTL.FREEZE_LBRS_ON_PMI: from version 4 on a PMI sets LBR_FRZ; below, it clears IA32_DEBUGCTL.LBR | "Streamlined" and "Legacy Freeze_LBRs_On_PMI" |
+//! | of the status, Trace_ToPA_PMI (55) and ASCI (60) are reserved: they come with PT and SGX, which no machine has | volume 4, IA32_PERF_GLOBAL_STATUS, IA32_PERF_GLOBAL_STATUS_SET; CPUID.07H:EBX\[25\], \[2\] |
 //! | PERF_METRICS | [`metrics`] |
 //! | RDPMC: bit 30 of ECX chooses the fixed counters; #GP for a counter that does not exist | volume 2, RDPMC |
 //! | RESET clears all but IA32_PERF_GLOBAL_CTRL, which enables the general purpose counters; INIT changes nothing | "Processor State After Reset", table "Power-up, Reset, INIT"; MSR tables of volume 4 |

@@ -377,6 +377,12 @@ impl<M: Watched> Pmu<M> {
         budget
     }
 
+    /// Whether a counter is running that wants a [fold](Pmu::fold) after each cycle.
+    pub fn wants_cycles(&self) -> bool {
+        (0..self.counters.len())
+            .any(|n| self.map.cycle_rule(n).is_some() && self.map.counting(n).is_some())
+    }
+
     /// Whether a counter is running that counts `source`.
     pub fn counts(&self, source: Source) -> bool {
         (0..self.counters.len())

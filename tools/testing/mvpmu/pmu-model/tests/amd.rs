@@ -142,21 +142,65 @@ fn each_event_counts_its_own_sources() {
     }
 }
 
-// Break: event() takes Edge, Inv or a CntMask above 1 for nothing.
+const INV: u64 = 1 << 23;
+const EDGE: u64 = 1 << 18;
+
+const fn cnt_mask(n: u64) -> u64 {
+    n << 24
+}
+
+// Break: cycle_rule() takes no notice of EDGE or INV, or of INV without CNT_MASK; it takes CNT_MASK 1
+// for nothing with LsDispatch, or for something with branches that are wanted whole.
 #[test]
 fn conditions_on_cycles_are_as_documented() {
-    for (bits, counted) in [
-        (0, 5),
-        (1 << 24, 5),
-        (2 << 24, 0),
-        (1 << 24 | 1 << 23, 0),
-        (1 << 18, 0),
+    // Branches in each of six cycles of one instruction, and as many times three loads.
+    const CYCLES: [u64; 6] = [0, 1, 1, 0, 1, 0];
+    const LOADS: u64 = LS_DISPATCH | 0x100;
+    for (event, bits, counted) in [
+        (INSTRUCTIONS, 0, 6),
+        (INSTRUCTIONS, cnt_mask(1), 6),
+        (INSTRUCTIONS, cnt_mask(2), 0),
+        (INSTRUCTIONS, cnt_mask(1) | INV, 0),
+        (INSTRUCTIONS, cnt_mask(2) | INV, 6),
+        (INSTRUCTIONS, EDGE, 1),
+        (BRANCHES, cnt_mask(1), 3),
+        (BRANCHES, cnt_mask(1) | INV, 3),
+        (BRANCHES, INV, 3),
+        (BRANCHES, EDGE, 2),
+        (BRANCHES, cnt_mask(1) | INV | EDGE, 3),
+        (LOADS, 0, 9),
+        (LOADS, INV, 9),
+        (LOADS, cnt_mask(1), 3),
+        (LOADS, cnt_mask(3), 3),
+        (LOADS, cnt_mask(4), 0),
+        (LOADS, cnt_mask(3) | INV, 3),
     ] {
         let mut cpu = Cpu::new();
-        cpu.write(ctl(0), ALL_ON | bits);
-        let _ = cpu.instructions(Class::HostUser, 5);
-        assert_eq!(cpu.read(ctr(0)), counted, "{bits:#x}");
+        cpu.write(ctl(0), event | USR | OS | EN | bits);
+        for n in CYCLES {
+            let mut deltas = Deltas::default();
+            deltas.add(Source::Instructions, Class::HostUser, 1);
+            deltas.add(Source::Branches, Class::HostUser, n);
+            deltas.add(Source::Loads, Class::HostUser, 3 * n);
+            let _ = cpu.0.fold(&deltas);
+        }
+        assert_eq!(cpu.read(ctr(0)), counted, "{event:#x} {bits:#x}");
     }
+}
+
+// Break: wants_cycles() does not look whether the counter runs.
+#[test]
+fn a_condition_on_cycles_wants_a_fold_after_each_while_it_counts() {
+    let mut cpu = Cpu::new();
+    cpu.write(ctl(0), BRANCHES | OS | EN | cnt_mask(1));
+    assert!(!cpu.0.wants_cycles());
+    cpu.write(ctl(0), BRANCHES | OS | EN | EDGE);
+    assert!(cpu.0.wants_cycles());
+    let budget = cpu.0.budget();
+    assert_eq!(budget.get(Source::Instructions, Class::HostKernel), 1);
+    assert_eq!(budget.get(Source::Instructions, Class::HostUser), u64::MAX);
+    cpu.write(MSR_GLOBAL_CTL, 0);
+    assert!(!cpu.0.wants_cycles());
 }
 
 // Break: classes() swaps USR and OS.
@@ -282,9 +326,57 @@ fn undefined_bits_are_dropped_without_a_fault() {
     cpu.write(MSR_GLOBAL_CTL, u64::MAX);
     assert_eq!(cpu.read(MSR_GLOBAL_CTL), 0x3f);
     cpu.write(MSR_GLOBAL_STATUS_SET, u64::MAX);
-    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0x3f);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), PMCF | LBRSF | 0x3f);
     cpu.write(MSR_GLOBAL_STATUS_CLR, u64::MAX);
     assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0);
+}
+
+const LBRSF: u64 = 1 << 58;
+const PMCF: u64 = 1 << 59;
+const FLBRI: u64 = 1 << 11;
+const FPMCI: u64 = 1 << 12;
+
+// Break: pmi() takes FLBRI for FPMCI, or counting() does not look at PMCF.
+#[test]
+fn a_pmi_freezes_what_debugctl_asks_for() {
+    for (debugctl, frozen, counted) in [
+        (0, 0, 7),
+        (FLBRI, LBRSF, 7),
+        (FPMCI, PMCF, 0),
+        (FLBRI | FPMCI, LBRSF | PMCF, 0),
+    ] {
+        let mut cpu = Cpu::new();
+        cpu.0.map_mut().set_debugctl(debugctl);
+        cpu.write(ctl(0), ALL_ON | INT);
+        cpu.write(ctr(0), LAST);
+        cpu.write(ctl(1), ALL_ON);
+        assert!(cpu.instructions(Class::HostUser, 1).pmi);
+        assert_eq!(cpu.read(MSR_GLOBAL_STATUS), frozen | 1, "{debugctl:#x}");
+        assert_eq!(cpu.read(MSR_GLOBAL_CTL), 0x3f);
+        let _ = cpu.instructions(Class::HostUser, 7);
+        assert_eq!([cpu.read(ctr(0)), cpu.read(ctr(1))], [counted, counted + 1]);
+        cpu.write(MSR_GLOBAL_STATUS_CLR, PMCF);
+        let _ = cpu.instructions(Class::HostUser, 1);
+        assert_eq!(cpu.read(ctr(0)), counted + 1, "they count on");
+    }
+}
+
+// Break: wrapped() freezes, or the set register takes no PMCF.
+#[test]
+fn only_a_pmi_or_software_freezes() {
+    let mut cpu = Cpu::new();
+    cpu.0.map_mut().set_debugctl(FLBRI | FPMCI);
+    cpu.write(ctl(0), ALL_ON);
+    cpu.write(ctr(0), LAST);
+    let _ = cpu.instructions(Class::HostUser, 1);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 1, "no interrupt was asked for");
+    cpu.write(MSR_GLOBAL_STATUS_SET, 0b10);
+    assert_eq!(cpu.read(MSR_GLOBAL_STATUS), 0b11);
+    let _ = cpu.instructions(Class::HostUser, 1);
+    assert_eq!(cpu.read(ctr(0)), 1);
+    cpu.write(MSR_GLOBAL_STATUS_SET, PMCF);
+    let _ = cpu.instructions(Class::HostUser, 1);
+    assert_eq!(cpu.read(ctr(0)), 1);
 }
 
 // Break: rdpmc() accepts one index more.

@@ -26,7 +26,11 @@ const INSTRUCTIONS: u64 = 0xc0;
 const BRANCHES: u64 = 0xc4;
 const ALL_CTRL: u64 = 0x1_000f_0000_00ff;
 const CTR_FRZ: u64 = 1 << 59;
+const LBR_FRZ: u64 = 1 << 58;
+const OVF_UNCORE: u64 = 1 << 61;
+const OVF_BUF: u64 = 1 << 62;
 const COND_CHGD: u64 = 1 << 63;
+const FREEZE_LBRS_ON_PMI: u64 = 1 << 11;
 const FREEZE_PERFMON_ON_PMI: u64 = 1 << 12;
 const GP: Fault = Fault::GeneralProtection;
 
@@ -312,12 +316,66 @@ fn cond_chgd_can_be_cleared_but_not_set() {
 #[test]
 fn status_registers_refuse_bits_of_counters_that_do_not_exist() {
     let mut cpu = Cpu::v5();
-    for bit in [8, 31, 36, 54] {
+    // 55 and 60 would be those of PT and SGX.
+    for bit in [8, 31, 36, 54, 55, 56, 57, 60] {
         assert_eq!(cpu.try_write(GLOBAL_STATUS_SET, 1 << bit), Err(GP));
         assert_eq!(cpu.try_write(GLOBAL_STATUS_RESET, 1 << bit), Err(GP));
     }
     let mut old = Cpu::new(Config::BROADWELL);
     assert_eq!(old.try_write(GLOBAL_STATUS_RESET, CTR_FRZ), Err(GP));
+}
+
+// Has to fail when version 3 has what froze, or version 2 an overflow of the uncore; when version 4
+// lacks one.
+#[test]
+fn each_version_has_its_bits_of_the_status() {
+    let of = |version| Config {
+        version,
+        ..Config::SKYLAKE
+    };
+    let frozen = LBR_FRZ | CTR_FRZ;
+    for (version, there, not_there) in [
+        (2, OVF_BUF, OVF_UNCORE),
+        (3, OVF_BUF | OVF_UNCORE, frozen),
+        (4, OVF_BUF | OVF_UNCORE | frozen, 1 << 57),
+        (5, OVF_BUF | OVF_UNCORE | frozen, 1 << 57),
+    ] {
+        let mut cpu = Cpu::new(of(version));
+        for bit in (0..64).map(|n| 1 << n) {
+            let defined = match bit {
+                _ if bit & there != 0 => Ok(()),
+                _ if bit & not_there != 0 => Err(GP),
+                _ => continue,
+            };
+            assert_eq!(cpu.try_write(GLOBAL_STATUS_RESET, bit), defined, "{bit:#x}");
+            if version >= 4 {
+                assert_eq!(cpu.try_write(GLOBAL_STATUS_SET, bit), defined, "{bit:#x}");
+            }
+        }
+        assert_eq!(
+            cpu.read(GLOBAL_STATUS),
+            if version >= 4 { there } else { 0 }
+        );
+    }
+}
+
+// Has to fail when LBRs freeze counters, or the LBR bit stays below version 4.
+#[test]
+fn a_pmi_freezes_last_branch_records_as_the_version_does() {
+    const LBR: u64 = 1 << 0;
+    for (config, frozen, left) in [
+        (Config::SKYLAKE, LBR_FRZ, LBR),
+        (Config::SAPPHIRE_RAPIDS, LBR_FRZ, LBR),
+        (Config::BROADWELL, 0, 0),
+    ] {
+        let mut cpu = Cpu::near_the_wrap(config, 1, true);
+        cpu.0.map_mut().set_debugctl(FREEZE_LBRS_ON_PMI | LBR);
+        assert!(cpu.execute(1).pmi);
+        assert_eq!(cpu.read(GLOBAL_STATUS), frozen | 1 << 32 | 1);
+        assert_eq!(cpu.0.map().debugctl(), FREEZE_LBRS_ON_PMI | left);
+        let _ = cpu.execute(7);
+        assert_eq!((cpu.read(PMC0), cpu.read(FIXED_CTR0)), (7, 7));
+    }
 }
 
 #[test]

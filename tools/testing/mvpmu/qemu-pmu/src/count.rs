@@ -98,7 +98,8 @@ impl Vcpu {
     /// Sets the accumulators so that the alarm comes in time. To be called after every change of
     /// the PMU's registers. Everything is folded.
     pub fn arm(&mut self) {
-        if demand::follow(&self.pmu) {
+        let steps = demand::follow_steps(&self.pmu, &mut self.steps);
+        if demand::follow(&self.pmu) || steps {
             self.translate_anew();
         }
         let budget = self.pmu.budget();

@@ -3,21 +3,48 @@
 //!
 //! The first counter that does has everything translated anew. QEMU stops all vCPUs for that and
 //! does it before this one executes another instruction, so not an event is lost.
+//!
+//! A condition on cycles (CNT_MASK, INV, EDGE) has to be looked at after each instruction. While a
+//! counter of some vCPU has one, a block is one instruction.
 
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use pmu_model::amd::Amd;
 use pmu_model::Pmu;
 use pmu_model::Source;
 
 use crate::decode::Sources;
+use crate::symbols::symbols;
 
 /// The sources that are memory accesses.
 pub const MEMORY: [Source; 3] = [Source::Loads, Source::Stores, Source::LoadStores];
 
 /// The sources that translations count, a bit for each.
 static DEMANDED: AtomicU16 = AtomicU16::new(1 << Source::Instructions as u16);
+
+/// How many vCPUs want blocks of one instruction.
+static STEPPING: Mutex<u32> = Mutex::new(0);
+
+/// The registers of a PMU have changed; `steps` is whether it had wanted blocks of one instruction.
+/// True when everything has to be translated anew for it.
+pub fn follow_steps(pmu: &Pmu<Amd>, steps: &mut bool) -> bool {
+    let wanted = pmu.wants_cycles();
+    if std::mem::replace(steps, wanted) == wanted {
+        return false;
+    }
+    let mut stepping = STEPPING.lock().unwrap_or_else(PoisonError::into_inner);
+    match wanted {
+        true => *stepping += 1,
+        false => *stepping -= 1,
+    }
+    let one = *stepping > 0;
+    symbols().one_insn_per_tb.store(one, Ordering::SeqCst);
+    // QEMU looks for blocks of the kind that is wanted. But longer ones are chained to each other.
+    wanted
+}
 
 /// Whether translations shall count `source`.
 pub fn counted(source: Source) -> bool {

@@ -27,6 +27,8 @@ const PERFCTR: u64 = 1 << 22 | 1 << 23 | 1 << 24 | 1 << 28;
 const NRIPS: u64 = 1 << 3;
 /// Fn8000_0022 EAX: PerfMonV2.
 const PERF_MON_V2: u64 = 1;
+/// Fn8000_0022 EAX: a PMI can freeze the counters, and would the LBR stack.
+const LBR_AND_PMC_FREEZE: u64 = 1 << 2;
 /// Fn8000_0022 EBX: number of core counters.
 const NUM_PERF_CTR_CORE: u64 = 0xf;
 /// Fn8000_0022 EBX: number of counters of the data fabric.
@@ -53,7 +55,7 @@ pub fn announce(bus: &mut Bus, leaf: Leaf, rax: u64) -> Option<u64> {
                 | COUNTERS as u64
                 | (DF_COUNTERS as u64) << NUM_PERF_CTR_NB_SHIFT;
             bus.set_register(handles().rbx, rbx);
-            Some(rax | PERF_MON_V2)
+            Some(rax | PERF_MON_V2 | LBR_AND_PMC_FREEZE)
         }
         Leaf::Counted([eax, ebx, ecx, edx]) => {
             bus.set_register(handles().rbx, ebx.into());

@@ -5,6 +5,7 @@
 //! that faults or exits before the PMU is reached is left to QEMU.
 
 use pmu_model::amd;
+use pmu_model::amd::Version;
 use pmu_model::Access;
 use pmu_model::Class;
 use pmu_model::Fault;
@@ -32,6 +33,10 @@ enum Operation {
     Read(amd::Register),
     Write(amd::Register, u64),
     Rdpmc(u32),
+    /// RDMSR of DebugCtl.
+    ReadDebugctl,
+    /// WRMSR of it.
+    WriteDebugctl(u64),
 }
 
 /// RDMSR or WRMSR is about to be executed. Does not return when it is one of the PMU.
@@ -50,7 +55,14 @@ pub unsafe fn execute(vcpu: &mut Vcpu, site: &Site, origin: Origin) {
             return;
         }
     }
+    let has_freeze = vcpu.version == Some(Version::PerfMonV2);
     let operation = match vcpu.pmu.register(msr) {
+        // QEMU has none, and reads 0.
+        None if msr == amd::MSR_DEBUGCTL && has_freeze => match write {
+            true => Operation::WriteDebugctl(vcpu.bus.edx_eax()),
+            false if vcpu.pmu.map().debugctl() == 0 => return,
+            false => Operation::ReadDebugctl,
+        },
         Some(register) if write => Operation::Write(register, vcpu.bus.edx_eax()),
         Some(register) => Operation::Read(register),
         // SAFETY: The caller's promise.
@@ -131,6 +143,17 @@ fn perform(
             let value = vcpu.pmu.read(register, access)?;
             vcpu.bus.set_edx_eax(value);
             vcpu.retire_one(class);
+        }
+        Operation::ReadDebugctl => {
+            let value = vcpu.pmu.map().debugctl();
+            vcpu.bus.set_edx_eax(value);
+            vcpu.retire_one(class);
+        }
+        Operation::WriteDebugctl(value) => {
+            vcpu.retire_one(class);
+            vcpu.fold();
+            vcpu.pmu.map_mut().set_debugctl(value);
+            vcpu.arm();
         }
         Operation::Rdpmc(index) => {
             vcpu.fold();

@@ -4,13 +4,14 @@
 //! The API can write every register but not leave an instruction cleanly: `qemu_plugin_set_pc()`
 //! does not bring the lazily computed flags up to date in the middle of a block, and keeps the
 //! number of an exception that was delivered before. It can neither raise an exception nor have
-//! everything translated anew. QEMU's own functions do all that, and stand in the dynamic symbol
+//! everything translated anew, nor have each instruction translated on its own. QEMU's own functions do all that, and stand in the dynamic symbol
 //! table of the executable. They are looked up by name at the start, so that a QEMU without one of
 //! them is refused with a message rather than a crash.
 
 use std::ffi::c_int;
 use std::ffi::c_void;
 use std::ffi::CStr;
+use std::sync::atomic::AtomicBool;
 use std::sync::OnceLock;
 
 /// QEMU's `CPUState`.
@@ -52,6 +53,8 @@ pub struct Symbols {
     pub raise_exception_err_ra: RaiseException,
     /// `queue_tb_flush()`
     pub queue_tb_flush: QueueTbFlush,
+    /// `one_insn_per_tb`: a block is one instruction.
+    pub one_insn_per_tb: &'static AtomicBool,
 }
 
 static SYMBOLS: OnceLock<Symbols> = OnceLock::new();
@@ -80,6 +83,7 @@ pub fn load() -> Result<(), String> {
     let write = find(c"gdb_write_register")?;
     let raise = find(c"raise_exception_err_ra")?;
     let flush = find(c"queue_tb_flush")?;
+    let one = find(c"one_insn_per_tb")?;
     // SAFETY: The symbols are these functions of QEMU 11, whose signatures the types repeat.
     let symbols = unsafe {
         Symbols {
@@ -88,6 +92,8 @@ pub fn load() -> Result<(), String> {
             gdb_write_register: std::mem::transmute::<*mut c_void, GdbWriteRegister>(write),
             raise_exception_err_ra: std::mem::transmute::<*mut c_void, RaiseException>(raise),
             queue_tb_flush: std::mem::transmute::<*mut c_void, QueueTbFlush>(flush),
+            // A `bool` that QEMU, too, reads and writes as an atomic one.
+            one_insn_per_tb: AtomicBool::from_ptr(one.cast()),
         }
     };
     SYMBOLS.get_or_init(|| symbols);

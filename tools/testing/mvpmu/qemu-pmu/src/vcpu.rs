@@ -70,6 +70,8 @@ pub struct Vcpu {
     pub exception: bool,
     /// The address of the last page fault that was an instruction fetch.
     pub fetch_fault: Option<u64>,
+    /// A counter of it counts cycles by a condition: see [`demand`](crate::demand).
+    pub steps: bool,
     /// How many RESETs it has come through.
     pub resets: u64,
     /// The thread's `current_cpu`.
@@ -103,6 +105,7 @@ impl Vcpu {
             rep: None,
             exception: false,
             fetch_fault: None,
+            steps: false,
             resets: 0,
             current_cpu: symbols::current_cpu_slot(),
         }

@@ -53,7 +53,7 @@ guest_debugctl:
 	report %r8
 	report_msr IA32_DEBUGCTL
 	report_field GUEST_DEBUGCTL
-	vmwrite_imm GUEST_DEBUGCTL, 1 << 11
+	vmwrite_imm GUEST_DEBUGCTL, 1 << 13
 	enter 1f, vmresume
 	report_field EXIT_REASON
 	jmp finish
