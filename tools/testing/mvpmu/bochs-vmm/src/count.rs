@@ -10,6 +10,7 @@ use std::ffi::c_void;
 
 use pmu_model::Source;
 
+use crate::bts;
 use crate::gather;
 use crate::gather::did;
 use crate::gather::Branch;
@@ -39,7 +40,8 @@ extern "C-unwind" fn bx_instr_after_execution(_cpu: u32, _instruction: *const c_
 }
 
 #[no_mangle]
-extern "C-unwind" fn bx_instr_cnear_branch_taken(_cpu: u32, _from: u64, _to: u64) {
+extern "C-unwind" fn bx_instr_cnear_branch_taken(_cpu: u32, from: u64, to: u64) {
+    bts::branch(from, to);
     gather::branches(Branch::near(Source::Taken));
 }
 
@@ -57,7 +59,8 @@ mod near {
 }
 
 #[no_mangle]
-extern "C-unwind" fn bx_instr_ucnear_branch(_cpu: u32, what: u32, _from: u64, _to: u64) {
+extern "C-unwind" fn bx_instr_ucnear_branch(_cpu: u32, what: u32, from: u64, to: u64) {
+    bts::branch(from, to);
     gather::branches(match what {
         near::JUMP_INDIRECT => Branch::indirect(Source::Jumps),
         near::CALL => Branch::near(Source::Calls),
@@ -72,10 +75,11 @@ extern "C-unwind" fn bx_instr_far_branch(
     _cpu: u32,
     _what: u32,
     _from_cs: u16,
-    _from: u64,
+    from: u64,
     _to_cs: u16,
-    _to: u64,
+    to: u64,
 ) {
+    bts::branch(from, to);
     gather::branches(Branch::near(Source::FarBranches));
 }
 

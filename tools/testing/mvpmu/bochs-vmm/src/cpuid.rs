@@ -61,6 +61,8 @@ fn brand(leaf: u32) -> CpuidLeaf {
 
 /// Leaf 1, ECX.
 mod ecx1 {
+    pub const DTES64: u32 = 1 << 2;
+    pub const DS_CPL: u32 = 1 << 4;
     pub const MONITOR: u32 = 1 << 3;
     pub const EIST: u32 = 1 << 7;
     pub const TM2: u32 = 1 << 8;
@@ -93,9 +95,14 @@ fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
         0x1 => {
             out.eax = SIGNATURE.get().cpuid();
             out.ecx &= !(ecx1::MONITOR | ecx1::EIST | ecx1::TM2 | ecx1::PDCM);
+            out.ecx &= !(ecx1::DTES64 | ecx1::DS_CPL);
             out.edx &= !(edx1::DS | edx1::ACPI | edx1::TM);
-            if pmu::config().is_some() {
+            if let Some(config) = pmu::config() {
                 out.ecx |= ecx1::PDCM;
+                if config.bts {
+                    out.ecx |= ecx1::DTES64 | ecx1::DS_CPL;
+                    out.edx |= edx1::DS;
+                }
             }
         }
         0x5 => *out = CpuidLeaf::default(),

@@ -216,6 +216,11 @@ fn gather_more(did: u8) -> bool {
     due
 }
 
+/// Whether the current instruction is executed at CPL > 0.
+pub fn is_user() -> bool {
+    CURRENT.class.get().is_user()
+}
+
 /// An instruction begins.
 #[inline(always)]
 pub fn begin() {

@@ -19,6 +19,7 @@
 mod accesses;
 mod args;
 mod boot;
+mod bts;
 mod capability;
 mod console;
 mod core;

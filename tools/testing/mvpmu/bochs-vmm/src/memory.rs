@@ -92,6 +92,20 @@ pub fn byte(address: u64) -> Option<u8> {
     host(address & ADDRESS_MASK, 1).map(|at| unsafe { at.read() })
 }
 
+/// Eight bytes of RAM, at a multiple of 8.
+pub fn word(address: u64) -> Option<u64> {
+    let at = host(address & ADDRESS_MASK, 8)?.cast::<u64>();
+    // SAFETY: `host` says that all of it is RAM; pages of it begin at multiples of their size.
+    at.is_aligned().then(|| unsafe { at.read() })
+}
+
+/// Writes eight bytes of RAM, at a multiple of 8.
+pub fn set_word(address: u64, value: u64) -> Option<()> {
+    let at = host(address & ADDRESS_MASK, 8)?.cast::<u64>();
+    // SAFETY: As above.
+    at.is_aligned().then(|| unsafe { at.write(value) })
+}
+
 /// Replaces `BX_MEM_C::writePhysicalPage(cpu, address, len, data)`.
 #[export_name = "_ZN8BX_MEM_C17writePhysicalPageEP8BX_CPU_CmjPv"]
 unsafe extern "C-unwind" fn write(_cpu: *mut c_void, address: u64, len: u32, data: *const u8) {

@@ -75,11 +75,8 @@ pub fn debugctl() -> u64 {
 
 /// Whether IA32_DEBUGCTL can have this value.
 pub fn is_valid_debugctl(value: u64) -> bool {
-    let frozen = match pmu::config() {
-        Some(_) => Intel::DEBUGCTL_DEFINED,
-        None => 0,
-    };
-    value & !(DEBUGCTL_KEPT | frozen) == 0
+    let of_pmu = pmu::with(|pmu| Intel::DEBUGCTL_DEFINED | pmu.map().debugctl_of_trace());
+    value & !(DEBUGCTL_KEPT | of_pmu.unwrap_or(0)) == 0
 }
 
 /// Writes IA32_DEBUGCTL.
@@ -92,11 +89,27 @@ pub fn set_debugctl(value: u64) -> Result<(), Fault> {
     Ok(())
 }
 
+/// RDMSR of IA32_DS_AREA; `None` when it does not exist.
+fn ds_area() -> Option<u64> {
+    pmu::with(|pmu| pmu.map().ds_area()).flatten()
+}
+
+/// WRMSR of IA32_DS_AREA, which takes canonical addresses (SDM volume 4).
+fn set_ds_area(value: u64) -> Result<(), Fault> {
+    let is_canonical = value.cast_signed() << 16 >> 16 == value.cast_signed();
+    if !is_canonical {
+        return Err(Fault::GeneralProtection);
+    }
+    pmu::with(|pmu| pmu.map_mut().set_ds_area(value));
+    Ok(())
+}
+
 /// Replaces `BX_CPU_C::rdmsr(index, value)`; false is #GP.
 #[export_name = "_ZN8BX_CPU_C5rdmsrEjPm"]
 unsafe extern "C-unwind" fn rdmsr(index: u32, value: *mut u64) -> bool {
     let ours = match index {
         msr::DEBUGCTL => Some(Ok(debugctl())),
+        msr::DS_AREA if ds_area().is_some() => ds_area().map(Ok),
         _ => pmu::rdmsr(index),
     };
     let result = match ours {
@@ -125,7 +138,12 @@ unsafe extern "C-unwind" fn rdmsr(index: u32, value: *mut u64) -> bool {
 #[export_name = "_ZN8BX_CPU_C5wrmsrEjm"]
 extern "C-unwind" fn wrmsr(index: u32, value: u64) -> bool {
     let ours = match index {
-        msr::DEBUGCTL => Some(set_debugctl(value)),
+        msr::DEBUGCTL => {
+            let result = set_debugctl(value);
+            pmu::debugctl_written();
+            Some(result)
+        }
+        msr::DS_AREA if ds_area().is_some() => Some(set_ds_area(value)),
         _ => pmu::wrmsr(index, value),
     };
     match ours {
@@ -146,7 +164,10 @@ unsafe extern "C-unwind" fn unknown_rdmsr(index: u32, value: *mut u64) -> bool {
         BIOS_SIGN_ID => MICROCODE_REVISION << 32,
         PLATFORM_INFO => u64::from(cpuid::tsc_mhz() / 100) << 8 | 1 << 31,
         MISC_ENABLE => {
-            let unavailable = misc_enable::BTS_UNAVAILABLE | misc_enable::PEBS_UNAVAILABLE;
+            let unavailable = match pmu::config() {
+                Some(config) if config.bts => misc_enable::PEBS_UNAVAILABLE,
+                _ => misc_enable::BTS_UNAVAILABLE | misc_enable::PEBS_UNAVAILABLE,
+            };
             let perfmon = match pmu::config() {
                 Some(_) => misc_enable::PERFMON_AVAILABLE,
                 None => 0,

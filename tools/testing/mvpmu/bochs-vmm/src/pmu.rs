@@ -17,6 +17,7 @@ use pmu_model::Owner;
 use pmu_model::Pmu;
 use pmu_model::Stats;
 
+use crate::bts;
 use crate::gather;
 use crate::layout;
 use crate::lvtpc;
@@ -174,11 +175,26 @@ pub fn load_global_ctrl(value: u64) {
 
 /// Follows IA32_DEBUGCTL.
 pub fn set_debugctl(value: u64) {
-    PMU.with(|pmu| {
-        if let Some(pmu) = pmu {
-            pmu.map_mut().set_debugctl(value);
-        }
+    let stores = with(|pmu| {
+        pmu.map_mut().set_debugctl(value);
+        pmu.map().stores_branches()
     });
+    bts::turn(stores == Some(true));
+}
+
+/// IA32_DEBUGCTL was written by software, for the oracle.
+pub fn debugctl_written() {
+    with(|pmu| {
+        at(pmu, layout::PREV_RIP.get());
+        pmu.trace_changed();
+    });
+}
+
+/// The trace of branches has come to its threshold.
+pub fn trace_pmi() {
+    event(layout::PREV_RIP.get(), Pmu::trace_pmi);
+    settings_changed();
+    follow_pmi(|delay, now| delay.raise(now));
 }
 
 /// VM entry succeeds: the instruction that enters counts for the host.
@@ -226,9 +242,7 @@ pub fn lvtpc_written(value: u32) {
     with(|pmu| {
         let owner = at(pmu, layout::PREV_RIP.get()).owner;
         pmu.stats_mut().operations_mut(owner).lvtpc += 1;
-        if let Some(oracle) = pmu.oracle_mut() {
-            oracle.lvtpc(value, owner);
-        }
+        pmu.lvtpc(value, owner);
     });
 }
 

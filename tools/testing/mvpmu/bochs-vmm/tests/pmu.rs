@@ -10,7 +10,7 @@ mod machine;
 guests! { "guest/pmu.s":
     guest_loop guest_nothing guest_rdpmc guest_fault guest_rep guest_pmi guest_freeze guest_masked
     guest_rdpmc_gp guest_self_branch guest_rings guest_events guest_skid guest_absent guest_triple_fault guest_halt guest_spin guest_tpause guest_late guest_cycles
-    guest_power_on guest_branches guest_interrupts
+    guest_power_on guest_branches guest_interrupts guest_trace guest_no_trace
 }
 
 const GLOBAL_STATUS_FROZEN: u64 = 1 << 59;
@@ -106,6 +106,20 @@ fn kinds_of_branches_are_told_apart() {
 fn interrupts_are_those_from_outside() {
     let (nmis, handled) = (1, 2);
     assert_eq!(guest_interrupts().values(&[]), [nmis, handled, 2]);
+}
+
+// Has to fail when `from` is where it goes, or there is no PMI.
+#[test]
+#[ignore = "needs the Bochs core"]
+fn branches_are_stored_in_memory_where_the_cpu_can_do_it() {
+    let (interrupts, taken, returns) = (1, 9, 1);
+    let (from, to, status) = (2, 0, 0);
+    for cpu in ["skylake", "icelake"] {
+        let expected = [interrupts, 24 * (taken + returns), from, to, status];
+        assert_eq!(guest_trace().values(&["--cpu", cpu]), expected, "{cpu}");
+        assert_eq!(guest_no_trace().values(&["--cpu", cpu]), [0, 0], "{cpu}");
+    }
+    assert_eq!(guest_no_trace().values(&[]), [1, 1]);
 }
 
 #[test]

@@ -18,12 +18,14 @@
 //! | IA32_DEBUGCTL.FREEZE_LBRS_ON_PMI: from version 4 on a PMI sets LBR_FRZ; below, it clears IA32_DEBUGCTL.LBR | "Streamlined" and "Legacy Freeze_LBRs_On_PMI" |
 //! | of the status, Trace_ToPA_PMI (55) and ASCI (60) are reserved: they come with PT and SGX, which no machine has | volume 4, IA32_PERF_GLOBAL_STATUS, IA32_PERF_GLOBAL_STATUS_SET; CPUID.07H:EBX\[25\], \[2\] |
 //! | PERF_METRICS | [`metrics`] |
+//! | the branch trace store | [`bts`] |
 //! | RDPMC: bit 30 of ECX chooses the fixed counters; #GP for a counter that does not exist | volume 2, RDPMC |
 //! | RESET clears all but IA32_PERF_GLOBAL_CTRL, which enables the general purpose counters; INIT changes nothing | "Processor State After Reset", table "Power-up, Reset, INIT"; MSR tables of volume 4 |
 //!
 //! What is modelled rather than real is in [`events`]: an instruction takes one cycle, unless
 //! [`Weights`] say otherwise.
 
+mod bts;
 mod config;
 mod debugctl;
 pub mod events;
@@ -48,6 +50,8 @@ use crate::SourceSet;
 
 use metrics::Metrics;
 
+pub use bts::Branch;
+pub use bts::Memory;
 pub use config::Codes;
 pub use config::Config;
 pub use config::CpuidLeaf;
@@ -119,6 +123,7 @@ pub struct Intel {
     global_ctrl: u64,
     global_status: u64,
     debugctl: u64,
+    ds_area: u64,
     metrics: Metrics,
 }
 
@@ -135,6 +140,7 @@ impl Intel {
             global_ctrl: (1 << config.gp) - 1,
             global_status: 0,
             debugctl: 0,
+            ds_area: 0,
             metrics: Metrics::default(),
         }
     }

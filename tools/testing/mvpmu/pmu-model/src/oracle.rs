@@ -53,7 +53,8 @@
 //! | I3 | VM entry, each read of the guest | within reach: an event of the host's, or its overflow, or what another vCPU was left with; a PMI of the guest that would be the host's NMI; anything in a counter that CPUs share |
 //! | I4 | VM entry | within reach: another value than the vCPU was left with |
 //! | I4 | WRMSR at CPL 0 while the PMU is lent | a change by code that is not KVM's or mvpmu's |
-//! | I5 | overflow | an event of the host's whose PMI goes to the guest's vector |
+//! | I5 | overflow; a branch trace that comes to its threshold | an event of the host's whose PMI goes to the guest's vector |
+//! | I5 | VM entry, write of IA32_DEBUGCTL or the LVTPC while the PMU is lent | a trace of the host's branches, which has the same PMI |
 //!
 //! A host event whose counter is in reach passes when the value is what the vCPU had at its last
 //! exit: a provider need not write what is there already, and the guest learns nothing.
@@ -124,6 +125,9 @@ const LVT_VECTOR: u32 = 0xff;
 const LVT_FIRST_VECTOR: u32 = 16;
 /// LVT: masked.
 const LVT_MASKED: u32 = 1 << 16;
+
+/// The trace is the host's, the vector the guest's.
+pub(crate) const TRACING: &str = "a trace of the host's branches is on while the PMU is lent";
 
 /// The vCPUs that all CPUs of a machine have seen.
 pub type SharedVcpus = Arc<Mutex<Vcpus>>;
@@ -244,7 +248,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Cell::Control => self.control,
             Cell::Lvtpc => self.lvtpc.0,
             Cell::Status => Mark::Unclaimed,
-            Cell::Uncore(_) => Mark::Event,
+            Cell::Trace | Cell::Uncore(_) => Mark::Event,
         }
     }
 
@@ -255,7 +259,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Cell::FixedControl => self.fixed_control = mark,
             Cell::Control => self.control = mark,
             Cell::Lvtpc => self.lvtpc.0 = mark,
-            Cell::Status | Cell::Uncore(_) => {}
+            Cell::Status | Cell::Trace | Cell::Uncore(_) => {}
         }
     }
 
@@ -388,7 +392,13 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
     }
 
     /// The LVTPC was written.
-    pub fn lvtpc(&mut self, value: u32, owner: Owner) {
+    pub(crate) fn lvtpc<M: Watched<Register = R>>(
+        &mut self,
+        map: &M,
+        counters: &Counters,
+        value: u32,
+        owner: Owner,
+    ) {
         self.note(owner, Operation::Lvtpc(value));
         if value != self.lvtpc.1 {
             self.lvtpc = (Mark::Unclaimed, value);
@@ -396,6 +406,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                 self.lvtpc.0 = Mark::Lent;
             }
         }
+        self.check_trace(map, counters, TRACING);
     }
 
     /// RESET or INIT. INIT leaves the registers of the PMU alone, hence also whose they are.

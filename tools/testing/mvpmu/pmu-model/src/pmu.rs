@@ -6,6 +6,7 @@ use crate::options::Random;
 use crate::oracle::Entry;
 use crate::oracle::Operation;
 use crate::oracle::Oracle;
+use crate::oracle::TRACING;
 use crate::Access;
 use crate::Budget;
 use crate::ClassSet;
@@ -230,6 +231,29 @@ impl<M: Watched> Pmu<M> {
     pub fn asks(&mut self, guest: u64, register: M::Register, value: u64) {
         if let Some(oracle) = &mut self.oracle {
             oracle.asks(&self.map, &self.counters, guest, register, value);
+        }
+    }
+
+    /// The LVTPC was written: for the oracle.
+    pub fn lvtpc(&mut self, value: u32, owner: Owner) {
+        if let Some(oracle) = &mut self.oracle {
+            oracle.lvtpc(&self.map, &self.counters, value, owner);
+        }
+    }
+
+    /// What a trace of branches depends on was written: for the oracle.
+    pub fn trace_changed(&mut self) {
+        if let Some(oracle) = &mut self.oracle {
+            oracle.check_trace(&self.map, &self.counters, TRACING);
+        }
+    }
+
+    /// A PMI is due that no counter asks for, but a trace of branches.
+    pub fn trace_pmi(&mut self) {
+        self.map.pmi();
+        if let Some(oracle) = &mut self.oracle {
+            let when = "a trace of the host's branches asks for a PMI in the guest's vector";
+            oracle.check_trace(&self.map, &self.counters, when);
         }
     }
 

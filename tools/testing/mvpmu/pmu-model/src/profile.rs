@@ -13,6 +13,7 @@
 //! | width of the counters | SDM, CPUID leaf 0AH; APM volume 2, 13.2 |
 //! | full-width writes | SDM volume 3, "Full-Width Writes to Performance Counter Registers" |
 //! | VM exit saves IA32_PERF_GLOBAL_CTRL | Linux, KVM: `cpu_has_save_perf_global_ctrl()`, there from Sapphire Rapids on; SDM volume 3, "VM-Exit Controls" |
+//! | store of a branch trace | SDM volume 3, "Debug Store (DS) Mechanism"; Linux, arch/x86/events/intel/bts.c, asks CPUID and IA32_MISC_ENABLE only |
 //! | codes of events | perfmon, as in tools/perf/pmu-events: skylakex, icelakex, sapphirerapids; PPR for AMD |
 //!
 //! What is modelled of Zen 5 is what it has in common with Zen 4. The features beside the PMU are

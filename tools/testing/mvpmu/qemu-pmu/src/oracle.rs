@@ -125,9 +125,7 @@ impl Vcpu {
     pub fn lvtpc_written(&mut self, value: u32, rip: u64, access: Access) {
         self.pmu.stats_mut().operations_mut(access.owner).lvtpc += 1;
         self.oracle_at(rip, 0);
-        if let Some(oracle) = self.pmu.oracle_mut() {
-            oracle.lvtpc(value, access.owner);
-        }
+        self.pmu.lvtpc(value, access.owner);
         self.oracle_follow();
         self.publish();
     }

@@ -339,6 +339,50 @@ guest_interrupts:
 	report_msr IA32_PMC0 + 1
 	jmp finish
 
+# A trace of branches: a loop of which nine are taken, interrupted by the PMI behind the fourth.
+.set IA32_DS_AREA, 0x600
+.set DS_AREA, 0x600000
+.set BTS_BUFFER, 0x601000
+guest_trace:
+	call setup
+	wrmsr_imm X2APIC_LVTPC, 0x400
+	mov $DS_AREA, %edi
+	movq $BTS_BUFFER, (%rdi)
+	movq $BTS_BUFFER, 8(%rdi)
+	movq $(BTS_BUFFER + 24 * 100), 16(%rdi)
+	movq $(BTS_BUFFER + 24 * 4), 24(%rdi)
+	wrmsr_imm IA32_DS_AREA, DS_AREA
+	wrmsr_imm IA32_DEBUGCTL, 1 << 8 | 1 << 7 | 1 << 6
+	mov $10, %esi
+1:	dec %esi
+	jnz 1b
+	wrmsr_imm IA32_DEBUGCTL, 0
+	report %r13
+	mov 8(%rdi), %rax
+	sub $BTS_BUFFER, %rax
+	call send
+	lea 1b(%rip), %r12
+	mov BTS_BUFFER, %rax
+	sub %r12, %rax
+	call send
+	mov BTS_BUFFER + 8, %rax
+	sub %r12, %rax
+	call send
+	report_msr IA32_PERF_GLOBAL_STATUS
+	jmp finish
+
+# IA32_DS_AREA and the bits of IA32_DEBUGCTL, where there are none.
+guest_no_trace:
+	call setup
+	catch_gp 1f
+	wrmsr_imm IA32_DEBUGCTL, 1 << 7
+1:	mov %r14, %r12
+	catch_gp 1f
+	wrmsr_imm IA32_DS_AREA, 0
+1:	report %r12
+	report %r14
+	jmp finish
+
 # Cycles, reference cycles; instructions, cycles, reference cycles, slots.
 guest_cycles:
 	call setup

@@ -35,7 +35,7 @@ impl Watched for Amd {
             Cell::Control => self.global_ctl,
             Cell::Status => self.global_status,
             Cell::Uncore(n) => self.uncore.ctr(n),
-            Cell::FixedControl | Cell::Lvtpc => 0,
+            Cell::FixedControl | Cell::Lvtpc | Cell::Trace => 0,
         }
     }
 
@@ -79,6 +79,7 @@ impl Watched for Amd {
             Cell::Status => "PerfCntrGlobalStatus".into(),
             Cell::FixedControl => "a fixed control that AMD does not have".into(),
             Cell::Lvtpc => "LVTPC".into(),
+            Cell::Trace => "a trace that AMD does not have".into(),
             Cell::Uncore(n) => match n.checked_sub(DF_COUNTERS) {
                 None => format!("DF_PERF_CTR{n}"),
                 Some(n) => format!("L3_PERF_CTR{n}"),

@@ -21,6 +21,8 @@ pub struct Config {
     pub metrics: usize,
     /// Whether counters can be written in full width.
     pub full_width_writes: bool,
+    /// Whether it can store a trace of branches in memory (DS, DTES64 and DS-CPL in CPUID).
+    pub bts: bool,
     /// Architectural events, of which CPUID tells whether they are there: all are.
     pub events: u32,
     /// The codes of the other events.
@@ -52,9 +54,11 @@ pub struct CpuidLeaf {
 }
 
 impl Config {
-    /// Sapphire Rapids'.
+    /// Sapphire Rapids', but that the trace of branches is left out, so that a machine is as well
+    /// without one.
     pub const SAPPHIRE_RAPIDS: Config = Config {
         metrics: 8,
+        bts: false,
         codes: Codes::SapphireRapids,
         ..Config::ICELAKE
     };
@@ -72,16 +76,18 @@ impl Config {
     /// Skylake's: GLOBAL_STATUS_SET is there, AnyThread still is.
     pub const SKYLAKE: Config = Config {
         version: 4,
+        bts: true,
         ..Config::BROADWELL
     };
 
-    /// Broadwell's: nothing to set GLOBAL_STATUS with.
+    /// Broadwell's: nothing to set GLOBAL_STATUS with. Its trace of branches is left out, too.
     pub const BROADWELL: Config = Config {
         version: 3,
         gp: 8,
         fixed: 3,
         metrics: 0,
         full_width_writes: true,
+        bts: false,
         events: 7,
         codes: Codes::Skylake,
     };

@@ -13,6 +13,8 @@ pub const FIXED_CTR0: u32 = 0x309;
 pub const PERF_METRICS: u32 = 0x329;
 /// IA32_PERF_CAPABILITIES.
 pub const PERF_CAPABILITIES: u32 = 0x345;
+/// IA32_DS_AREA: no PMU register to the oracle, nor counted as one.
+pub const DS_AREA: u32 = 0x600;
 /// IA32_FIXED_CTR_CTRL.
 pub const FIXED_CTR_CTRL: u32 = 0x38d;
 /// IA32_PERF_GLOBAL_STATUS.

@@ -38,6 +38,7 @@ impl Watched for Intel {
             Cell::FixedControl => self.fixed_ctrl,
             Cell::Control => self.global_ctrl,
             Cell::Status => self.global_status,
+            Cell::Trace => self.debugctl,
             Cell::Lvtpc | Cell::Uncore(_) => 0,
         }
     }
@@ -73,6 +74,10 @@ impl Watched for Intel {
         false
     }
 
+    fn is_tracing(&self) -> bool {
+        self.stores_branches()
+    }
+
     fn is_control_switched(&self) -> bool {
         true
     }
@@ -93,6 +98,7 @@ impl Watched for Intel {
             Cell::Control => "IA32_PERF_GLOBAL_CTRL".into(),
             Cell::Status => "IA32_PERF_GLOBAL_STATUS".into(),
             Cell::Lvtpc => "LVTPC".into(),
+            Cell::Trace => "IA32_DEBUGCTL".into(),
             Cell::Uncore(_) => "a shared counter that Intel does not have".into(),
         }
     }

@@ -19,6 +19,8 @@ pub enum Cell {
     Status,
     /// The local APIC's entry for PMIs.
     Lvtpc,
+    /// What has the CPU write a trace of branches to memory.
+    Trace,
     /// A counter that several CPUs share, which RDPMC reads.
     Uncore(usize),
 }
@@ -67,6 +69,11 @@ pub trait Watched: RegisterMap {
 
     /// Whether the selector of counter `n` lets it count in guest mode only.
     fn is_guest_only(&self, n: usize) -> bool;
+
+    /// Whether the CPU writes a trace of branches to memory. Only the host has one.
+    fn is_tracing(&self) -> bool {
+        false
+    }
 
     /// Whether VM entry and exit load the register that enables counters.
     fn is_control_switched(&self) -> bool;

@@ -197,6 +197,26 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         }
     }
 
+    /// I5: no trace of the host's branches is on while PMIs go to the guest's vector.
+    pub(crate) fn check_trace<M: Watched<Register = R>>(
+        &mut self,
+        map: &M,
+        counters: &Counters,
+        when: &'static str,
+    ) {
+        if self.inside.is_none() && self.is_lent() && map.is_tracing() {
+            let value = map.value(Cell::Trace, counters);
+            self.report(
+                map,
+                Invariant::HostExact,
+                when,
+                Cell::Trace,
+                Mark::Event,
+                value,
+            );
+        }
+    }
+
     /// I3: what is within the guest's reach is its own.
     pub(super) fn check_entry<M: Watched<Register = R>>(
         &mut self,

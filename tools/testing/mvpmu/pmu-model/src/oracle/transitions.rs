@@ -11,6 +11,7 @@ use super::Operation;
 use super::Oracle;
 use super::Watched;
 use super::STACK_MASK;
+use super::TRACING;
 
 impl<R: Copy + std::fmt::Debug> Oracle<R> {
     /// VM entry. What is loaded by it is loaded.
@@ -22,6 +23,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         if self.last.is_some_and(elsewhere) {
             self.check_others(map, counters);
         }
+        self.check_trace(map, counters, TRACING);
         self.inside = Some(entry);
         if !entry.has_reach() && !self.is_lent() {
             return;

@@ -135,7 +135,7 @@ impl<M: Watched> Cpu<M> {
     }
 
     pub fn lvtpc(&mut self, value: u32) {
-        self.pmu.oracle_mut().unwrap().lvtpc(value, Owner::Host);
+        self.pmu.lvtpc(value, Owner::Host);
     }
 
     pub fn finding(&mut self) -> Option<Finding> {

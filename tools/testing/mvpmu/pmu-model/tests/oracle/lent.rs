@@ -198,3 +198,61 @@ fn no_event_of_the_host_overflows_into_the_guests_vector() {
     cpu.run(5);
     cpu.is_clean();
 }
+
+/// A CPU of which the host has a trace.
+fn tracing_cpu() -> Cpu<Intel> {
+    let mut cpu = Cpu::new(Intel::new(Config::SKYLAKE), &SharedVcpus::default());
+    cpu.pmu.map_mut().set_debugctl(TR | BTS);
+    cpu.pmu.trace_changed();
+    cpu
+}
+
+const TR: u64 = 1 << 6;
+const BTS: u64 = 1 << 7;
+
+// Break: lvtpc() (enter(), Pmu::trace_changed()) does not check the trace.
+#[test]
+fn no_trace_of_the_host_is_on_while_the_pmu_is_lent() {
+    let mut cpu = tracing_cpu();
+    cpu.is_clean();
+    cpu.lvtpc(GUEST_VECTOR);
+    let finding = cpu.violates(Invariant::HostExact, Cell::Trace);
+    assert_eq!((finding.value, finding.mark), (TR | BTS, Mark::Event));
+    cpu.enter(REACH);
+    cpu.violates(Invariant::HostExact, Cell::Trace);
+
+    let mut cpu = tracing_cpu();
+    cpu.pmu.map_mut().set_debugctl(0);
+    cpu.lvtpc(GUEST_VECTOR);
+    cpu.enter(REACH);
+    cpu.exit();
+    cpu.is_clean();
+    // As KVM restores it after a VM exit.
+    cpu.pmu.map_mut().set_debugctl(TR | BTS);
+    cpu.pmu.trace_changed();
+    cpu.violates(Invariant::HostExact, Cell::Trace);
+}
+
+// Break: check_trace() does not ask whether the PMU is lent, or whether both bits are set.
+#[test]
+fn a_trace_of_the_host_is_no_matter_else() {
+    let mut cpu = tracing_cpu();
+    cpu.lvtpc(NMI);
+    cpu.enter(NO_REACH);
+    cpu.exit();
+    cpu.pmu.trace_pmi();
+    cpu.pmu.map_mut().set_debugctl(TR);
+    cpu.lvtpc(GUEST_VECTOR);
+    cpu.enter(REACH);
+    cpu.is_clean();
+}
+
+// Break: trace_pmi() asks no oracle.
+#[test]
+fn no_trace_of_the_host_raises_its_pmi_in_the_guests_vector() {
+    let mut cpu = tracing_cpu();
+    cpu.lvtpc(GUEST_VECTOR);
+    cpu.violates(Invariant::HostExact, Cell::Trace);
+    cpu.pmu.trace_pmi();
+    cpu.violates(Invariant::HostExact, Cell::Trace);
+}
