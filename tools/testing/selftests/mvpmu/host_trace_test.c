@@ -182,17 +182,19 @@ FIXTURE_TEARDOWN(host_trace)
 		kvm_vm_free(self->vm);
 }
 
-static void create_vm(FIXTURE_DATA(host_trace) *self)
+static struct kvm_vm *create_vm(struct kvm_vcpu **vcpu)
 {
-	self->vm = pmu_vm_create(&self->vcpu, guest_count);
-	vm_install_exception_handler(self->vm, PMI_VECTOR, guest_pmi);
+	struct kvm_vm *vm = pmu_vm_create(vcpu, guest_count);
+
+	vm_install_exception_handler(vm, PMI_VECTOR, guest_pmi);
+	return vm;
 }
 
 /* Has to fail when perf does not treat the trace as it treats the counters. */
 TEST_F(host_trace, that_would_trace_guests_is_refused_while_a_vm_exists)
 {
 	EXPECT_EQ(0, try_trace(false));
-	create_vm(self);
+	self->vm = create_vm(&self->vcpu);
 	EXPECT_EQ(EOPNOTSUPP, try_trace(false));
 	EXPECT_EQ(0, try_trace(true));
 	EXPECT_FALSE(run_guest(self->vcpu, NULL));
@@ -215,7 +217,7 @@ TEST_F(host_trace, has_the_pmu_whenever_the_guest_is_out)
 	u64 loads;
 	int fd;
 
-	create_vm(self);
+	self->vm = create_vm(&self->vcpu);
 	fd = open_trace(true);
 	ASSERT_LE(0, fd);
 	trace = map_trace(fd);
@@ -244,7 +246,7 @@ TEST_F(host_trace, that_was_stopped_at_first_begins_beside_a_guest)
 	struct trace trace;
 	int fd;
 
-	create_vm(self);
+	self->vm = create_vm(&self->vcpu);
 	fd = open_trace(true);
 	ASSERT_LE(0, fd);
 	trace = map_trace(fd);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
+use pmu_model::intel::Config;
 use pmu_model::profile;
 
 use super::group::Group;
@@ -30,13 +31,20 @@ const ELSEWHERE: [&str; 3] = ["watchdog_test", "snapshot_test", "cycles_test"];
 /// The selftest of slots and PERF_METRICS: not for KVM's C code, which gives guests neither.
 const OF_METRICS: &str = "mvpmu/topdown_test";
 
+/// The selftest of a trace of branches that the CPU stores in memory.
+const OF_TRACE: &str = "mvpmu/host_trace_test";
+
 /// Whether the CPU has what the selftest is about.
 fn can_run(test: &str, cpu: Cpu) -> bool {
-    let has_metrics = match cpu.pmu {
-        profile::Pmu::Intel { config, .. } => config.metrics > 0,
+    let has = |what: fn(Config) -> bool| match cpu.pmu {
+        profile::Pmu::Intel { config, .. } => what(config),
         profile::Pmu::Amd(_) => false,
     };
-    test != OF_METRICS || has_metrics
+    match test {
+        OF_METRICS => has(|config| config.metrics > 0),
+        OF_TRACE => has(|config| config.bts),
+        _ => true,
+    }
 }
 
 /// How the names of the attackers among our selftests begin.
@@ -144,7 +152,7 @@ pub fn with_shared_events(cpu: Cpu) -> Group {
 
 /// The selftests of what differs between CPUs: which state is switched how, and what of it guests can
 /// reach.
-const BY_CPU: [&str; 7] = [
+const BY_CPU: [&str; 8] = [
     "mvpmu/control_test",
     "mvpmu/count_test",
     "mvpmu/exits_test",
@@ -152,6 +160,7 @@ const BY_CPU: [&str; 7] = [
     "mvpmu/msr_test",
     "mvpmu/pmi_test",
     OF_METRICS,
+    OF_TRACE,
 ];
 
 /// Machines whose PMIs come late, one whose firmware has left something in each register of the PMU,
