@@ -48,8 +48,8 @@ const MACHINES: [(Machine, &str); 2] = [(Machine::Amd, "AMD"), (Machine::Intel, 
 const PROVIDERS: [&str; 4] = ["off", "emulated", "c", "mvpmu"];
 /// Few exits and many, of each round: enough for the cost of one, and so few that most rounds are
 /// over before the next tick of the timer.
-const FEW: u64 = 100;
-const MANY: u64 = 300;
+const FEW: u64 = 50;
+const MANY: u64 = 150;
 const LIMIT: Duration = Duration::from_secs(3600);
 
 /// Boots and measures these scenarios, with few exits and with many.
