@@ -24,6 +24,7 @@ use crate::paths::Kernel;
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 const LIBRARIES: &str = "/lib/x86_64-linux-gnu";
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
+const PERF: &str = "/usr/bin/perf";
 
 /// What QEMU loads for a q35 machine without a display that boots a kernel.
 const FIRMWARE: [&str; 3] = [
@@ -33,7 +34,7 @@ const FIRMWARE: [&str; 3] = [
 ];
 
 /// Writes the initial root file system of L1 to `to`: programs, modules and
-/// selftests, the Linux guest and the tools for hosts when the job wants them, and the job.
+/// selftests, the Linux guests, perf and the tools for hosts when the job wants them, and the job.
 pub fn write(boot: &Boot, job: Option<&Job>, to: &Path) -> Result<()> {
     let mut out = BufWriter::new(File::create(to)?);
     let kernel = boot.kernel;
@@ -45,6 +46,9 @@ pub fn write(boot: &Boot, job: Option<&Job>, to: &Path) -> Result<()> {
     }
     if is_built && job.is_none_or(|job| job.host_tools) {
         host_tools(kernel)?.write(&mut out)?;
+    }
+    if is_built && job.is_some_and(|job| job.perf) {
+        perf()?.write(&mut out)?;
     }
     if let Some(job) = job {
         job.archive(kernel)?.write(&mut out)?;
@@ -95,7 +99,8 @@ fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
         .collect())
 }
 
-fn base(boot: &Boot) -> Result<Archive> {
+/// A system that runs a job.
+fn system() -> Result<Archive> {
     let mut archive = Archive::default();
     let source = Path::new(paths::INITRAMFS);
 
@@ -105,6 +110,14 @@ fn base(boot: &Boot) -> Result<Archive> {
     archive.file("/etc/passwd", 0o644, "root::0:0:root:/tmp:/bin/sh\n");
     copy(&mut archive, "/lib/tap.sh", &source.join("tap.sh"))?;
     copy(&mut archive, "/init", &source.join("init"))?;
+    copy(&mut archive, "/bin/kernel-log", &paths::tool("kernel-log"))?;
+    Ok(archive)
+}
+
+fn base(boot: &Boot) -> Result<Archive> {
+    let mut archive = system()?;
+    let source = Path::new(paths::INITRAMFS);
+
     for script in ["load-kvm", "unload-kvm", "load-provider", "linux-guest"] {
         copy(
             &mut archive,
@@ -112,7 +125,7 @@ fn base(boot: &Boot) -> Result<Archive> {
             &source.join(script),
         )?;
     }
-    for tool in ["port", "count", "kernel-log", "load-module", "bare-guest"] {
+    for tool in ["port", "count", "load-module", "bare-guest"] {
         copy(&mut archive, &format!("/bin/{tool}"), &paths::tool(tool))?;
     }
     for test in ["exact_test", "register_test", "sampling_test"] {
@@ -145,6 +158,27 @@ fn base(boot: &Boot) -> Result<Archive> {
         let real = fs::canonicalize(&path)?;
         copy(&mut archive, &path.to_string_lossy(), &real)?;
     }
+    Ok(archive)
+}
+
+/// Debian's perf, and the test of it; in L1, and for a guest of it.
+fn perf() -> Result<Archive> {
+    let source = Path::new(paths::INITRAMFS);
+    let add_test = |archive: &mut Archive| {
+        program(archive, PERF, Path::new(PERF))?;
+        copy(archive, "/bin/counted", &paths::tool("counted"))?;
+        copy(archive, "/bin/perf-test", &source.join("perf-test"))
+    };
+    let mut initrd = system()?;
+    add_test(&mut initrd)?;
+    copy(&mut initrd, "/bin/port", &source.join("guest-port"))?;
+    initrd.file("/job/run", 0o755, "#!/bin/sh\nexec perf-test\n");
+    let mut bytes = Vec::new();
+    initrd.write(&mut bytes)?;
+
+    let mut archive = Archive::default();
+    add_test(&mut archive)?;
+    archive.file("/guest/perf-initrd", 0o644, bytes);
     Ok(archive)
 }
 

@@ -23,6 +23,8 @@ pub struct Job {
     pub arguments: Vec<String>,
     /// Whether QEMU and a Linux guest for it are needed.
     pub linux_guest: bool,
+    /// Whether perf is needed, in L1 and in the Linux guest.
+    pub perf: bool,
     /// Whether the tools for hosts are needed.
     pub host_tools: bool,
     /// The name under which it needs mvpmu a second time: KVM's symbols are for modules of

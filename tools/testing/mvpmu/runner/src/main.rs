@@ -78,6 +78,9 @@ enum Task {
         /// The job needs QEMU and a Linux guest
         #[arg(long)]
         linux_guest: bool,
+        /// The job needs perf, here and in the guest
+        #[arg(long)]
+        perf: bool,
         /// The job needs mvpmu-top and mvpmu-check
         #[arg(long)]
         host_tools: bool,
@@ -322,6 +325,7 @@ fn run() -> Result<ExitCode> {
             job,
             arguments,
             linux_guest,
+            perf,
             host_tools,
             timeout,
             out,
@@ -330,6 +334,7 @@ fn run() -> Result<ExitCode> {
                 script: job,
                 arguments,
                 linux_guest,
+                perf,
                 host_tools,
                 ..Job::default()
             };

@@ -90,18 +90,22 @@ pub fn of_refusals(outcome: &Outcome) -> Option<Case> {
 
 /// What the host's log says. (A machine that was stopped has left none.)
 fn of_log(outcome: &Outcome) -> Option<Case> {
-    let complaints = match outcome.read("kernel-log") {
+    let case = || judged_log(outcome, "the host's log has no complaint", "kernel-log");
+    matches!(outcome.end, End::Job(_)).then(case)
+}
+
+/// What the log says that a guest has left in the directory of this name.
+pub fn of_guest_log(outcome: &Outcome, guest: &str) -> Case {
+    let name = format!("{guest}: its log has no complaint");
+    judged_log(outcome, &name, &format!("{guest}/kernel-log"))
+}
+
+fn judged_log(outcome: &Outcome, name: &str, file: &str) -> Case {
+    let complaints = match outcome.read(file) {
         Ok(log) => kernel_log::complaints(&log),
         Err(error) => vec![format!("{error:#}")],
     };
-    let case = || {
-        Case::new(
-            "the host's log has no complaint",
-            complaints.is_empty(),
-            || complaints.join("\n"),
-        )
-    };
-    matches!(outcome.end, End::Job(_)).then(case)
+    Case::new(name, complaints.is_empty(), || complaints.join("\n"))
 }
 
 /// A test that knows nothing of TAP has one result.

@@ -207,8 +207,12 @@ impl Group {
             } => {
                 let outcome = boot::run(boot, job, &directory, *limit, false)?;
                 let mut cases = results::of_job(&outcome, tests);
-                if job.script == "selftests" {
+                if matches!(&job.script[..], "selftests" | "linux-guests") {
                     cases.extend(results::of_guests(&outcome));
+                }
+                // What a guest leaves is in a directory of its own.
+                for (guest, _) in tests.iter().filter_map(|test| test.split_once('/')) {
+                    cases.push(results::of_guest_log(&outcome, guest));
                 }
                 // The tests of the machine write what it has to refuse.
                 if job.script != "machine" {

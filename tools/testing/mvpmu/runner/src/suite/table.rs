@@ -96,6 +96,28 @@ fn host_tools(name: &str, boot: Boot, reason: Option<&str>) -> Group {
     }
 }
 
+/// Debian's perf in a Linux guest of so many vCPUs, and in L1, which has to give the same.
+fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
+    let number = match vcpus {
+        2 => String::new(),
+        _ => format!(", {vcpus} vCPUs"),
+    };
+    Group {
+        name: format!("{} linux guests {}{number}", name(cpu), provider.name()),
+        work: Work::Boot {
+            boot: Boot::of_cpu(cpu),
+            job: Job {
+                arguments: vec![provider.name().to_owned(), vcpus.to_string()],
+                linux_guest: true,
+                perf: true,
+                ..Job::new("linux-guests")
+            },
+            tests: ["perf", "guest/perf"].map(str::to_owned).to_vec(),
+            limit: Duration::from_secs(1500),
+        },
+    }
+}
+
 /// What the AMD machine is tested for beyond what both are: more CPUs.
 fn amd_groups(cpu: Cpu) -> Vec<Group> {
     let four = Boot {
@@ -106,6 +128,7 @@ fn amd_groups(cpu: Cpu) -> Vec<Group> {
     vec![
         selftests(four, "selftests, 4 CPUs", Provider::Mvpmu, tests.to_vec()),
         after_kexec(cpu),
+        linux_guests(cpu, Provider::Mvpmu, 2),
         Group {
             name: format!("{} attackers' control", name(cpu)),
             work: Work::Controls(Boot::of_cpu(cpu)),
