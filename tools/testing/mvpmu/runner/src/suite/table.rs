@@ -128,7 +128,6 @@ fn amd_groups(cpu: Cpu) -> Vec<Group> {
     vec![
         selftests(four, "selftests, 4 CPUs", Provider::Mvpmu, tests.to_vec()),
         after_kexec(cpu),
-        linux_guests(cpu, Provider::Mvpmu, 2),
         Group {
             name: format!("{} attackers' control", name(cpu)),
             work: Work::Controls(Boot::of_cpu(cpu)),
@@ -376,6 +375,9 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         }
         if length == Length::Long {
             groups.extend(long_groups(cpu)?);
+            if machine == Machine::Amd {
+                groups.push(linux_guests(cpu, Provider::Mvpmu, 2));
+            }
         }
         groups.push(Group {
             name: format!("{} mutants", name(cpu)),
