@@ -49,7 +49,7 @@ fn at_most(row: &Row, times: f64, other: Option<&Row>) -> bool {
 fn by_the_way(row: &Row) -> f64 {
     match (row.counters, row.host_event) {
         (0, false) => 0.0,
-        (0, true) => 0.05,
+        (0, true) => 0.1,
         (k, _) => 0.004 * (5.0 * k as f64 + 9.0),
     }
 }
