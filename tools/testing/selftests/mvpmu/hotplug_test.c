@@ -123,7 +123,10 @@ static noinline void host_loop(u64 n)
 		     "jnz 1b" : : [n]"r"(n) : "rcx", "cc");
 }
 
-/* What a new event on @cpu, where the caller is, counts of a loop in user mode. */
+/*
+ * What a new event on @cpu, where the caller is, counts of a loop in user mode; of this thread only:
+ * after a suspend, others that slept in a system call begin it anew.
+ */
 static noinline u64 count_loop(int cpu)
 {
 	struct perf_event_attr attr = {
@@ -138,7 +141,7 @@ static noinline u64 count_loop(int cpu)
 	u64 count;
 	int fd;
 
-	fd = syscall(SYS_perf_event_open, &attr, -1, cpu, -1, 0);
+	fd = syscall(SYS_perf_event_open, &attr, 0, cpu, -1, 0);
 	TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fd));
 	host_loop(HOST_LOOPS);
 	TEST_ASSERT_EQ(read(fd, &count, sizeof(count)), sizeof(count));

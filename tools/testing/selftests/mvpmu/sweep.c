@@ -41,7 +41,7 @@
 static const struct payload loop = PAYLOAD_LOOP;
 
 /* What the guest has counted. */
-static u64 instructions, overflowed, across_exits;
+static u64 instructions, overflowed, across_exits, across_exits_fixed;
 static u64 nr_pmis;
 
 /* A PMI without an overflow is none of the guest's doing: it may be injected. */
@@ -62,6 +62,7 @@ static void guest_pmi(struct ex_regs *regs)
  */
 static void guest_once(void)
 {
+	const unsigned int fixed = shape.nr_gp;
 	u32 eax = 0, ebx, ecx = 0, edx;
 
 	asm volatile("cli");
@@ -73,16 +74,22 @@ static void guest_once(void)
 	overflowed = pmc_read(1);
 	asm volatile("sti; nop; cli");
 
-	/* Exits in between that stay in the kernel, and that do not. */
+	/*
+	 * Exits in between that stay in the kernel, and that do not. To select for a fixed counter
+	 * has KVM decide anew which accesses it intercepts.
+	 */
 	wrmsr(counter_msr(0), 0);
-	wrmsr(vendor->global_control, counter_bit(0));
+	pmc_program(fixed, INSTRUCTIONS, PMC_COUNT, 0);
+	wrmsr(vendor->global_control, counter_bit(0) | counter_bit(fixed));
 	asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
 	asm volatile("outb %%al, %w0" : : "d"(TEST_PORT));
 	wrmsr(vendor->global_control, 0);
 	across_exits = pmc_read(0);
+	across_exits_fixed = pmc_read(fixed);
 
 	wrmsr(selector_msr(0), 0);
 	wrmsr(selector_msr(1), 0);
+	wrmsr(vendor->fixed_control, 0);
 	asm volatile("sti");
 }
 
@@ -231,10 +238,12 @@ int main(int argc, char **argv)
 	sync_global_from_guest(vm, instructions);
 	sync_global_from_guest(vm, overflowed);
 	sync_global_from_guest(vm, across_exits);
+	sync_global_from_guest(vm, across_exits_fixed);
 	sync_global_from_guest(vm, nr_pmis);
 	tell(SWEEP_RESULT, instructions);
 	tell(SWEEP_RESULT, overflowed);
 	tell(SWEEP_RESULT, across_exits);
+	tell(SWEEP_RESULT, across_exits_fixed);
 	tell(SWEEP_RESULT, nr_pmis);
 	if (event >= 0)
 		tell(SWEEP_RESULT, read_count(event));
@@ -242,6 +251,7 @@ int main(int argc, char **argv)
 
 	TEST_ASSERT_EQ(instructions, payload_count(&loop, INSTRUCTIONS, NR_LOOPS));
 	TEST_ASSERT_EQ(overflowed, payload_count(&loop, BRANCHES, NR_LOOPS) - PERIOD);
+	TEST_ASSERT_EQ(across_exits_fixed, across_exits);
 	TEST_ASSERT_EQ(nr_pmis, 1);
 	if (waiter)
 		kill(waiter, SIGKILL);
