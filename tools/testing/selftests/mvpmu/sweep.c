@@ -74,10 +74,7 @@ static void guest_once(void)
 	overflowed = pmc_read(1);
 	asm volatile("sti; nop; cli");
 
-	/*
-	 * Exits in between that stay in the kernel, and that do not. To select for a fixed counter
-	 * has KVM decide anew which accesses it intercepts.
-	 */
+	/* Exits in between that stay in the kernel, and that do not. */
 	wrmsr(counter_msr(0), 0);
 	pmc_program(fixed, INSTRUCTIONS, PMC_COUNT, 0);
 	wrmsr(vendor->global_control, counter_bit(0) | counter_bit(fixed));
@@ -193,6 +190,14 @@ static void wait_for_a_byte(void)
 	}
 }
 
+/* Another event filter, which denies nothing: KVM decides anew what it intercepts. */
+static void set_filter(struct kvm_vcpu **vcpu, unsigned int nr, void *data)
+{
+	struct kvm_pmu_event_filter none = { .action = KVM_PMU_EVENT_DENY };
+
+	vm_ioctl((*vcpu)->vm, KVM_SET_PMU_EVENT_FILTER, &none);
+}
+
 int main(int argc, char **argv)
 {
 	struct kvm_vcpu *vcpu;
@@ -231,7 +236,7 @@ int main(int argc, char **argv)
 	tell(SWEEP_BEGIN, 0);
 	if (event >= 0)
 		ioctl(event, PERF_EVENT_IOC_ENABLE, 0);
-	while (run_guest(vcpu, NULL))
+	while (run_guest_io(&vcpu, NULL, set_filter, NULL))
 		;
 	if (event >= 0)
 		ioctl(event, PERF_EVENT_IOC_DISABLE, 0);
