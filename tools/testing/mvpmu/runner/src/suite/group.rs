@@ -48,8 +48,8 @@ pub enum Length {
 
 /// What a group does.
 pub enum Work {
-    /// Something without a machine.
-    Local(fn(&Path) -> Result<Vec<Case>>),
+    /// Something without a machine, on so many CPUs.
+    Local(usize, fn(&Path) -> Result<Vec<Case>>),
     /// A job in L1 that leaves TAP files, each named after its test.
     Boot {
         boot: Boot,
@@ -69,8 +69,8 @@ pub enum Work {
     Differential(Cpu, Provider, u64),
     /// The demo, with this machine.
     Demo(Boot),
-    /// The deliberate bugs of the module.
-    Mutants(Boot),
+    /// Deliberate bugs of the module.
+    Mutants(mutants::Part, Boot),
     /// Whether each attacker finds something when there is something.
     Controls(Boot),
     /// What a VM exit may cost.
@@ -155,14 +155,16 @@ impl Group {
     /// Has the oracle do this, unless it is off anyway. What it reports shall have names.
     pub fn set_oracle(&mut self, oracle: Oracle) {
         match &mut self.work {
-            Work::Local(_)
+            Work::Local(..)
             | Work::Bare(..)
             | Work::Quirks(_)
             | Work::Differential(..)
             | Work::Given(_)
             | Work::Controls(_)
             | Work::Sweep(_) => {}
-            Work::Demo(boot) | Work::Mutants(boot) | Work::Figures(boot) => boot.oracle = oracle,
+            Work::Demo(boot) | Work::Mutants(_, boot) | Work::Figures(boot) => {
+                boot.oracle = oracle;
+            }
             Work::Boot { boot, .. } if boot.oracle == Oracle::Off => {}
             Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
                 boot.oracle = oracle;
@@ -187,7 +189,7 @@ impl Group {
     /// How many CPUs it keeps busy. Those of a machine take turns, but for moments.
     pub fn cpus(&self) -> usize {
         match &self.work {
-            Work::Local(_) => usize::MAX,
+            Work::Local(cpus, _) => *cpus,
             _ => 1,
         }
     }
@@ -195,7 +197,7 @@ impl Group {
     pub fn run(&self) -> Result<Vec<Case>> {
         let directory = self.directory();
         match &self.work {
-            Work::Local(work) => {
+            Work::Local(_, work) => {
                 fs::create_dir_all(&directory)?;
                 work(&directory)
             }
@@ -227,7 +229,7 @@ impl Group {
             }
             Work::Bare(boot, program) => bare(boot, program, &directory),
             Work::Quirks(boot) => quirks(boot, &directory),
-            Work::Mutants(boot) => mutants::run(boot, &directory),
+            Work::Mutants(part, boot) => mutants::run(*part, boot, &directory),
             Work::Controls(boot) => controls::run(boot, &directory),
             Work::Figures(boot) => bench::test(boot, &directory),
             Work::Given(boot) => {

@@ -28,6 +28,7 @@ use crate::machine::Boot;
 use crate::machine::Cpu;
 use crate::machine::Machine;
 use crate::machine::Pmu;
+use crate::mutants;
 use crate::object_code;
 use crate::oracle::Oracle;
 use crate::paths;
@@ -281,24 +282,24 @@ fn eager_shorter(cpu: Cpu) -> Group {
             Provider::Eager,
             attackers.map(str::to_owned).to_vec(),
         ),
-        Machine::Intel => differential(cpu, Provider::Eager, differential::PROGRAMS / 4),
+        Machine::Intel => differential(cpu, Provider::Eager, differential::PROGRAMS / 2),
     }
 }
 
 /// Everything there is, in the order in which it is run.
 pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
-    let local = |name: &str, work| Group {
+    let local = |name: &str, cpus, work| Group {
         name: name.to_owned(),
-        work: Work::Local(work),
+        work: Work::Local(cpus, work),
     };
     let mut groups = vec![
-        local("sources", checks::sources),
-        local("series", checks::series),
-        local("apply", checks::apply),
-        local("options", checks::options),
-        local("deb packages", checks::packages),
-        local("object code", object_code::test),
-        local("cargo test", checks::cargo_test),
+        local("sources", usize::MAX, checks::sources),
+        local("series", 1, checks::series),
+        local("apply", 1, checks::apply),
+        local("options", 1, checks::options),
+        local("deb packages", 1, checks::packages),
+        local("object code", 1, object_code::test),
+        local("cargo test", usize::MAX, checks::cargo_test),
     ];
     for &cpu in cpus {
         let machine = Machine::of(cpu);
@@ -352,7 +353,13 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 let attackers = own_selftests(cpu, provider, true)?;
                 groups.push(selftests(boot.clone(), "attackers", provider, attackers));
             }
-            groups.push(differential(cpu, provider, differential::PROGRAMS));
+            // Those of the C code say something of the machines.
+            let programs = match (provider, length) {
+                (Provider::C, Length::Usual) => differential::PROGRAMS / 4,
+                (_, Length::Usual) => differential::PROGRAMS,
+                (_, Length::Long) => 2 * differential::PROGRAMS,
+            };
+            groups.push(differential(cpu, provider, programs));
             for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
                 let kvm = kvm_selftests(machine, alone);
                 // With the C code they say something of the machines; on Intel that takes minutes.
@@ -381,13 +388,18 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 groups.push(linux_guests(cpu, Provider::Mvpmu, 2));
             }
         }
+        // Those that take longest first.
         groups.push(Group {
-            name: format!("{} mutants", name(cpu)),
-            work: Work::Mutants(boot.clone()),
+            name: format!("{} mutants, writes skipped", name(cpu)),
+            work: Work::Mutants(mutants::Part::Made, boot.clone()),
         });
         groups.push(Group {
             name: format!("{} VM exits", name(cpu)),
             work: Work::Figures(boot.clone().with_instruction_clock()),
+        });
+        groups.push(Group {
+            name: format!("{} mutants", name(cpu)),
+            work: Work::Mutants(mutants::Part::Thought, boot.clone()),
         });
         groups.push(Group {
             name: format!("{} demo", name(cpu)),
