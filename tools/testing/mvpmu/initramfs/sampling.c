@@ -21,14 +21,18 @@
 #include <unistd.h>
 
 #define MARK_LEAF	0x4d767075
-#define FREQUENCY	1000
+/* 1 kHz, at four instructions a nanosecond. */
+#define PERIOD		4000000
 #define MAX_EVENTS	10
 #define RING_PAGES	64
 #define PAGE		4096
-#define ROUNDS		110
+/* Neither machine's last sample is near the end. */
+#define ROUNDS		111
 #define NUMBERS		4096
 #define PIECES		16
 #define FRESH_PAGES	64
+/* Always there, so that the page tables for it are always as many. */
+#define FRESH		((void *)0x10000000000)
 
 static void mark(uint32_t number)
 {
@@ -71,8 +75,8 @@ static uint32_t work(int rounds)
 			sum = sum * 31 + piece[i];
 		}
 
-		char *fresh = mmap(NULL, FRESH_PAGES * PAGE, PROT_READ | PROT_WRITE,
-				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *fresh = mmap(FRESH, FRESH_PAGES * PAGE, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 		if (fresh == MAP_FAILED)
 			err(1, "mmap");
@@ -91,15 +95,17 @@ struct event {
 	struct perf_event_mmap_page *ring;
 };
 
-/* As `perf record --freq 1000 --event instructions --all-cpus`; there is one CPU. */
+/*
+ * As `perf record --count 4000000 --event instructions --all-cpus`; there is one CPU.
+ * The period is fixed: perf's search for that of a frequency never ends in the same.
+ */
 static void open_event(struct event *event)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_HARDWARE,
 		.size = sizeof(attr),
 		.config = PERF_COUNT_HW_INSTRUCTIONS,
-		.freq = 1,
-		.sample_freq = FREQUENCY,
+		.sample_period = PERIOD,
 		.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME |
 			       PERF_SAMPLE_CPU | PERF_SAMPLE_PERIOD,
 		.read_format = PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING,
@@ -145,9 +151,10 @@ static void close_event(const char *name, struct event *event)
 
 	if (read(event->fd, &values, sizeof(values)) != sizeof(values))
 		err(1, "read of an event");
-	printf("sampling: event %s enabled %lu running %lu samples %lu lost %lu throttled %lu\n",
-	       name, values.enabled, values.running, records(event->ring, PERF_RECORD_SAMPLE),
-	       records(event->ring, PERF_RECORD_LOST), records(event->ring, PERF_RECORD_THROTTLE));
+	printf("sampling: event %s count %lu period %u enabled %lu running %lu samples %lu lost %lu throttled %lu\n",
+	       name, values.count, PERIOD, values.enabled, values.running,
+	       records(event->ring, PERF_RECORD_SAMPLE), records(event->ring, PERF_RECORD_LOST),
+	       records(event->ring, PERF_RECORD_THROTTLE));
 	munmap(event->ring, (RING_PAGES + 1) * PAGE);
 	close(event->fd);
 }

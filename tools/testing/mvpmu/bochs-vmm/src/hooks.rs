@@ -9,6 +9,7 @@ use std::ffi::c_void;
 use pmu_model::mark::Mark;
 
 use crate::core;
+use crate::gather;
 use crate::layout;
 use crate::layout::gpr;
 use crate::pmu;
@@ -41,8 +42,8 @@ pub fn marks() -> Vec<Mark> {
 fn mark() {
     let register = |n| layout::GPR.element(n).get::<u64>() as u32;
     let stats = pmu::stats().unwrap_or_default();
-    let instructions = layout::ICOUNT.get();
-    let mark = Mark::of(register(gpr::RAX), register(gpr::RCX), instructions, &stats);
+    let (eax, ecx) = (register(gpr::RAX), register(gpr::RCX));
+    let mark = Mark::of(eax, ecx, gather::retired(), &stats);
     MARKS.with(|marks| marks.extend(mark));
 }
 

@@ -8,6 +8,7 @@
 use serde::Serialize;
 
 use crate::stats::LEAF;
+use crate::Class;
 use crate::Operations;
 use crate::Stats;
 
@@ -16,9 +17,8 @@ use crate::Stats;
 pub struct Mark {
     /// What the guest calls it.
     pub number: u32,
-    /// Instructions executed on the CPU so far, whoever executed them. Bochs takes each repetition
-    /// of a string instruction for one.
-    pub instructions: u64,
+    /// Instructions that have retired on the CPU so far, of each class.
+    pub retired: [u64; Class::COUNT],
     /// Operations in host mode so far.
     pub host: Operations,
     /// VM exits so far.
@@ -29,10 +29,10 @@ pub struct Mark {
 
 impl Mark {
     /// The mark, if a CPUID of a guest with these registers is one.
-    pub fn of(eax: u32, ecx: u32, instructions: u64, stats: &Stats) -> Option<Mark> {
+    pub fn of(eax: u32, ecx: u32, retired: [u64; Class::COUNT], stats: &Stats) -> Option<Mark> {
         (eax == LEAF).then_some(Mark {
             number: ecx,
-            instructions,
+            retired,
             host: stats.host,
             vm_exits: stats.vm_exits,
             pmi: stats.pmi,
@@ -52,13 +52,13 @@ mod tests {
             pmi: 4,
             ..Stats::default()
         };
-        assert_eq!(Mark::of(0, 1, 2, &stats), None);
+        assert_eq!(Mark::of(0, 1, [2; 4], &stats), None);
         let marks: Vec<_> = (1..3)
-            .filter_map(|n| Mark::of(LEAF, n, 2, &stats))
+            .filter_map(|n| Mark::of(LEAF, n, [2; 4], &stats))
             .collect();
         let mark = |number| Mark {
             number,
-            instructions: 2,
+            retired: [2; 4],
             host: Operations::default(),
             vm_exits: 3,
             pmi: 4,

@@ -19,8 +19,8 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
     let eax = vcpu.bus.register(handles().rax) as u32;
     if vcpu.guest.as_ref().is_some_and(|g| g.intercepts_cpuid()) {
         let ecx = vcpu.bus.register(handles().rcx) as u32;
-        let instructions = vcpu.instructions_before(site).all;
-        keep_mark(Mark::of(eax, ecx, instructions, vcpu.pmu.stats()));
+        let retired = vcpu.instructions_before(site).retired;
+        keep_mark(Mark::of(eax, ecx, retired, vcpu.pmu.stats()));
         return;
     }
     let leaf = match eax {
