@@ -97,37 +97,23 @@ fn host_tools(name: &str, boot: Boot, reason: Option<&str>) -> Group {
     }
 }
 
-/// Debian's perf in a Linux guest of so many vCPUs; in the long run also in L1, which has to give the same.
-fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32, length: Length) -> Group {
+/// Debian's perf in a Linux guest of so many vCPUs, and in L1, which has to give the same.
+fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
     let number = match vcpus {
         2 => String::new(),
         _ => format!(", {vcpus} vCPUs"),
     };
-    let mut arguments = vec![provider.name().to_owned(), vcpus.to_string()];
-    let mut tests = vec!["guest/perf".to_owned()];
-    if length == Length::Long {
-        arguments.push("L1".to_owned());
-        tests.push("perf".to_owned());
-    }
-    let shorter = match length {
-        Length::Usual => ", shorter",
-        Length::Long => "",
-    };
     Group {
-        name: format!(
-            "{} linux guests {}{number}{shorter}",
-            name(cpu),
-            provider.name()
-        ),
+        name: format!("{} linux guests {}{number}", name(cpu), provider.name()),
         work: Work::Boot {
             boot: Boot::of_cpu(cpu),
             job: Job {
-                arguments,
+                arguments: vec![provider.name().to_owned(), vcpus.to_string()],
                 linux_guest: true,
                 perf: true,
                 ..Job::new("linux-guests")
             },
-            tests,
+            tests: ["perf", "guest/perf"].map(str::to_owned).to_vec(),
             limit: Duration::from_secs(1500),
         },
     }
@@ -398,14 +384,10 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         }
         if length == Length::Long {
             groups.extend(long_groups(cpu)?);
-        }
-        if machine == Machine::Amd {
-            groups.extend(match length {
-                Length::Usual => vec![linux_guests(cpu, Provider::Mvpmu, 2, length)],
-                Length::Long => [(Provider::Mvpmu, 2), (Provider::C, 2), (Provider::Mvpmu, 4)]
-                    .map(|(provider, vcpus)| linux_guests(cpu, provider, vcpus, length))
-                    .into(),
-            });
+            if machine == Machine::Amd {
+                let who = [(Provider::Mvpmu, 2), (Provider::C, 2), (Provider::Mvpmu, 4)];
+                groups.extend(who.map(|(provider, vcpus)| linux_guests(cpu, provider, vcpus)));
+            }
         }
         // Those that take longest first.
         groups.push(Group {
