@@ -107,9 +107,7 @@ expected_subjects() {
 	for file in "$TOP/patches/$wanted"/*.patch; do
 		git mailinfo body diff <"$file" | sed -n 's/^Subject: //p'
 	done
-	for file in selftests; do
-		sed '/^#/d' "$TOP/patches/text/$file" | head -n 1
-	done
+	sed '/^#/d' "$TOP/patches/text/selftests" | head -n 1
 }
 
 commits_are_the_series() {
