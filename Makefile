@@ -66,7 +66,8 @@ help:
 	@echo 'make test-long  the same and what takes hours: sweeps of all that switches, late PMIs, what firmware left'
 	@echo 'make bench    what a VM exit and sampling cost with each provider; numbers, tables, picture in build/bench'
 	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
-	@echo 'make sweep    an interrupt after each instruction of the host kernel in a short run (Intel; hours)'
+	@echo 'make sweep    an interrupt at each instruction of the host kernel in a short run; hours'
+	@echo '              (MACHINE=intel|amd; amd: only in what switches the PMU)'
 	@echo 'make kernel   kernel, modules and selftests, in build/main and build/selftests'
 	@echo 'make module   mvpmu.ko, in build'
 	@echo 'make shell    a root shell on the test machine, with the module at hand; COMMAND=TEXT: that only'
@@ -143,7 +144,7 @@ fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 	@$(run) fuzz $(MACHINE:%=--machine %) --seed $(SEED) --programs $(PROGRAMS)
 
 sweep: kernel tools bochs
-	@$(run) sweep
+	@$(run) sweep $(MACHINE:%=--machine %)
 
 shell: $(if $(KERNEL_IMAGE),rootfs,kernel) tools $(needs_bochs)
 	@$(scripts)/given.sh

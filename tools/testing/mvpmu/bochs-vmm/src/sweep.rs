@@ -20,10 +20,14 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::io::Write;
-use std::ops::Range;
 use std::os::fd::FromRawFd;
 
 use clap::ValueEnum;
+use pmu_model::sweep::Places;
+use pmu_model::sweep::BEGIN;
+use pmu_model::sweep::END;
+use pmu_model::sweep::PLACE;
+use pmu_model::sweep::RESULT;
 
 use crate::console;
 use crate::core;
@@ -34,15 +38,6 @@ use crate::lvtpc;
 use crate::single::SingleCell;
 use crate::single::SingleThread;
 use crate::stop;
-
-/// The part begins: ECX of CPUID in L1.
-pub const BEGIN: u32 = 0x100;
-/// It ends.
-pub const END: u32 = 0x101;
-/// A result: RBX.
-pub const RESULT: u32 = 0x102;
-/// A place, named before the part begins: what is called at RBX or behind it, up to RDX.
-pub const PLACE: u32 = 0x103;
 
 /// A child that takes so many instructions longer than the one without an event hangs.
 const PATIENCE: u64 = 20_000_000;
@@ -145,12 +140,6 @@ impl Shown {
     }
 }
 
-/// Functions that L1 has named: where they begin.
-struct Place {
-    begin: Range<u64>,
-    entered: bool,
-}
-
 /// Where something else was shown than should be.
 #[derive(Clone, Copy, Debug)]
 struct At {
@@ -170,9 +159,7 @@ struct Sweep {
     /// What must be shown.
     expected: Shown,
     /// Where it is to be; none: everywhere.
-    places: Vec<Place>,
-    /// In one of them: RSP once it has returned.
-    inside: Option<u64>,
+    places: Places,
     /// Instructions of the part so far.
     instructions: u64,
     /// How often each was executed.
@@ -197,20 +184,9 @@ impl Sweep {
             && self.instructions.is_multiple_of(plan.every)
     }
 
-    /// Whether one of the places has been entered and has not returned yet. Others have stacks of
-    /// their own: none comes to where its caller's begins.
     fn is_inside(&mut self, rip: u64) -> bool {
-        let rsp: u64 = layout::GPR.element(gpr::RSP).get();
-        if self.inside == Some(rsp) {
-            self.inside = None;
-        }
-        let mut places = self.places.iter_mut();
-        if let Some(place) = places.find(|place| place.begin.contains(&rip)) {
-            place.entered = true;
-            // The return address is on top.
-            self.inside.get_or_insert(rsp + 8);
-        }
-        self.inside.is_some()
+        let rsp = layout::GPR.element(gpr::RSP).get();
+        self.places.is_inside(rip, rsp)
     }
 }
 
@@ -260,10 +236,7 @@ fn name_place() {
     let [from, to] = [gpr::RBX, gpr::RDX].map(|register| layout::GPR.element(register).get());
     SWEEP.with(|sweep| {
         if let Some(sweep) = sweep {
-            sweep.places.push(Place {
-                begin: from..to,
-                entered: false,
-            });
+            sweep.places.add(from..to);
         }
     });
 }
@@ -412,9 +385,8 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Sweep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let not_entered = self.places.iter().filter(|place| !place.entered);
         let failed: u64 = self.failed.values().map(|failure| failure.times).sum();
-        let failed = failed + not_entered.clone().count() as u64;
+        let failed = failed + self.places.not_entered().count() as u64;
         let (instructions, cases) = (self.instructions, self.cases);
         writeln!(
             f,
@@ -423,8 +395,8 @@ impl fmt::Display for Sweep {
         for line in self.expected.text.lines() {
             writeln!(f, "sweep: expected: {line}")?;
         }
-        for Place { begin, .. } in not_entered {
-            writeln!(f, "sweep: failed: nothing has run at {:#018x}", begin.start)?;
+        for begin in self.places.not_entered() {
+            writeln!(f, "sweep: failed: nothing has run at {begin:#018x}")?;
         }
         for ((kind, _), failure) in &self.failed {
             let Failure {

@@ -572,6 +572,53 @@ static void other_cpu(void)
 	report(ap->interrupts, 0, "INIT masks the LVTPC");
 }
 
+extern char swept[], swept_end[], sweep_1[], sweep_2[], sweep_3[], sweep_4[], sweep_5[];
+asm("swept: nop; sweep_1: call 2f; sweep_2: dec %ecx; sweep_3: jnz swept; sweep_4: ret;"
+    "swept_end: 2: cli; sweep_5: ret");
+
+static void swept_run(void)
+{
+	asm volatile("mov $2, %%ecx; call swept" : : : "ecx", "cc", "memory");
+}
+
+/* How many NMIs come in order, each before an instruction where one is expected, and no more. */
+static int swept_in_order(uint64_t every, char *const *expected, int n)
+{
+	uint64_t at;
+	int i = 0;
+
+	for (;; i++) {
+		int before = interrupts[2];
+
+		sweep(SWEEP_BEGIN, every, SWEEP_NMI, &at);
+		swept_run();
+		if (!sweep(SWEEP_END, 0, 0, &at))
+			return interrupts[2] == before ? i : -1;
+		if (i == n || interrupts[2] != before + 1 || last_nmi != at || at != (uint64_t)expected[i])
+			return -1;
+	}
+}
+
+/*
+ * Break: Vcpu::sweep_step() goes on with a block that has more instructions, or
+ * translations are not made anew.
+ */
+static void swept_exactly(void)
+{
+	char *const once[] = { swept, sweep_1, swept_end, sweep_5, sweep_2, sweep_3, sweep_4 };
+	char *const twice[] = { swept, sweep_1, swept_end, sweep_5, sweep_2, sweep_3,
+				swept, sweep_1, swept_end, sweep_5, sweep_2, sweep_3, sweep_4 };
+	char *const third[] = { swept_end, sweep_3 };
+	uint64_t none;
+
+	swept_run();
+	sweep(SWEEP_PLACE, (uint64_t)swept, (uint64_t)swept_end, &none);
+	report(swept_in_order(1ULL << 32 | 1, once, 7), 7, "an NMI comes before each instruction");
+	report(swept_in_order(2ULL << 32 | 1, twice, 13), 13, "each time that it is executed");
+	report(swept_in_order(1ULL << 32 | 3, third, 2), 2, "or before every third");
+	report(swept_in_order(0, once, 0), 0, "or before none");
+}
+
 int main(void)
 {
 	interrupts_init();
@@ -594,6 +641,7 @@ int main(void)
 	injected();
 	next_rip();
 	other_cpu();
+	swept_exactly();
 	outl(0xf4, report_done() != 0);
 	return 0;
 }

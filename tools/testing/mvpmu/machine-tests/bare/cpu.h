@@ -100,6 +100,20 @@ static inline uint64_t machine_count(uint32_t what)
 	return (uint64_t)high << 32 | low;
 }
 
+/* The sweep, see pmu-model/src/sweep.rs. The result is true when the leaf has a value. */
+#define SWEEP_BEGIN	0x100
+#define SWEEP_END	0x101
+#define SWEEP_PLACE	0x103
+#define SWEEP_NMI	0
+static inline bool sweep(uint32_t what, uint64_t rbx, uint64_t rdx, uint64_t *value)
+{
+	uint32_t low = MACHINE_LEAF, has = what;
+
+	asm volatile("cpuid" : "+a"(low), "+b"(rbx), "+c"(has), "+d"(rdx) : : "memory");
+	*value = rdx << 32 | low;
+	return has == 1;
+}
+
 /* Runs instructions, at CPL 0. */
 #define run(instructions) asm volatile(instructions : : : "rcx", "cc", "memory")
 /* 2 * n + 1 instructions. */
@@ -109,6 +123,7 @@ static inline uint64_t machine_count(uint32_t what)
 void interrupts_init(void);
 extern volatile int interrupts[256];	/* how many came */
 extern volatile uint64_t last_fault;	/* address of the last instruction with #GP */
+extern volatile uint64_t last_nmi;	/* where the last NMI came */
 /* The instruction, of two bytes, is skipped. */
 bool faults(void (*function)(void));
 

@@ -13,12 +13,12 @@ struct frame {
 
 static struct gate idt[256];
 volatile int interrupts[256];
-volatile uint64_t last_fault;
+volatile uint64_t last_fault, last_nmi;
 
 __attribute__((interrupt)) static void on_nmi(struct frame *frame)
 {
-	(void)frame;
 	interrupts[2]++;
+	last_nmi = frame->rip;
 }
 
 __attribute__((interrupt)) static void on_gp(volatile struct frame *frame, uint64_t error_code)

@@ -56,6 +56,7 @@ pub mod oracle;
 mod pmu;
 pub mod profile;
 pub mod stats;
+pub mod sweep;
 
 pub use access::Access;
 pub use access::Fault;

@@ -65,6 +65,11 @@ pub const LEAF: u32 = 0x4d76_7075;
 /// What the leaf has in EBX.
 pub const LEAF_SIGNATURE: u32 = 0x746e_756f;
 
+/// The leaf with this value.
+pub fn leaf_with(value: u64) -> [u32; 4] {
+    [value as u32, LEAF_SIGNATURE, 1, (value >> 32) as u32]
+}
+
 /// The instructions that a CPU has executed.
 #[derive(Clone, Copy, Debug)]
 pub struct Instructions {
@@ -90,7 +95,7 @@ impl Stats {
             _ => None,
         };
         match value {
-            Some(value) => [value as u32, LEAF_SIGNATURE, 1, (value >> 32) as u32],
+            Some(value) => leaf_with(value),
             None => [0, LEAF_SIGNATURE, 0, 0],
         }
     }

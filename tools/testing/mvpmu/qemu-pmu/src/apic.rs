@@ -21,6 +21,10 @@ const APIC_BASE_EN: u64 = 1 << 11;
 const LVT_MASKED: u32 = 1 << 16;
 /// LVT: vector and delivery mode, the same as in an interrupt message.
 const LVT_MESSAGE: u32 = 0x7ff;
+/// LVT: vector.
+const LVT_VECTOR: u32 = 0xff;
+/// An interrupt message: delivery mode NMI.
+const MESSAGE_NMI: u32 = 4 << 8;
 
 /// The most local APICs there can be: physical IDs that an interrupt message can name.
 pub const MAX_APICS: usize = 255;
@@ -31,6 +35,8 @@ const BASE: u64 = 0xfee0_0000;
 const ID: u64 = 0x20;
 /// Register: the spurious interrupt vector.
 const SVR: u64 = 0xf0;
+/// Register: the LVT entry of the timer.
+const LVT_TIMER: u64 = 0x320;
 /// Register: the LVTPC.
 const LVTPC: u64 = 0x340;
 /// SVR: software enabled.
@@ -51,7 +57,7 @@ struct X2Apic {
     lvtpc: u32,
 }
 
-/// Where a performance interrupt goes.
+/// Where an interrupt goes.
 pub struct Interrupt {
     address: u64,
     data: u32,
@@ -65,7 +71,7 @@ impl LocalApic {
             self.x2apic = None;
         } else if self.x2apic.is_none() {
             self.x2apic = Some(X2Apic {
-                id: register(bus, ID).to_be_bytes()[0],
+                id: id(bus),
                 lvtpc: register(bus, LVTPC),
             });
         }
@@ -91,6 +97,20 @@ impl LocalApic {
         }
     }
 
+    /// An NMI.
+    pub fn nmi(&self, bus: &mut Bus) -> Interrupt {
+        let id = self.x2apic.map_or_else(|| id(bus), |x2apic| x2apic.id);
+        Interrupt::new(id, MESSAGE_NMI)
+    }
+
+    /// The timer's interrupt, if it is not masked. In x2APIC mode there is none: nobody has followed
+    /// what was written.
+    pub fn timer_interrupt(&self, bus: &mut Bus) -> Option<Interrupt> {
+        let timer = register(bus, LVT_TIMER);
+        let masked = self.disabled || self.x2apic.is_some() || timer & LVT_MASKED != 0;
+        (!masked).then(|| Interrupt::new(id(bus), timer & LVT_VECTOR))
+    }
+
     /// The interrupt that the LVTPC asks for, if it is not masked. (A local APIC that is disabled
     /// by software masks its LVT.)
     pub fn performance_interrupt(&self, bus: &mut Bus) -> Option<Interrupt> {
@@ -100,16 +120,21 @@ impl LocalApic {
         let (id, lvtpc) = match self.x2apic {
             Some(x2apic) => (x2apic.id, x2apic.lvtpc),
             None if register(bus, SVR) & SVR_ENABLE == 0 => return None,
-            None => (register(bus, ID).to_be_bytes()[0], register(bus, LVTPC)),
+            None => (id(bus), register(bus, LVTPC)),
         };
-        (lvtpc & LVT_MASKED == 0).then_some(Interrupt {
-            address: BASE | u64::from(id) << 12,
-            data: lvtpc & LVT_MESSAGE,
-        })
+        (lvtpc & LVT_MASKED == 0).then(|| Interrupt::new(id, lvtpc & LVT_MESSAGE))
     }
 }
 
 impl Interrupt {
+    /// To the CPU whose local APIC has this ID.
+    fn new(id: u8, data: u32) -> Interrupt {
+        Interrupt {
+            address: BASE | u64::from(id) << 12,
+            data,
+        }
+    }
+
     /// Sends it, as an interrupt message to the CPU itself.
     pub fn send(&self, bus: &mut Bus) {
         bus.set_physical(self.address, u64::from(self.data), 4);
@@ -125,6 +150,11 @@ pub fn may_be_lvtpc(vaddr: u64) -> bool {
 /// The LVTPC, if it is at this physical address, in xAPIC mode.
 pub fn lvtpc_at(bus: &mut Bus, physical: u64) -> Option<u32> {
     (physical == BASE + LVTPC).then(|| register(bus, LVTPC))
+}
+
+/// The ID in xAPIC mode.
+fn id(bus: &mut Bus) -> u8 {
+    register(bus, ID).to_be_bytes()[0]
 }
 
 /// A register in xAPIC mode.

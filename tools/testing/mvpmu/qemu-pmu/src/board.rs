@@ -29,6 +29,8 @@ pub struct Board {
     pub fall_through: u64,
     /// Not 0: in host mode, and something of a guest is in the PMU.
     pub left: u64,
+    /// Not 0: the sweep has to see the next instruction.
+    pub inside: u64,
 }
 
 /// Added to a block's address.
@@ -106,6 +108,11 @@ pub fn events(source: Source, class: Class) -> api::U64Field {
 /// Whether something of a guest is left, for translated code.
 pub fn left() -> api::U64Field {
     field(offset_of!(Board, left))
+}
+
+/// Whether the sweep has to see the next instruction, for translated code.
+pub fn inside() -> api::U64Field {
+    field(offset_of!(Board, inside))
 }
 
 /// Where the last conditional branch goes on if it is not taken, for translated code.

@@ -101,6 +101,28 @@ unsafe extern "C-unwind" fn on_alarm(
     }
 }
 
+callback_with_origin!(
+    /// A block of the host's kernel that is swept.
+    swept => on_swept
+);
+
+unsafe extern "C-unwind" fn on_swept(
+    index: c_uint,
+    data: *mut c_void,
+    host_pc: usize,
+    env: *mut c_void,
+) {
+    // SAFETY: Registered with a block.
+    let (vcpu, block) = unsafe { context::<Block>(index, data) };
+    if vcpu.sweep_step(block.vaddr) {
+        // The interrupt comes before the block.
+        let origin = origin(vcpu, host_pc, env);
+        leave::restore(origin);
+        // SAFETY: There is nothing to drop in this frame, the only one.
+        unsafe { leave::to_main_loop(origin) }
+    }
+}
+
 /// Before VMRUN.
 pub unsafe extern "C-unwind" fn vmrun(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a site.

@@ -31,7 +31,10 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
             let ecx = vcpu.bus.register(handles().rcx) as u32;
             let instructions = vcpu.instructions_before(site);
             let stats = vcpu.pmu.stats_with_oracle();
-            Leaf::Counted(stats.leaf(ecx, &instructions))
+            match vcpu.sweep_mark(ecx) {
+                Some(address) => Leaf::Counted(stats::leaf_with(address)),
+                None => Leaf::Counted(stats.leaf(ecx, &instructions)),
+            }
         }
         _ => return,
     };

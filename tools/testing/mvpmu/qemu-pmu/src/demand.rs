@@ -5,7 +5,7 @@
 //! does it before this one executes another instruction, so not an event is lost.
 //!
 //! A condition on cycles (CNT_MASK, INV, EDGE) has to be looked at after each instruction. While a
-//! counter of some vCPU has one, a block is one instruction.
+//! counter of some vCPU has one, a block is one instruction. So it is for the sweep.
 
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
@@ -25,8 +25,19 @@ pub const MEMORY: [Source; 3] = [Source::Loads, Source::Stores, Source::LoadStor
 /// The sources that translations count, a bit for each.
 static DEMANDED: AtomicU16 = AtomicU16::new(1 << Source::Instructions as u16);
 
-/// How many vCPUs want blocks of one instruction.
+/// How many want blocks of one instruction.
 static STEPPING: Mutex<u32> = Mutex::new(0);
+
+/// Somebody wants blocks of one instruction, or no longer.
+pub fn want_steps(wanted: bool) {
+    let mut stepping = STEPPING.lock().unwrap_or_else(PoisonError::into_inner);
+    match wanted {
+        true => *stepping += 1,
+        false => *stepping -= 1,
+    }
+    let one = *stepping > 0;
+    symbols().one_insn_per_tb.store(one, Ordering::SeqCst);
+}
 
 /// The registers of a PMU have changed; `steps` is whether it had wanted blocks of one instruction.
 /// True when everything has to be translated anew for it.
@@ -35,13 +46,7 @@ pub fn follow_steps(pmu: &Pmu<Amd>, steps: &mut bool) -> bool {
     if std::mem::replace(steps, wanted) == wanted {
         return false;
     }
-    let mut stepping = STEPPING.lock().unwrap_or_else(PoisonError::into_inner);
-    match wanted {
-        true => *stepping += 1,
-        false => *stepping -= 1,
-    }
-    let one = *stepping > 0;
-    symbols().one_insn_per_tb.store(one, Ordering::SeqCst);
+    want_steps(wanted);
     // QEMU looks for blocks of the kind that is wanted. But longer ones are chained to each other.
     wanted
 }

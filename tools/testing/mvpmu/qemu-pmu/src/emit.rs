@@ -67,6 +67,13 @@ impl Emit<'_> {
         }
     }
 
+    /// Lets the sweep see the block, always or while something is swept.
+    pub fn sweeping(self, always: bool) {
+        let (inside, callback) = (board::inside(), callbacks::swept);
+        let value = u64::from(!always);
+        self.at_start_if(inside, api::COND_GE, value, callback, api::CB_RW_REGS_PC);
+    }
+
     /// Changes a field of the scoreboard when the block starts.
     fn inline(self, op: api::InlineOp, field: api::U64Field, value: u64) {
         // SAFETY: As above.

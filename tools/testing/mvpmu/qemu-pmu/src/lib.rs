@@ -13,7 +13,8 @@
 //! ([`translate`], [`emit`], [`callbacks`], [`board`]), what a block did not execute after all is
 //! taken back ([`count`], [`discon`], [`rep`]), and the PMU model gets the sums when somebody looks
 //! ([`msr`]) or a counter may wrap ([`pmi`]). [`svm`] knows host from guest mode, [`cpuid`] announces the PMU,
-//! [`reset`] notices RESET and INIT, [`oracle`] has the PMU model watch whose values are where.
+//! [`reset`] notices RESET and INIT, [`oracle`] has the PMU model watch whose values are where,
+//! [`sweep`] injects interrupts.
 //!
 //! What differs from hardware: a PMI comes (or begins to take its time) before the first block that
 //! starts after the overflow, not within the block, and when the last block of user mode wraps a
@@ -54,6 +55,7 @@ pub mod cpuid;
 pub mod msr;
 pub mod reset;
 pub mod svm;
+pub mod sweep;
 
 pub mod discon;
 

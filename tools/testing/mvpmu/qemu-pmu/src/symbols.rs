@@ -4,10 +4,12 @@
 //! The API can write every register but not leave an instruction cleanly: `qemu_plugin_set_pc()`
 //! does not bring the lazily computed flags up to date in the middle of a block, and keeps the
 //! number of an exception that was delivered before. It can neither raise an exception nor have
-//! everything translated anew, nor have each instruction translated on its own. QEMU's own functions do all that, and stand in the dynamic symbol
-//! table of the executable. They are looked up by name at the start, so that a QEMU without one of
-//! them is refused with a message rather than a crash.
+//! everything translated anew, nor have each instruction translated on its own, nor type. QEMU's own
+//! functions do all that, and stand in the dynamic symbol table of the executable. They are looked up
+//! by name at the start, so that a QEMU without one of them is refused with a message rather than a
+//! crash.
 
+use std::ffi::c_char;
 use std::ffi::c_int;
 use std::ffi::c_void;
 use std::ffi::CStr;
@@ -40,6 +42,15 @@ type RaiseException = unsafe extern "C-unwind" fn(
 /// `queue_tb_flush()`: drops all translations before this CPU goes on.
 type QueueTbFlush = unsafe extern "C-unwind" fn(cpu: *mut CpuState);
 
+/// `qemu_chr_find()`: the character device with this name, or NULL.
+type ChrFind = unsafe extern "C-unwind" fn(name: *const c_char) -> *mut c_void;
+/// `qemu_chr_be_write()`: bytes that have come there, for the device behind it; with the BQL.
+type ChrBeWrite = unsafe extern "C-unwind" fn(chardev: *mut c_void, bytes: *const u8, n: c_int);
+/// `bql_lock_impl()`: takes QEMU's lock of all devices, which a vCPU that executes does not have.
+type BqlLock = unsafe extern "C-unwind" fn(file: *const c_char, line: c_int);
+/// `bql_unlock()`
+type BqlUnlock = unsafe extern "C-unwind" fn();
+
 /// The functions found.
 #[derive(Clone, Copy)]
 pub struct Symbols {
@@ -53,6 +64,14 @@ pub struct Symbols {
     pub raise_exception_err_ra: RaiseException,
     /// `queue_tb_flush()`
     pub queue_tb_flush: QueueTbFlush,
+    /// `qemu_chr_find()`
+    pub qemu_chr_find: ChrFind,
+    /// `qemu_chr_be_write()`
+    pub qemu_chr_be_write: ChrBeWrite,
+    /// `bql_lock_impl()`
+    pub bql_lock_impl: BqlLock,
+    /// `bql_unlock()`
+    pub bql_unlock: BqlUnlock,
     /// `one_insn_per_tb`: a block is one instruction.
     pub one_insn_per_tb: &'static AtomicBool,
 }
@@ -83,6 +102,10 @@ pub fn load() -> Result<(), String> {
     let write = find(c"gdb_write_register")?;
     let raise = find(c"raise_exception_err_ra")?;
     let flush = find(c"queue_tb_flush")?;
+    let chr_find = find(c"qemu_chr_find")?;
+    let chr_write = find(c"qemu_chr_be_write")?;
+    let lock = find(c"bql_lock_impl")?;
+    let unlock = find(c"bql_unlock")?;
     let one = find(c"one_insn_per_tb")?;
     // SAFETY: The symbols are these functions of QEMU 11, whose signatures the types repeat.
     let symbols = unsafe {
@@ -92,6 +115,10 @@ pub fn load() -> Result<(), String> {
             gdb_write_register: std::mem::transmute::<*mut c_void, GdbWriteRegister>(write),
             raise_exception_err_ra: std::mem::transmute::<*mut c_void, RaiseException>(raise),
             queue_tb_flush: std::mem::transmute::<*mut c_void, QueueTbFlush>(flush),
+            qemu_chr_find: std::mem::transmute::<*mut c_void, ChrFind>(chr_find),
+            qemu_chr_be_write: std::mem::transmute::<*mut c_void, ChrBeWrite>(chr_write),
+            bql_lock_impl: std::mem::transmute::<*mut c_void, BqlLock>(lock),
+            bql_unlock: std::mem::transmute::<*mut c_void, BqlUnlock>(unlock),
             // A `bool` that QEMU, too, reads and writes as an atomic one.
             one_insn_per_tb: AtomicBool::from_ptr(one.cast()),
         }

@@ -100,6 +100,9 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         if watching && class == Class::HostUser {
             emit.watching_user();
         }
+        if class == Class::HostKernel && vcpu.sweep.is_on() {
+            emit.sweeping(vcpu.sweep.may_begin_at(vaddr));
+        }
         emit.counting(insns.last());
     }
     for site in &block.sites {

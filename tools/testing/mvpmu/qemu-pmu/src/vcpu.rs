@@ -33,6 +33,7 @@ use crate::quirks::Quirk;
 use crate::registers::Bus;
 use crate::rep::Rep;
 use crate::stats;
+use crate::sweep::Sweep;
 use crate::symbols;
 use crate::symbols::CpuState;
 
@@ -72,6 +73,8 @@ pub struct Vcpu {
     pub fetch_fault: Option<u64>,
     /// A counter of it counts cycles by a condition: see [`demand`](crate::demand).
     pub steps: bool,
+    /// What it is swept by.
+    pub sweep: Sweep,
     /// How many RESETs it has come through.
     pub resets: u64,
     /// The thread's `current_cpu`.
@@ -106,6 +109,7 @@ impl Vcpu {
             exception: false,
             fetch_fault: None,
             steps: false,
+            sweep: Sweep::default(),
             resets: 0,
             current_cpu: symbols::current_cpu_slot(),
         }

@@ -144,8 +144,11 @@ enum Task {
         #[arg(long)]
         replay: Option<PathBuf>,
     },
-    /// An event after each instruction of the kernel in a run of a guest that counts (Intel)
+    /// An event at each instruction of the kernel in a run of a guest that counts
     Sweep {
+        /// On this machine
+        #[arg(long, value_enum, default_value = "intel")]
+        machine: Machine,
         /// Who moves the PMU state of guests: mvpmu, also with a parameter (mvpmu,NAME=VALUE), or c
         #[arg(long, default_value = "mvpmu")]
         provider: String,
@@ -155,10 +158,11 @@ enum Task {
         /// The kinds of events
         #[arg(long, default_value = sweep::KINDS)]
         kinds: String,
-        /// Only in this function, or in those of this module, [MODULE]; may be repeated
+        /// Only in this function, or in those of this module, [MODULE]; may be repeated. Without it:
+        /// everywhere, on the AMD machine in what switches the PMU, the first time
         #[arg(long = "in", value_name = "NAME")]
         places: Vec<String>,
-        /// Only after every N-th instruction
+        /// Only at every N-th instruction
         #[arg(long, value_name = "N", default_value_t = 1)]
         every: u64,
         /// Only the first N times that an instruction is executed
@@ -400,6 +404,7 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::from(u8::from(!same)))
         }
         Task::Sweep {
+            machine,
             provider,
             with,
             kinds,
@@ -413,14 +418,21 @@ fn run() -> Result<ExitCode> {
                 if with.is_some_and(|with| with != company) {
                     continue;
                 }
+                let base = match (machine, &places[..]) {
+                    (Machine::Amd, []) => Sweep::switch(company).on_amd(),
+                    _ => Sweep {
+                        machine,
+                        places: places.clone(),
+                        ..Sweep::whole(company)
+                    },
+                };
                 let sweep = Sweep {
                     provider: provider.clone(),
-                    company,
                     kinds: kinds.clone(),
-                    places: places.clone(),
                     every,
-                    times,
+                    times: times.or(base.times),
                     limit: Duration::from_secs(timeout),
+                    ..base
                 };
                 for case in sweep.run(Path::new("build/sweep"))? {
                     match case.verdict {

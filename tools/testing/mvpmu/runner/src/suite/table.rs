@@ -157,10 +157,6 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         },
     ];
     if cpu == Machine::Intel.cpu() {
-        let sweep = |name: &str, sweep| Group {
-            name: format!("intel sweep, {name}"),
-            work: Work::Sweep(sweep),
-        };
         groups.push(sweep("increment", Sweep::increment()));
         for company in Company::ALL {
             groups.push(sweep(company.name(), Sweep::sample(company)));
@@ -171,6 +167,32 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         }
     }
     groups
+}
+
+fn sweep(name: &str, sweep: Sweep) -> Group {
+    Group {
+        name: format!("{} sweep, {name}", sweep.machine.name()),
+        work: Work::Sweep(sweep),
+    }
+}
+
+/// The sweeps of the AMD machine: only of what switches the PMU.
+fn amd_sweeps(length: Length) -> Vec<Group> {
+    let switch = |company| Sweep::switch(company).on_amd();
+    match length {
+        Length::Usual => vec![
+            sweep("increment", Sweep::increment().on_amd().sampled(7)),
+            sweep("both", switch(Company::Both).sampled(53)),
+        ],
+        Length::Long => {
+            let mut groups = vec![sweep("increment", Sweep::increment().on_amd())];
+            for company in Company::ALL {
+                let name = format!("switch, {}", company.name());
+                groups.push(sweep(&name, switch(company)));
+            }
+            groups
+        }
+    }
 }
 
 fn lifecycle(cpu: Cpu, kernel: Kernel) -> Group {
@@ -381,6 +403,9 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         });
         if cpu == machine.cpu() {
             groups.extend(cpu_groups(machine));
+            if machine == Machine::Amd {
+                groups.extend(amd_sweeps(length));
+            }
         }
         if length == Length::Long {
             groups.extend(long_groups(cpu)?);
