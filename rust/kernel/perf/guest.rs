@@ -248,8 +248,11 @@ impl Drop for LentPmu {
 
         // SAFETY: `abandon` takes no data. It is called with interrupts disabled, on the CPU whose
         // PMU is lent by the type invariant; once, as `self` ends.
+        #[allow(clippy::useless_conversion, reason = "an int up to Linux 7.2")]
         let failed = unsafe {
-            bindings::smp_call_function_single(cpu, Some(Self::abandon), ptr::null_mut(), 1)
+            let wait = true.into();
+
+            bindings::smp_call_function_single(cpu, Some(Self::abandon), ptr::null_mut(), wait)
         };
 
         if failed != 0 {

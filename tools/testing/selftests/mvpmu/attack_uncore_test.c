@@ -16,10 +16,7 @@
 
 #include "kvm_test_harness.h"
 #include "attack.h"
-/* libkvm's is another one. */
-#define run_guest run_vmcb
-#include "svm_util.h"
-#undef run_guest
+#include "nested.h"
 
 #define FIRST_INDEX	6
 #define LAST_INDEX	15
@@ -81,7 +78,7 @@ static u64 l2_stack[L2_STACK];
 /* The spy is L2, which never exits to L1. */
 static void guest_nesting(void)
 {
-	generic_svm_setup(svm, guest_spy, &l2_stack[L2_STACK]);
+	nested_svm_setup(svm, guest_spy, &l2_stack[L2_STACK]);
 	asm volatile("vmrun %%rax" : : "a"(svm->vmcb_gpa) : "memory");
 	GUEST_FAIL("L2 has exited");
 }

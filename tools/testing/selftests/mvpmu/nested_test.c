@@ -5,11 +5,7 @@
  */
 #include "kvm_test_harness.h"
 #include "payload.h"
-/* libkvm's is another one. */
-#define run_guest run_vmcb
-#include "svm_util.h"
-#undef run_guest
-#include "vmx.h"
+#include "nested.h"
 
 #define ITERATIONS	100000
 /* The first one finds no counter in use, the second one those of the first. */
@@ -141,12 +137,12 @@ static void prepare_l2(void *code)
 	void *stack = &l2_stack[L2_STACK];
 
 	if (!host_cpu_is_intel) {
-		generic_svm_setup(svm, code, stack);
+		nested_svm_setup(svm, code, stack);
 		return;
 	}
 	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
 	GUEST_ASSERT(load_vmcs(vmx));
-	prepare_vmcs(vmx, code, stack);
+	nested_vmx_setup(vmx, code, stack);
 	vmwrite(CPU_BASED_VM_EXEC_CONTROL,
 		vmreadz(CPU_BASED_VM_EXEC_CONTROL) | CPU_BASED_USE_MSR_BITMAPS);
 }
