@@ -194,7 +194,7 @@ static void on_signal(int signal)
 }
 
 /* Counts in *@nr_bytes what has come; a signal lets the event go. */
-static void wait_for_a_byte(volatile u64 *nr_bytes)
+static void wait_for_a_byte(u64 *nr_bytes)
 {
 	struct sigaction interrupts = { .sa_handler = on_signal };
 	struct sched_param first = { .sched_priority = 50 };
@@ -216,7 +216,7 @@ static void wait_for_a_byte(volatile u64 *nr_bytes)
 			fd = -1;
 			continue;
 		}
-		++*nr_bytes;
+		WRITE_ONCE(*nr_bytes, *nr_bytes + 1);
 		fd = count(-1, 0, false);
 		ioctl(fd, PERF_EVENT_IOC_ENABLE, 0);
 		TEST_ASSERT(read_count(fd), "The event counts");
@@ -235,16 +235,18 @@ static void set_filter(struct kvm_vcpu **vcpu, unsigned int nr, void *data)
 }
 
 static struct kvm_vcpu *vcpu;
+
 /* The host's own event, of this thread. */
 static int event = -1;
 static pid_t waiter;
 /* Those that the waiter has got. */
-static volatile u64 *nr_bytes;
+static u64 *nr_bytes;
 
 /* What a run shows. */
 static u64 *const counted[] = {
 	&instructions, &overflowed, &across_exits, &across_exits_other, &nr_pmis,
 };
+
 struct shown {
 	u64 counted[ARRAY_SIZE(counted)];
 	u64 event;
@@ -325,14 +327,14 @@ static u64 repeated_with(unsigned int kind, u64 every, u64 times, u64 *nr)
 	run_is_right();
 	ask(SWEEP_END, 0, 0, &at);
 	for (;; ++*nr) {
-		bytes = waiter ? *nr_bytes : 0;
+		bytes = waiter ? READ_ONCE(*nr_bytes) : 0;
 		ask(SWEEP_BEGIN, times << 32 | every, kind, &at);
 		run_once(&shown);
 		if (!ask(SWEEP_END, 0, 0, &at))
 			return failed;
 		failed += !same(&shown, &expected, failed < NR_TOLD, kinds[kind], at);
 		if (waiter && kind == BYTE) {
-			TEST_ASSERT_EQ(*nr_bytes, bytes + 1);
+			TEST_ASSERT_EQ(READ_ONCE(*nr_bytes), bytes + 1);
 			kill(waiter, SIGUSR1);
 		}
 	}
