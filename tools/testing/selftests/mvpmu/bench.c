@@ -321,9 +321,12 @@ int main(int argc, char *argv[])
 	/* The first time touches what is touched once. */
 	measure(few_counts[0], few);
 	for (i = 0; i < ROUNDS; i++) {
+		machine_mark(MACHINE_SUBTRACT);
 		measure(few_counts[i], few);
+		machine_mark(MACHINE_ADD);
 		measure(many_counts[i], many);
 	}
+	machine_mark(MACHINE_END);
 	print_medians("few", few_counts);
 	print_medians("many", many_counts);
 

@@ -42,4 +42,21 @@ static __always_inline u64 machine_count(enum machine_count what)
 	return eax | (u64)edx << 32;
 }
 
+/*
+ * For a listing of instructions, which the Intel machine makes if it is asked
+ * to: what follows is to be added or taken away, or neither.
+ */
+enum machine_mark {
+	MACHINE_ADD = 0x110,
+	MACHINE_SUBTRACT = 0x111,
+	MACHINE_END = 0x112,
+};
+
+static __always_inline void machine_mark(enum machine_mark mark)
+{
+	u32 eax, ebx, ecx, edx;
+
+	__cpuid(MACHINE_LEAF, mark, &eax, &ebx, &ecx, &edx);
+}
+
 #endif /* SELFTEST_MVPMU_MACHINE_H */

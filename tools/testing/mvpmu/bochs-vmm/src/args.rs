@@ -84,6 +84,9 @@ pub struct Args {
     /// An event at each instruction that L1 asks for
     #[command(flatten)]
     pub sweep: Sweep,
+    /// Say at the end how often each instruction of L1's kernel was executed in the parts that L1 names
+    #[arg(long)]
+    pub listing: bool,
     /// stdin is the keyboard also when it is not a terminal
     #[arg(long)]
     pub interactive: bool,

@@ -14,6 +14,7 @@ use crate::bts;
 use crate::gather;
 use crate::gather::did;
 use crate::gather::Branch;
+use crate::listing;
 use crate::oracle;
 use crate::pmu;
 use crate::sweep;
@@ -29,6 +30,7 @@ pub fn retire() {
 #[no_mangle]
 extern "C-unwind" fn bx_instr_before_execution(_cpu: u32, _instruction: *const c_void) {
     sweep::step();
+    listing::step();
     pmu::step();
     oracle::step();
     gather::begin();

@@ -14,6 +14,7 @@ use crate::core;
 use crate::core::CpuidLeaf;
 use crate::gather;
 use crate::layout;
+use crate::listing;
 use crate::pmu;
 use crate::single::SingleCell;
 use crate::sweep;
@@ -144,6 +145,7 @@ fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
         BRAND..=0x8000_0004 => *out = brand(leaf),
         stats::LEAF => {
             sweep::mark(subleaf);
+            listing::mark(subleaf);
             let stats = pmu::stats().unwrap_or_default();
             let instructions = Instructions {
                 all: layout::ICOUNT.get(),

@@ -14,6 +14,7 @@
 //! | `count`, `accesses` | the instructions that are counted, and those that look at what is |
 //! | `cpuid`, `msr`, `vmx`, `capability` | what the CPU says and does otherwise than the core |
 //! | `sweep` | an event at each instruction of a part of the run |
+//! | `listing` | how often each instruction of a part of the run was executed |
 //! | `hooks`, `stop`, `stats` | the core's other callbacks, and the end |
 
 mod accesses;
@@ -30,6 +31,7 @@ mod hooks;
 mod ioapic;
 mod kernel;
 mod layout;
+mod listing;
 mod log;
 mod lvtpc;
 mod memory;
@@ -108,6 +110,9 @@ fn run(args: &Args) -> Result<u8, String> {
     pmu::create(args.config(), options);
     oracle::create(args.oracle);
     sweep::create(args.sweep.clone().into());
+    if args.listing {
+        listing::create();
+    }
     timers::begin();
     core::cpu_new(0);
     layout::verify()?;
@@ -136,6 +141,9 @@ fn finish(end: stop::Reason, stats: Option<File>) -> Result<u8, String> {
         return Ok(end.exit_status() as u8);
     }
     if let Some(report) = sweep::report() {
+        eprint!("{report}");
+    }
+    if let Some(report) = listing::report() {
         eprint!("{report}");
     }
     ports::finish()?;
