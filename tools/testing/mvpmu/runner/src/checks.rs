@@ -4,6 +4,7 @@
 //! the programs around.
 
 mod in_step;
+mod symptoms;
 
 use std::fs;
 use std::fs::File;
@@ -178,6 +179,7 @@ pub fn sources(directory: &Path) -> Result<Vec<Case>> {
         licences(&files),
         readme,
         help,
+        symptoms::check(&files)?,
         succeeds(directory, "shellcheck", "shellcheck", &shellcheck)?,
         succeeds(directory, "rustfmt of the kernel code", "rustfmt", &rustfmt)?,
     ];
