@@ -137,7 +137,7 @@ test: kernel debug-kernel tools bochs
 test-long: long := --long
 test-long: test
 
-bench: kernel tools bochs
+bench: kernel debug-kernel tools bochs
 	@$(run) bench $(what)
 
 fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)

@@ -8,12 +8,15 @@
 //! time of the machines is made of instructions, so that each run gives the same numbers.
 
 mod figures;
+mod listing;
 mod overhead;
 mod picture;
 mod row;
 mod scenario;
 mod table;
+mod watchdog;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -25,10 +28,14 @@ use anyhow::Result;
 use serde::de::DeserializeOwned;
 
 pub use self::figures::test;
+pub use self::listing::show as show_listing;
+pub use self::listing::Exit;
 use self::overhead::Overhead;
 use self::row::Row;
 use self::scenario::Scenario;
 use self::scenario::SCENARIOS;
+pub use self::watchdog::test as test_watchdog;
+use self::watchdog::Cost;
 use crate::boot;
 use crate::job::Job;
 use crate::machine::Boot;
@@ -52,21 +59,42 @@ const FEW: u64 = 50;
 const MANY: u64 = 150;
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// Boots and measures these scenarios, with few exits and with many.
+/// Without anything on the host, and with an event; with each number of counters.
+const WHAT: (&str, &str) = ("none,event", "each");
+
+/// Boots and measures these scenarios, with few exits and with many, with each of what is on the host,
+/// and a guest with so many counters, or each number of them: a block for each.
+fn measured(
+    boot: &Boot,
+    provider: &str,
+    (hosts, counters): (&str, &str),
+    scenarios: &[Scenario],
+    (place, echo): (&Path, bool),
+) -> Result<Vec<BTreeMap<String, String>>> {
+    let mut job = Job::new("bench");
+    job.arguments = vec![
+        provider.to_owned(),
+        FEW.to_string(),
+        MANY.to_string(),
+        hosts.to_owned(),
+        counters.to_owned(),
+    ];
+    job.arguments
+        .extend(scenarios.iter().map(|scenario| scenario.name.to_owned()));
+    let outcome = boot::run(boot, &job, place, LIMIT, echo)?;
+    let problem = outcome.violations.clone().or(outcome.problem());
+    ensure!(problem.is_none(), "{}", problem.unwrap_or_default());
+    Ok(row::blocks(&outcome.read("rows")?))
+}
+
+/// Boots and measures these scenarios.
 fn measure(
     boot: &Boot,
     provider: &str,
     scenarios: &[Scenario],
     (place, echo): (&Path, bool),
 ) -> Result<Vec<Row>> {
-    let mut job = Job::new("bench");
-    job.arguments = vec![provider.to_owned(), FEW.to_string(), MANY.to_string()];
-    job.arguments
-        .extend(scenarios.iter().map(|scenario| scenario.name.to_owned()));
-    let outcome = boot::run(boot, &job, place, LIMIT, echo)?;
-    let problem = outcome.violations.clone().or(outcome.problem());
-    ensure!(problem.is_none(), "{}", problem.unwrap_or_default());
-    row::blocks(&outcome.read("rows")?)
+    measured(boot, provider, WHAT, scenarios, (place, echo))?
         .iter()
         .map(|block| {
             row::row(boot.machine, provider, block)
@@ -78,6 +106,7 @@ fn measure(
 /// Runs all scenarios on the machines. What `make test` asks of a VM exit and does not hold.
 pub fn run(cpus: &[Cpu], directory: &Path) -> Result<Vec<String>> {
     let mut rows = Vec::new();
+    let mut costs = Vec::new();
     fs::create_dir_all(directory)?;
     for &cpu in cpus {
         let boot = Boot::of_cpu(cpu).with_instruction_clock();
@@ -91,12 +120,21 @@ pub fn run(cpus: &[Cpu], directory: &Path) -> Result<Vec<String>> {
                 &(serde_json::to_string_pretty(&rows)? + "\n"),
             )?;
         }
+        println!("{} with the watchdog:", boot.name());
+        let place = directory.join(boot.machine.name());
+        costs.extend(watchdog::measure(&boot, &place, true)?);
+        write(
+            &directory.join("watchdog.json"),
+            &(serde_json::to_string_pretty(&costs)? + "\n"),
+        )?;
     }
     table::show(&rows);
     let mut failed = Vec::new();
     for &cpu in cpus {
         let machine = Machine::of(cpu);
-        for (rule, why) in figures::broken(machine, &rows) {
+        let mut cases = figures::judge(machine, &rows);
+        cases.extend(watchdog::judge(machine, &costs));
+        for (rule, why) in figures::broken(cases) {
             println!("{}: not kept: {rule}\n{why}", machine.name());
             failed.push(rule);
         }
@@ -107,11 +145,12 @@ pub fn run(cpus: &[Cpu], directory: &Path) -> Result<Vec<String>> {
 /// Makes tables and picture of the numbers that runs have left.
 pub fn draw(directory: &Path) -> Result<()> {
     let rows: Vec<Row> = read(&directory.join("switch.json"))?;
+    let costs: Vec<Cost> = read(&directory.join("watchdog.json"))?;
     let sampling: Vec<Overhead> = read(&directory.join("sampling.json"))?;
     let sampling: Vec<_> = sampling.into_iter().map(Overhead::row).collect();
     write(
         &directory.join("switch.md"),
-        &table::markdown(&rows, &sampling),
+        &(table::markdown(&rows, &sampling) + &watchdog::markdown(&costs)),
     )?;
     write(
         &directory.join("switch.svg"),

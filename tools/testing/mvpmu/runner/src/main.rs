@@ -123,6 +123,17 @@ enum Task {
         #[arg(long, value_enum)]
         only: Option<Cost>,
     },
+    /// Whose instructions a VM exit takes, with KVM's C code and with mvpmu (Intel)
+    Listing {
+        /// The scenario of the bench
+        scenario: String,
+        /// Counters that the guest has enabled; 100 are all
+        #[arg(long, default_value = "100")]
+        counters: String,
+        /// What is on the host: none or event
+        #[arg(long, default_value = "none")]
+        host: String,
+    },
     /// Random programs, to the first that reads other values in a guest than on the machine
     Fuzz {
         /// The test machine
@@ -379,6 +390,19 @@ fn run() -> Result<ExitCode> {
             }
             bench::draw(&directory)?;
             ensure!(failed.is_empty(), "not kept: {}", failed.join("; "));
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Listing {
+            scenario,
+            counters,
+            host,
+        } => {
+            let exit = bench::Exit {
+                scenario: &scenario,
+                counters: &counters,
+                host: &host,
+            };
+            bench::show_listing(&exit, Path::new("build/listing"))?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Fuzz {

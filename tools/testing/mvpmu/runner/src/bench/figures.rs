@@ -70,9 +70,9 @@ const RULES: [Rule; 13] = [
         holds: |row, _, _| row.operations() + row.lvtpc <= by_the_way(row),
     },
     Rule {
-        name: "a guest without a counter costs 0.5 % of a CPUID exit's instructions",
+        name: "a guest without a counter costs 0.3 % of a CPUID exit's instructions",
         applies: |row| is(row, CPUID_CYCLES) && !row.host_event && row.counters == 0,
-        holds: |row, _, off| at_most(row, 1.005, off),
+        holds: |row, _, off| at_most(row, 1.003, off),
     },
     Rule {
         name: "a CPUID exit of a guest that counts cycles costs no operation",
@@ -80,9 +80,13 @@ const RULES: [Rule; 13] = [
         holds: |row, _, _| row.operations() + row.lvtpc <= by_the_way(row),
     },
     Rule {
-        name: "a CPUID exit of a guest that counts cycles costs 3 % of its instructions",
+        name:
+            "a CPUID exit of a guest that counts cycles costs 1 % of its instructions, 1.5 % on AMD",
         applies: |row| is(row, CPUID_CYCLES) && !row.host_event,
-        holds: |row, _, off| at_most(row, 1.03, off),
+        holds: |row, _, off| match row.machine.as_str() {
+            "intel" => at_most(row, 1.010, off),
+            _ => at_most(row, 1.015, off),
+        },
     },
     Rule {
         name: "an emulated instruction costs a read and a write of each counter that counts it",
@@ -103,9 +107,9 @@ const RULES: [Rule; 13] = [
         },
     },
     Rule {
-        name: "an exit to userspace costs five operations for each counter, and seven",
+        name: "an exit to userspace costs five operations for each counter, and five",
         applies: |row| is(row, IO) && !row.host_event,
-        holds: |row, _, _| row.operations() <= 5.0 * row.counters as f64 + 7.0,
+        holds: |row, _, _| row.operations() <= 5.0 * row.counters as f64 + 5.0,
     },
     Rule {
         name: "no exit costs more operations than with the C code",
@@ -145,7 +149,7 @@ const RULES: [Rule; 13] = [
 ];
 
 /// The result of each rule.
-fn judge(machine: Machine, rows: &[Row]) -> Vec<Case> {
+pub fn judge(machine: Machine, rows: &[Row]) -> Vec<Case> {
     let all = Rows(rows);
     let case = |rule: &Rule| {
         let ours = rows
@@ -170,9 +174,9 @@ fn judge(machine: Machine, rows: &[Row]) -> Vec<Case> {
 }
 
 /// The rules that are not kept, and by which rows.
-pub fn broken(machine: Machine, rows: &[Row]) -> Vec<(String, String)> {
-    let cases = judge(machine, rows).into_iter();
+pub fn broken(cases: Vec<Case>) -> Vec<(String, String)> {
     cases
+        .into_iter()
         .filter_map(|case| match case.verdict {
             Verdict::Failed(why) => Some((case.name, why)),
             _ => None,

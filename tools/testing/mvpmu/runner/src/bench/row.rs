@@ -122,7 +122,7 @@ pub fn row(machine: Machine, provider: &str, block: &BTreeMap<String, String>) -
         machine: machine.name().to_owned(),
         provider: provider.to_owned(),
         scenario: scenario.clone(),
-        host_event: text("host_event")? == "1",
+        host_event: text("host_event")? == "event",
         counters: used,
         rdmsr: each("rdmsr")?,
         wrmsr: each("wrmsr")?,
@@ -139,7 +139,8 @@ mod tests {
     // Has to fail when the difference is not divided by the exits, or is that of other keys.
     #[test]
     fn a_row_is_the_cost_of_one_exit() {
-        let mut text = String::from("scenario cpuid\nhost_event 1\ncounters 100\ndifference 10\n");
+        let mut text =
+            String::from("scenario cpuid\nhost_event event\ncounters 100\ndifference 10\n");
         text.push_str("used 6\n");
         for (n, key) in ["rdmsr", "wrmsr", "rdpmc", "lvtpc", "instructions"]
             .iter()
@@ -165,7 +166,7 @@ mod tests {
     fn what_the_guest_did_is_what_it_was_asked_for() {
         let block = |used: u64, asked: i64, exits: u64| {
             let mut text = format!(
-                "scenario io\nhost_event 0\ncounters {asked}\ndifference 10\nused {used}\n\
+                "scenario io\nhost_event none\ncounters {asked}\ndifference 10\nused {used}\n\
                  few exits 1\nmany exits {}\n",
                 exits + 1
             );
@@ -185,7 +186,8 @@ mod tests {
     // Has to fail when a scenario that ended early takes the numbers of the next one.
     #[test]
     fn what_is_missing_is_an_error() {
-        let text = "scenario io\nhost_event 0\ncounters 1\ndifference 10\nscenario io\nfew rdmsr 1";
+        let text =
+            "scenario io\nhost_event none\ncounters 1\ndifference 10\nscenario io\nfew rdmsr 1";
         let blocks = blocks(text);
         assert_eq!(blocks.len(), 2);
         assert!(row(Machine::Amd, "c", &blocks[0]).is_err());
