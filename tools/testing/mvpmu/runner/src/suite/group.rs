@@ -75,6 +75,8 @@ pub enum Work {
     Controls(Boot),
     /// What a VM exit may cost.
     Figures(Boot),
+    /// What perf's NMI watchdog may cost.
+    Watchdog(Boot),
     /// Kernels and root file systems that are not ours, with this machine.
     Given(Boot),
     /// A sweep.
@@ -162,7 +164,10 @@ impl Group {
             | Work::Given(_)
             | Work::Controls(_)
             | Work::Sweep(_) => {}
-            Work::Demo(boot) | Work::Mutants(_, boot) | Work::Figures(boot) => {
+            Work::Demo(boot)
+            | Work::Mutants(_, boot)
+            | Work::Figures(boot)
+            | Work::Watchdog(boot) => {
                 boot.oracle = oracle;
             }
             Work::Boot { boot, .. } if boot.oracle == Oracle::Off => {}
@@ -232,6 +237,7 @@ impl Group {
             Work::Mutants(part, boot) => mutants::run(*part, boot, &directory),
             Work::Controls(boot) => controls::run(boot, &directory),
             Work::Figures(boot) => bench::test(boot, &directory),
+            Work::Watchdog(boot) => bench::test_watchdog(boot, &directory),
             Work::Given(boot) => {
                 fs::create_dir_all(&directory)?;
                 given::test(boot, &directory)

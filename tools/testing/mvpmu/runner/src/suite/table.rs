@@ -100,7 +100,7 @@ fn host_tools(name: &str, boot: Boot, reason: Option<&str>) -> Group {
 /// Debian's perf in a Linux guest of so many vCPUs, and in L1, which has to give the same.
 fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
     let number = match vcpus {
-        2 => String::new(),
+        1 | 2 => String::new(),
         _ => format!(", {vcpus} vCPUs"),
     };
     Group {
@@ -158,7 +158,11 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
     ];
     if cpu == Machine::Intel.cpu() {
         groups.push(sweep("increment", Sweep::increment()));
-        for company in Company::ALL {
+        let companies = match length {
+            Length::Usual => &[Company::Both][..],
+            Length::Long => &Company::ALL,
+        };
+        for &company in companies {
             groups.push(sweep(company.name(), Sweep::sample(company)));
             if length == Length::Long {
                 let name = format!("switch, {}", company.name());
@@ -366,11 +370,13 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             let boot = Boot::of_cpu(cpu);
             let own = own_selftests(cpu, provider, false)?;
             groups.push(selftests(boot.clone(), "selftests", provider, own));
+            let long = length == Length::Long;
             if provider == Provider::Eager {
-                groups.push(eager_shorter(cpu));
+                if long || machine == Machine::Intel {
+                    groups.push(eager_shorter(cpu));
+                }
                 continue;
             }
-            let long = length == Length::Long;
             if provider == Provider::Mvpmu || long {
                 let attackers = own_selftests(cpu, provider, true)?;
                 groups.push(selftests(boot.clone(), "attackers", provider, attackers));
@@ -409,10 +415,13 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         }
         if length == Length::Long {
             groups.extend(long_groups(cpu)?);
-            if machine == Machine::Amd {
-                let who = [(Provider::Mvpmu, 2), (Provider::C, 2), (Provider::Mvpmu, 4)];
-                groups.extend(who.map(|(provider, vcpus)| linux_guests(cpu, provider, vcpus)));
-            }
+            let who = match machine {
+                Machine::Amd => &[(Provider::Mvpmu, 2), (Provider::C, 2), (Provider::Mvpmu, 4)][..],
+                // KVM's C code has no slots for guests.
+                Machine::Intel => &[(Provider::Mvpmu, 1)],
+            };
+            let guests = who.iter();
+            groups.extend(guests.map(|&(provider, vcpus)| linux_guests(cpu, provider, vcpus)));
         }
         // Those that take longest first.
         groups.push(Group {
@@ -423,6 +432,12 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             name: format!("{} VM exits", name(cpu)),
             work: Work::Figures(boot.clone().with_instruction_clock()),
         });
+        if length == Length::Long {
+            groups.push(Group {
+                name: format!("{} VM exits, with the watchdog", name(cpu)),
+                work: Work::Watchdog(boot.clone().with_instruction_clock()),
+            });
+        }
         groups.push(Group {
             name: format!("{} mutants", name(cpu)),
             work: Work::Mutants(mutants::Part::Thought, boot.clone()),
