@@ -42,6 +42,10 @@ MODULES ?=
 INITRD ?=
 COMMAND ?=
 APPEND ?=
+# For make listing: why the guest exits, its counters, what is on the host.
+SCENARIO ?= io
+COUNTERS ?= 100
+HOST ?= none
 # For make fuzz.
 SEED ?= 1
 PROGRAMS ?= 100000
@@ -57,7 +61,7 @@ needs_bochs := $(if $(filter intel,$(MACHINE))$(filter-out zen%,$(CPU)),bochs)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-long bench fuzz sweep kernel module shell apply unapply patches menuconfig \
+.PHONY: help demo test test-long bench listing fuzz sweep kernel module shell apply unapply patches menuconfig \
 	defconfig olddefconfig clean rootfs tools debug-kernel bochs deb
 
 help:
@@ -65,6 +69,7 @@ help:
 	@echo 'make test     all tests; ends with the number of passed, failed and skipped ones'
 	@echo 'make test-long  the same and what takes hours: sweeps of all that switches, late PMIs, what firmware left'
 	@echo 'make bench    what a VM exit and sampling cost with each provider; numbers, tables, picture in build/bench'
+	@echo 'make listing  whose instructions a VM exit takes, with KVM'"'"'s C code and mvpmu, by function (Intel)'
 	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
 	@echo 'make sweep    an interrupt at each instruction of the host kernel in a short run; hours'
 	@echo '              (MACHINE=intel|amd; amd: only in what switches the PMU)'
@@ -91,6 +96,8 @@ help:
 	@echo '                     file system, further words on the kernel command line'
 	@echo 'PMU=on|off|old       PMU of the test machine'
 	@echo 'GROUP=TEXT           make test, test-long: only groups of tests with TEXT in their name'
+	@echo 'SCENARIO=NAME COUNTERS=N HOST=none|event  make listing: which exit of make bench (now: $(SCENARIO)), with so'
+	@echo '                     many counters of the guest (now: $(COUNTERS); 100: all), and what is on the host'
 	@echo 'SEED=N PROGRAMS=N    make fuzz: which programs, and how many (now: $(SEED), $(PROGRAMS))'
 	@echo 'MVPMU_CACHE=DIR      where downloads and builds are kept (now: $(or $(MVPMU_CACHE),~/.cache/mvpmu))'
 	@echo 'MVPMU_MIRROR=URL     Debian mirror (default: as the host)'
@@ -142,6 +149,9 @@ bench: kernel debug-kernel tools bochs
 
 fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 	@$(run) fuzz $(MACHINE:%=--machine %) --seed $(SEED) --programs $(PROGRAMS)
+
+listing: kernel tools bochs
+	@$(run) listing '$(SCENARIO)' --counters '$(COUNTERS)' --host '$(HOST)'
 
 sweep: kernel tools bochs
 	@$(run) sweep $(MACHINE:%=--machine %)
