@@ -71,7 +71,7 @@ pub(crate) struct Done {
 pub(crate) struct Left {
     /// The counters that are not zero.
     pub(crate) counters: CounterSet,
-    /// The counters whose selectors are not, or all fixed ones if their control is not.
+    /// The counters whose selectors may not be, or all fixed ones if their control is not.
     pub(crate) selectors: CounterSet,
     /// If `PERF_GLOBAL_CTRL` had to be read: whether it was the same as before.
     pub(crate) same: Option<bool>,
@@ -83,6 +83,8 @@ pub(crate) struct Resident<V> {
     lvtpc: GuestLvtpc,
     /// The counters that may hold something of the guest; all others are zero.
     counters: CounterSet,
+    /// The counters whose selectors may hold something of the guest; all others are zero.
+    selected: CounterSet,
     /// The event selectors.
     selectors: [u64; GuestPmu::MAX_GP_COUNTERS],
     /// `FIXED_CTR_CTRL`.
@@ -110,17 +112,19 @@ impl<V: Vendor> State<V> {
         let Some((lent, dirty)) = LentPmu::load(lvtpc, V::counters(), irq) else {
             return;
         };
-        let mut resident = Resident::new(lvtpc);
         let mut accesses = Accesses::default();
 
-        if let Some(registers) = lent.registers(irq) {
-            resident.load(&mut Hardware::new(registers, &mut accesses), pmu, dirty);
-        }
         *self = Self::Hardware(Parked {
             lent,
-            resident,
+            resident: Resident::new(lvtpc),
             accesses,
         });
+        if let Some((resident, mut hardware)) = self.in_hardware(&mut accesses, irq) {
+            resident.load(&mut hardware, pmu, dirty);
+        }
+        if let Self::Hardware(parked) = self {
+            parked.accesses = accesses;
+        }
     }
 
     /// What is in hardware, and its registers. They count in `accesses`.
@@ -178,6 +182,7 @@ impl<V: Vendor> Resident<V> {
         Self {
             lvtpc,
             counters: CounterSet::EMPTY,
+            selected: CounterSet::EMPTY,
             selectors: [0; GuestPmu::MAX_GP_COUNTERS],
             fixed_ctr_ctrl: 0,
             global_ctrl: None,
@@ -197,7 +202,8 @@ impl<V: Vendor> Resident<V> {
         dirty: CounterSet,
     ) {
         let none = CounterSet::EMPTY;
-        let mut loaded = self.load_counters(regs, pmu.gp_counters(CounterSet::ALL), none);
+        let (mut loaded, selected) =
+            self.load_counters(regs, pmu.gp_counters(CounterSet::ALL), none);
 
         if V::FIXED_COUNTERS.is_some() {
             let metrics = Self::metrics_to_load(regs, pmu);
@@ -205,7 +211,7 @@ impl<V: Vendor> Resident<V> {
             let slots = metrics.map_or(none, |_| CounterSet::SLOTS);
             let fixed = pmu.fixed_counters(CounterSet::ALL);
 
-            loaded = loaded.union(self.load_counters(regs, fixed, slots));
+            loaded = loaded.union(self.load_counters(regs, fixed, slots).0);
             if let Some(metrics) = metrics {
                 V::load_metrics(regs, metrics);
             }
@@ -214,10 +220,10 @@ impl<V: Vendor> Resident<V> {
             V::select_fixed(regs, self.fixed_ctr_ctrl);
         }
         V::clear_counters(regs, dirty.without(loaded));
-        self.counters = self
-            .counters
-            .union(pmu.passthrough().counters())
-            .union(loaded);
+        self.selected = selected;
+        self.counters = (pmu.passthrough().counters())
+            .union(loaded)
+            .union(selected);
         V::load_status(regs, pmu);
         V::load_global_ctrl(regs, pmu.global_ctrl());
         self.global_ctrl = Self::loaded_global_ctrl(pmu);
@@ -243,15 +249,17 @@ impl<V: Vendor> Resident<V> {
     }
 
     /// Loads the counters that are not zero or in `also`, and the selectors that enable something; in
-    /// hardware none does. The set of the counters that were loaded.
+    /// hardware none does. The set of the counters that were loaded, and that of those whose selectors
+    /// were.
     #[inline(always)]
     fn load_counters<'a, R: RegisterFile>(
         &mut self,
         regs: &mut R,
         pmcs: impl Iterator<Item = Pmc<'a>>,
         also: CounterSet,
-    ) -> CounterSet {
+    ) -> (CounterSet, CounterSet) {
         let mut loaded = CounterSet::EMPTY;
+        let mut selected = CounterSet::EMPTY;
 
         for pmc in pmcs {
             let counter = pmc.hw_counter();
@@ -266,9 +274,10 @@ impl<V: Vendor> Resident<V> {
             }
             if let (Some(to), selector @ 1..) = (to.selector, Self::selector(&pmc)) {
                 self.write_selector(regs, counter, to, selector);
+                selected = selected.union(CounterSet::of(counter));
             }
         }
-        loaded
+        (loaded, selected)
     }
 
     /// Brings the selectors, the global control and the status in hardware to what they are in memory.
@@ -283,6 +292,11 @@ impl<V: Vendor> Resident<V> {
             }
             if let Some(to) = V::SELECTORS.get(counter.index()) {
                 self.write_selector(regs, counter, to, selector);
+                self.selected = match selector {
+                    0 => self.selected.without(CounterSet::of(counter)),
+                    _ => self.selected.union(CounterSet::of(counter)),
+                };
+                self.counters = self.counters.union(CounterSet::of(counter));
             }
         }
 
@@ -344,7 +358,6 @@ impl<V: Vendor> Resident<V> {
         if let Some(in_hardware) = self.selectors.get_mut(counter.index() as usize) {
             regs.write(to, selector);
             *in_hardware = selector;
-            self.counters = self.counters.union(CounterSet::of(counter));
         }
     }
 
@@ -357,7 +370,7 @@ impl<V: Vendor> Resident<V> {
     pub(crate) fn put<R: RegisterFile>(&mut self, regs: &mut R, pmu: &mut GuestPmu<'_>) -> Left {
         let mut left = Left {
             counters: CounterSet::EMPTY,
-            selectors: CounterSet::EMPTY,
+            selectors: self.selected,
             same: V::put_global_ctrl(regs, pmu),
         };
         let status = V::sync_status(regs, pmu);
@@ -365,9 +378,9 @@ impl<V: Vendor> Resident<V> {
         if status != 0 {
             regs.write(V::STATUS.clear, status);
         }
-        self.save_counters(regs, pmu.gp_counters(self.counters), &mut left);
+        Self::save_counters(regs, pmu.gp_counters(self.counters), &mut left);
         if V::FIXED_COUNTERS.is_some() {
-            self.save_counters(regs, pmu.fixed_counters(self.counters), &mut left);
+            Self::save_counters(regs, pmu.fixed_counters(self.counters), &mut left);
             if self.fixed_ctr_ctrl != 0 {
                 left.selectors = left.selectors.union(CounterSet::ALL_FIXED);
             }
@@ -393,10 +406,9 @@ impl<V: Vendor> Resident<V> {
         }
     }
 
-    /// Saves counters; what they and their selectors hold is `left`.
+    /// Saves counters; what they hold is `left`.
     #[inline(always)]
     fn save_counters<'a, R: RegisterFile>(
-        &self,
         regs: &mut R,
         pmcs: impl Iterator<Item = Pmc<'a>>,
         left: &mut Left,
@@ -408,9 +420,6 @@ impl<V: Vendor> Resident<V> {
             pmc.set_counter(value);
             if value != 0 {
                 left.counters = left.counters.union(CounterSet::of(counter));
-            }
-            if !counter.is_fixed() && self.selectors.get(counter.index() as usize) != Some(&0) {
-                left.selectors = left.selectors.union(CounterSet::of(counter));
             }
         }
     }

@@ -47,6 +47,31 @@ macro_rules! this_cpu {
     };
 }
 
+/// The number of this CPU, without the call that [`CpuId::current`] is.
+#[cfg(CONFIG_SMP)]
+#[inline(always)]
+fn here(_irq: &LocalInterruptDisabled) -> u32 {
+    let number: u32;
+
+    // SAFETY: This CPU's instance of the variable is valid for reads, and nobody writes it any more.
+    unsafe {
+        asm!(
+            concat!("mov {0:e}, dword ptr ", this_cpu!(), "[rip + {1}]"),
+            out(reg) number,
+            sym bindings::cpu_number,
+            options(nostack, readonly, preserves_flags),
+        )
+    };
+    number
+}
+
+/// The number of the only CPU.
+#[cfg(not(CONFIG_SMP))]
+#[inline(always)]
+fn here(_irq: &LocalInterruptDisabled) -> u32 {
+    0
+}
+
 /// Accounts one VM or vCPU that uses the PMU directly.
 ///
 /// While an instance exists, events that count inside guests (`!exclude_guest`) cannot be created,
@@ -164,8 +189,8 @@ impl LentPmu {
 
     /// Whether this is the CPU.
     #[inline(always)]
-    fn is_here(&self, _irq: &LocalInterruptDisabled) -> bool {
-        self.cpu == CpuId::current()
+    fn is_here(&self, irq: &LocalInterruptDisabled) -> bool {
+        self.cpu.as_u32() == here(irq)
     }
 
     /// Masks the CPU's PMIs as the guest's LVTPC is now.
