@@ -69,7 +69,7 @@ help:
 	@echo 'make test     all tests; ends with the number of passed, failed and skipped ones'
 	@echo 'make test-long  the same and what takes hours: sweeps of all that switches, late PMIs, what firmware left'
 	@echo 'make bench    what a VM exit and sampling cost with each provider; numbers, tables, picture in build/bench'
-	@echo 'make listing  whose instructions a VM exit takes, with KVM'"'"'s C code and mvpmu, by function (Intel)'
+	@echo 'make listing  whose instructions a VM exit takes, with KVM'"'"'s C code and mvpmu, by function'
 	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
 	@echo 'make sweep    an interrupt at each instruction of the host kernel in a short run; hours'
 	@echo '              (MACHINE=intel|amd; amd: only in what switches the PMU)'
@@ -150,8 +150,8 @@ bench: kernel debug-kernel tools bochs
 fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 	@$(run) fuzz $(MACHINE:%=--machine %) --seed $(SEED) --programs $(PROGRAMS)
 
-listing: kernel tools bochs
-	@$(run) listing '$(SCENARIO)' --counters '$(COUNTERS)' --host '$(HOST)'
+listing: kernel tools $(needs_bochs)
+	@$(run) listing '$(SCENARIO)' $(MACHINE:%=--machine %) --counters '$(COUNTERS)' --host '$(HOST)'
 
 sweep: kernel tools bochs
 	@$(run) sweep $(MACHINE:%=--machine %)

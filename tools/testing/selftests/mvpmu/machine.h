@@ -43,7 +43,7 @@ static __always_inline u64 machine_count(enum machine_count what)
 }
 
 /*
- * For a listing of instructions, which the Intel machine makes if it is asked
+ * For a listing of instructions, which the machines make if they are asked
  * to: what follows is to be added or taken away, or neither.
  */
 enum machine_mark {

@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use clap::CommandFactory;
 use clap::Parser;
 use pmu_model::intel::Config;
+use pmu_model::listing::Marks;
 use pmu_model::options::PmiDelay;
 use pmu_model::options::PowerOn;
 use pmu_model::options::Weights;
@@ -84,9 +85,10 @@ pub struct Args {
     /// An event at each instruction that L1 asks for
     #[command(flatten)]
     pub sweep: Sweep,
-    /// Say at the end how often each instruction of L1's kernel was executed in the parts that L1 names
-    #[arg(long)]
-    pub listing: bool,
+    /// Say at the end how often each instruction of L1's kernel was executed in the parts that L1 (host)
+    /// or a guest (guest:ADD:SUBTRACT) has marked
+    #[arg(long, value_name = "WHOSE")]
+    pub listing: Option<Marks>,
     /// stdin is the keyboard also when it is not a terminal
     #[arg(long)]
     pub interactive: bool,

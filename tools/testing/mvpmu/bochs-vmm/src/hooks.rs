@@ -7,11 +7,13 @@
 use std::ffi::c_void;
 
 use pmu_model::mark::Mark;
+use pmu_model::stats::LEAF;
 
 use crate::core;
 use crate::gather;
 use crate::layout;
 use crate::layout::gpr;
+use crate::listing;
 use crate::pmu;
 use crate::quirks;
 use crate::single::SingleThread;
@@ -43,6 +45,9 @@ fn mark() {
     let register = |n| layout::GPR.element(n).get::<u64>() as u32;
     let stats = pmu::stats().unwrap_or_default();
     let (eax, ecx) = (register(gpr::RAX), register(gpr::RCX));
+    if eax == LEAF {
+        listing::guest_mark(ecx);
+    }
     let mark = Mark::of(eax, ecx, gather::retired(), &stats);
     MARKS.with(|marks| marks.extend(mark));
 }

@@ -110,8 +110,8 @@ fn run(args: &Args) -> Result<u8, String> {
     pmu::create(args.config(), options);
     oracle::create(args.oracle);
     sweep::create(args.sweep.clone().into());
-    if args.listing {
-        listing::create();
+    if let Some(marks) = args.listing {
+        listing::create(marks);
     }
     timers::begin();
     core::cpu_new(0);

@@ -50,6 +50,7 @@ mod counter;
 mod cycle;
 mod event;
 pub mod intel;
+pub mod listing;
 pub mod mark;
 pub mod options;
 pub mod oracle;

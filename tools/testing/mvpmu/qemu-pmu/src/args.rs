@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use pmu_model::amd::Version;
+use pmu_model::listing::Marks;
 use pmu_model::options::PmiDelay;
 use pmu_model::options::PowerOn;
 use pmu_model::options::Weights;
@@ -43,6 +44,8 @@ pub struct Args {
     pub power_on: PowerOn,
     /// How long an instruction takes.
     pub weights: Weights,
+    /// If instructions are to be listed: between which marks.
+    pub listing: Option<Marks>,
 }
 
 impl Default for Args {
@@ -56,6 +59,7 @@ impl Default for Args {
             pmi_delay: PmiDelay::default(),
             power_on: PowerOn::default(),
             weights: Weights::default(),
+            listing: None,
         }
     }
 }
@@ -79,7 +83,7 @@ struct Choice {
 }
 
 /// All options. QEMU splits them at commas, so that none can have one in its value.
-const CHOICES: [Choice; 8] = [
+const CHOICES: [Choice; 9] = [
     Choice {
         name: "cpu",
         values: "zen4|zen5",
@@ -146,6 +150,14 @@ const CHOICES: [Choice; 8] = [
         values: "CYCLES:REFERENCE",
         take: |args, value| {
             args.weights = value.parse().ok()?;
+            Some(())
+        },
+    },
+    Choice {
+        name: "listing",
+        values: "host|guest:ADD:SUBTRACT",
+        take: |args, value| {
+            args.listing = Some(value.parse().ok()?);
             Some(())
         },
     },

@@ -3,6 +3,8 @@
 //! its end.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -104,6 +106,8 @@ pub struct Block {
     pub sites: Box<[Site]>,
     /// What it counts.
     pub counted: Sources,
+    /// How often it was entered while there is a listing.
+    pub listed: AtomicI64,
 }
 
 impl Block {
@@ -132,6 +136,26 @@ impl Block {
         conditional.then(|| u64::from(insn.offset) + u64::from(insn.len))
     }
 
+    /// It is entered, which counts for so much.
+    pub fn list(&self, weight: i64) {
+        self.listed.fetch_add(weight, Ordering::Relaxed);
+    }
+
+    /// What that has come to, once.
+    pub fn take_listed(&self) -> i64 {
+        self.listed.swap(0, Ordering::Relaxed)
+    }
+
+    /// The addresses of its instructions, when it was translated.
+    pub fn addresses(&self) -> impl Iterator<Item = u64> + '_ {
+        let mut next = self.vaddr;
+        self.insns.iter().map(move |insn| {
+            let address = next;
+            next = next.wrapping_add(insn.len.into());
+            address
+        })
+    }
+
     /// The address by which translated code knows it.
     pub fn address(&self) -> u64 {
         std::ptr::from_ref(self) as u64
@@ -141,7 +165,7 @@ impl Block {
 /// A block in the arena. Translated code holds its address.
 struct Entry(*mut Block);
 
-// SAFETY: A Block is not changed after it is made.
+// SAFETY: A Block is not changed after it is made, but for an atomic number.
 unsafe impl Send for Entry {}
 
 /// Every block that translated code may know of.
@@ -162,16 +186,27 @@ pub fn keep(block: Block) -> *const Block {
 }
 
 /// QEMU dropped every translation: drops the blocks, but the `used` ones, in which a vCPU was
-/// stopped.
-pub fn flushed(used: &HashSet<*const Block>) {
+/// stopped. What goes is shown to `take` before.
+pub fn flushed(used: &HashSet<*const Block>, take: impl Fn(&Block)) {
     let mut arena = ARENA.lock().unwrap_or_else(PoisonError::into_inner);
     arena.retain(|entry| {
         let keep = used.contains(&entry.0.cast_const());
         if !keep {
+            // SAFETY: It is in the arena.
+            take(unsafe { &*entry.0 });
             // SAFETY: It came from Box::into_raw and leaves the arena now. Translated code that
             // had it is gone, and no vCPU has it.
             drop(unsafe { Box::from_raw(entry.0) });
         }
         keep
     });
+}
+
+/// Shows every block.
+pub fn each(show: impl Fn(&Block)) {
+    let arena = ARENA.lock().unwrap_or_else(PoisonError::into_inner);
+    for entry in &*arena {
+        // SAFETY: It is in the arena.
+        show(unsafe { &*entry.0 });
+    }
 }

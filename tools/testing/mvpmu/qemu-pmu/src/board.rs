@@ -31,6 +31,8 @@ pub struct Board {
     pub left: u64,
     /// Not 0: the sweep has to see the next instruction.
     pub inside: u64,
+    /// Not 0: blocks are listed.
+    pub listing: u64,
 }
 
 /// Added to a block's address.
@@ -113,6 +115,11 @@ pub fn left() -> api::U64Field {
 /// Whether the sweep has to see the next instruction, for translated code.
 pub fn inside() -> api::U64Field {
     field(offset_of!(Board, inside))
+}
+
+/// Whether blocks are listed, for translated code.
+pub fn listing() -> api::U64Field {
+    field(offset_of!(Board, listing))
 }
 
 /// Where the last conditional branch goes on if it is not taken, for translated code.

@@ -120,6 +120,7 @@ impl Vcpu {
             let n = block.counts_from(index, source);
             self.add(source, block.class, n.wrapping_neg());
         }
+        self.lister.take_back(block, index..);
     }
 
     /// Undoes [`Vcpu::unretire`]: the block goes on after all.
@@ -127,6 +128,7 @@ impl Vcpu {
         for source in Source::ALL {
             self.add(source, block.class, block.counts_from(index, source));
         }
+        self.lister.give_back(block, index..);
     }
 
     /// An instruction that is no branch was added once too often.

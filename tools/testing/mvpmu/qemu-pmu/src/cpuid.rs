@@ -19,6 +19,9 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
     let eax = vcpu.bus.register(handles().rax) as u32;
     if vcpu.guest.as_ref().is_some_and(|g| g.intercepts_cpuid()) {
         let ecx = vcpu.bus.register(handles().rcx) as u32;
+        if eax == stats::LEAF {
+            list_from(vcpu, ecx, true);
+        }
         let retired = vcpu.instructions_before(site).retired;
         keep_mark(Mark::of(eax, ecx, retired, vcpu.pmu.stats()));
         return;
@@ -31,6 +34,7 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
             let ecx = vcpu.bus.register(handles().rcx) as u32;
             let instructions = vcpu.instructions_before(site);
             let stats = vcpu.pmu.stats_with_oracle();
+            list_from(vcpu, ecx, false);
             match vcpu.sweep_mark(ecx) {
                 Some(address) => Leaf::Counted(stats::leaf_with(address)),
                 None => Leaf::Counted(stats.leaf(ecx, &instructions)),
@@ -41,6 +45,13 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
     vcpu.cpuid = Some(leaf);
     if site.index + 1 == site.block().insns.len() {
         vcpu.board().leave_with_cpuid();
+    }
+}
+
+/// A place in the run is marked, where a listing may begin or end.
+fn list_from(vcpu: &mut Vcpu, mark: u32, guest: bool) {
+    if let Some(on) = vcpu.lister.mark(mark, guest) {
+        vcpu.board().listing = on.into();
     }
 }
 

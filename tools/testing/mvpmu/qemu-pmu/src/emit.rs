@@ -74,6 +74,12 @@ impl Emit<'_> {
         self.at_start_if(inside, api::COND_GE, value, callback, api::CB_RW_REGS_PC);
     }
 
+    /// Lists the block while there is a listing.
+    pub fn listing(self) {
+        let (listing, callback) = (board::listing(), callbacks::listed);
+        self.at_start_if(listing, api::COND_GE, 1, callback, api::CB_R_REGS);
+    }
+
     /// Changes a field of the scoreboard when the block starts.
     fn inline(self, op: api::InlineOp, field: api::U64Field, value: u64) {
         // SAFETY: As above.

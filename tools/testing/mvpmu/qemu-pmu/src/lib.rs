@@ -14,7 +14,7 @@
 //! taken back ([`count`], [`discon`], [`rep`]), and the PMU model gets the sums when somebody looks
 //! ([`msr`]) or a counter may wrap ([`pmi`]). [`svm`] knows host from guest mode, [`cpuid`] announces the PMU,
 //! [`reset`] notices RESET and INIT, [`oracle`] has the PMU model watch whose values are where,
-//! [`sweep`] injects interrupts.
+//! [`sweep`] injects interrupts, [`listing`] notes what is executed.
 //!
 //! What differs from hardware: a PMI comes (or begins to take its time) before the first block that
 //! starts after the overflow, not within the block, and when the last block of user mode wraps a
@@ -38,6 +38,7 @@ pub mod demand;
 pub mod guest;
 pub mod leaf;
 pub mod leave;
+pub mod listing;
 pub mod registers;
 pub mod rep;
 pub mod stats;
@@ -195,9 +196,10 @@ unsafe extern "C" fn flushed(_data: *mut c_void) {
         // SAFETY: The vCPU exists, and QEMU has stopped all of them while it flushes.
         .map(|index| unsafe { (*board::find(index)).block() })
         .collect();
-    block::flushed(&used);
+    block::flushed(&used, listing::take);
 }
 
 unsafe extern "C" fn exits(_data: *mut c_void) {
     stats::write();
+    listing::print();
 }

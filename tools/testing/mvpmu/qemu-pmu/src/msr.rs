@@ -107,6 +107,7 @@ unsafe fn replace(vcpu: &mut Vcpu, site: &Site, origin: Origin, operation: Opera
     };
     // The rest of the block is left; what is not left is this instruction.
     vcpu.unretire(block, site.index);
+    vcpu.lister.give_back(block, site.index..=site.index);
     vcpu.board().leave();
     let access = vcpu.access(block.class);
     vcpu.oracle_at(pc, access.cpl);

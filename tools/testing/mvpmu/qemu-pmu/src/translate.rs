@@ -2,6 +2,7 @@
 //! What is added to a block when QEMU translates it.
 
 use std::ffi::c_void;
+use std::sync::atomic::AtomicI64;
 
 use pmu_model::oracle::stack_load;
 use pmu_model::oracle::Mode;
@@ -85,6 +86,7 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
             .map(|(index, insn)| Site::new(index, insn.vaddr))
             .collect(),
         counted: demand::all_counted(),
+        listed: AtomicI64::new(0),
     };
     // SAFETY: Just made, and kept as long as translated code has it.
     let block = unsafe { &*block::keep(block) };
@@ -104,6 +106,10 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
             emit.sweeping(vcpu.sweep.may_begin_at(vaddr));
         }
         emit.counting(insns.last());
+        // Behind what leaves the block before it begins.
+        if vcpu.lister.is_on() {
+            emit.listing();
+        }
     }
     for site in &block.sites {
         if let Some((callback, flags)) = callbacks[site.index] {

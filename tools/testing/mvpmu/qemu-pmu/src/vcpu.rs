@@ -28,6 +28,7 @@ use crate::board::Board;
 use crate::board::Events;
 use crate::guest::Guest;
 use crate::leaf::Leaf;
+use crate::listing::Lister;
 use crate::quirks;
 use crate::quirks::Quirk;
 use crate::registers::Bus;
@@ -75,6 +76,8 @@ pub struct Vcpu {
     pub steps: bool,
     /// What it is swept by.
     pub sweep: Sweep,
+    /// What is listed of it.
+    pub lister: Lister,
     /// How many RESETs it has come through.
     pub resets: u64,
     /// The thread's `current_cpu`.
@@ -110,6 +113,7 @@ impl Vcpu {
             fetch_fault: None,
             steps: false,
             sweep: Sweep::default(),
+            lister: Lister::new(args.listing),
             resets: 0,
             current_cpu: symbols::current_cpu_slot(),
         }

@@ -123,8 +123,11 @@ enum Task {
         #[arg(long, value_enum)]
         only: Option<Cost>,
     },
-    /// Whose instructions a VM exit takes, with KVM's C code and with mvpmu (Intel)
+    /// Whose instructions a VM exit takes, with KVM's C code and with mvpmu
     Listing {
+        /// The test machine
+        #[arg(long, value_enum, default_value_t = Machine::Amd)]
+        machine: Machine,
         /// The scenario of the bench
         scenario: String,
         /// Counters that the guest has enabled; 100 are all
@@ -393,11 +396,13 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Listing {
+            machine,
             scenario,
             counters,
             host,
         } => {
             let exit = bench::Exit {
+                machine,
                 scenario: &scenario,
                 counters: &counters,
                 host: &host,

@@ -116,17 +116,8 @@ pub fn run(cpus: &[Cpu], directory: &Path) -> Result<()> {
         let machine = boot.machine;
         for provider in PROVIDERS {
             println!("{} sampling {provider}:", boot.name());
-            let mut job = Job::new("sampling");
-            job.arguments = vec![provider.to_owned()];
-            job.linux_guest = true;
             let place = directory.join(format!("sampling-{}-{provider}", machine.name()));
-            let outcome = boot::run(&boot, &job, &place, LIMIT, true)?;
-            let problem = outcome.violations.clone().or(outcome.problem());
-            ensure!(problem.is_none(), "{}", problem.unwrap_or_default());
-            let stats = fs::read_to_string(place.join("stats"))?;
-            let tests = tests(&outcome.read("guest")?, &stats)
-                .and_then(|tests| check(provider, &tests).map(|()| tests))
-                .with_context(|| place.display().to_string())?;
+            let tests = sample(&boot, provider, (&place, true))?;
             // The work is the same wherever it is done.
             let sum = *sum.get_or_insert(tests[0].sum);
             ensure!(sum == tests[0].sum, "{}: other work", place.display());
@@ -140,6 +131,20 @@ pub fn run(cpus: &[Cpu], directory: &Path) -> Result<()> {
     show(&rows);
     println!("{}", path.display());
     Ok(())
+}
+
+/// Boots, and lets a guest sample.
+pub fn sample(boot: &Boot, provider: &str, (place, echo): (&Path, bool)) -> Result<Vec<Test>> {
+    let mut job = Job::new("sampling");
+    job.arguments = vec![provider.to_owned()];
+    job.linux_guest = true;
+    let outcome = boot::run(boot, &job, place, LIMIT, echo)?;
+    let problem = outcome.violations.clone().or(outcome.problem());
+    ensure!(problem.is_none(), "{}", problem.unwrap_or_default());
+    let stats = fs::read_to_string(place.join("stats"))?;
+    tests(&outcome.read("guest")?, &stats)
+        .and_then(|tests| check(provider, &tests).map(|()| tests))
+        .with_context(|| place.display().to_string())
 }
 
 /// An event, as the guest has seen it.
@@ -168,7 +173,7 @@ impl Event {
 
 /// A test, as the guest and the machine have seen it.
 #[derive(Debug)]
-struct Test {
+pub struct Test {
     name: String,
     /// The result of the work.
     sum: u64,

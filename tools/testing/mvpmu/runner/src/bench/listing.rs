@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whose instructions a VM exit takes: a listing by function, KVM's C code beside mvpmu, on the Intel
-//! machine.
+//! Whose instructions a VM exit takes, or sampling in a guest: a listing by function, KVM's C code
+//! beside mvpmu.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,12 +17,18 @@ use super::MANY;
 use crate::machine::Boot;
 use crate::machine::Machine;
 use crate::oracle;
+use crate::sampling;
 
 /// As many as bench.c has.
 const ROUNDS: f64 = 9.0;
 
-/// Which exit.
+/// Sampling with 6 and with 10 events: what the guest's marks before and after it are called, and
+/// without perf (see initramfs/sampling.c).
+const SAMPLING: [(&str, &str); 2] = [("sampling-6", "guest:2:0"), ("sampling-10", "guest:4:0")];
+
+/// Which exit, or sampling.
 pub struct Exit<'a> {
+    pub machine: Machine,
     pub scenario: &'a str,
     /// Counters of the guest; 100 are all.
     pub counters: &'a str,
@@ -43,26 +49,56 @@ fn executed(line: &str) -> Option<(String, f64)> {
 }
 
 /// The instructions of one exit, by function.
-fn listing(exit: &Exit<'_>, provider: &str, directory: &Path) -> Result<BTreeMap<String, f64>> {
+fn of_exit(exit: &Exit<'_>, provider: &str, place: &Path) -> Result<BTreeMap<String, f64>> {
     let scenario = SCENARIOS.iter().find(|known| known.name == exit.scenario);
-    let scenario = scenario.with_context(|| format!("there is no scenario {}", exit.scenario))?;
-    let boot = Boot {
-        options: &["--listing"],
-        append: oracle::REPORT_MODULES.to_owned(),
-        ..Boot::new(Machine::Intel).with_instruction_clock()
-    };
-    let place = directory.join(provider);
+    let scenario = scenario.with_context(|| {
+        let known = SCENARIOS.iter().map(|known| known.name);
+        let known: Vec<_> = known.chain(SAMPLING.iter().map(|(name, _)| *name)).collect();
+        format!(
+            "there is no scenario {}, but {}",
+            exit.scenario,
+            known.join(", ")
+        )
+    })?;
+    let boot = boot(exit.machine, "host");
     let what = (exit.host, exit.counters);
-    measured(&boot, provider, what, &[*scenario], (&place, false))?;
+    measured(&boot, provider, what, &[*scenario], (place, false))?;
+    functions(&boot, place, ROUNDS * (MANY - FEW) as f64)
+}
+
+/// Those of a Linux guest's work with perf more than without, in thousands.
+fn of_sampling(boot: &Boot, provider: &str, place: &Path) -> Result<BTreeMap<String, f64>> {
+    sampling::sample(boot, provider, (place, false))?;
+    functions(boot, place, 1000.0)
+}
+
+fn boot(machine: Machine, marks: &str) -> Boot {
+    Boot {
+        model: vec![format!("listing={marks}")],
+        append: oracle::REPORT_MODULES.to_owned(),
+        ..Boot::new(machine).with_instruction_clock()
+    }
+}
+
+/// What the machine has listed, each time by this divisor.
+fn functions(boot: &Boot, place: &Path, divisor: f64) -> Result<BTreeMap<String, f64>> {
     let log = fs::read_to_string(place.join("machine.log"))?;
     let lines: Vec<_> = log.lines().collect();
     let mut functions = BTreeMap::new();
-    for line in oracle::with_names(&lines, &place, boot.kernel) {
+    for line in oracle::with_names(&lines, place, boot.kernel) {
         if let Some((name, times)) = executed(&line) {
-            *functions.entry(name).or_default() += times / (ROUNDS * (MANY - FEW) as f64);
+            *functions.entry(name).or_default() += times / divisor;
         }
     }
     Ok(functions)
+}
+
+fn listing(exit: &Exit<'_>, provider: &str, directory: &Path) -> Result<BTreeMap<String, f64>> {
+    let place = directory.join(provider);
+    match SAMPLING.iter().find(|(name, _)| *name == exit.scenario) {
+        Some((_, marks)) => of_sampling(&boot(exit.machine, marks), provider, &place),
+        None => of_exit(exit, provider, &place),
+    }
 }
 
 fn of(listing: &BTreeMap<String, f64>, name: &str) -> f64 {
