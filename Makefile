@@ -21,8 +21,10 @@ else ifneq ($(filter-out %config clean help apply unapply,$(MAKECMDGOALS)),)
 $(error $(options))
 endif
 endif
-# Selects the version of the kernel: KERNEL=7.3
-KERNEL ?= $(or $(patsubst KERNEL=%,%,$(filter KERNEL=%,$(configured))),7.2)
+# Selects the version of the kernel: KERNEL=7.2
+KERNEL ?= $(or $(patsubst KERNEL=%,%,$(filter KERNEL=%,$(configured))),7.3)
+# What tests boot in its debug variant, so that both versions are built and run.
+second := $(firstword $(filter-out $(KERNEL),$(versions)) $(KERNEL))
 # main, or debug: the kernel with lockdep and assertions
 VARIANT ?= $(or $(patsubst VARIANT=%,%,$(filter VARIANT=%,$(configured))),main)
 # amd or intel, for tests also all; without it: demo and shell amd, tests all
@@ -86,7 +88,7 @@ help:
 	@echo 'make menuconfig  asks what is to be built, and writes .config; make defconfig: writes the defaults'
 	@echo 'make clean    remove build (the cache and .config stay)'
 	@echo
-	@echo 'KERNEL=7.2|7.3       version of Linux'
+	@echo 'KERNEL=7.2|7.3       version of Linux (now: $(KERNEL)); tests take the debug kernel of the other one'
 	@echo 'VARIANT=main|debug   variant of the kernel (debug: lockdep, assertions)'
 	@echo 'CONFIG=amd64|cloud|small   make deb: the configuration of Debian, that for virtual machines, or'
 	@echo '                     that of make kernel (now: $(CONFIG))'
@@ -112,7 +114,7 @@ ifeq ($(VARIANT),debug)
 endif
 
 debug-kernel: rootfs
-	@$(scripts)/kernel.sh debug
+	@KERNEL=$(second) $(scripts)/kernel.sh debug
 
 module: kernel
 	@cp build/$(VARIANT)/modules/mvpmu.ko build/mvpmu.ko

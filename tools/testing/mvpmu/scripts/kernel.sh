@@ -5,7 +5,7 @@
 # build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions, or `source`:
 # only unpack Linux, apply the series and lay the overlay over it, or `kconfig`: its programs conf and
 # mconf, or `deb`: Debian packages, of the kernel with the configuration CONFIG, and mvpmu, or `deb-again`:
-# the same once more. KERNEL=7.3 selects another version of linux-source than 7.2. What .config (KCONFIG_CONFIG) says
+# the same once more. KERNEL=7.2 selects another version of linux-source than 7.3. What .config (KCONFIG_CONFIG) says
 # of mvpmu goes into the variant that it names, VARIANT.
 #
 # Products are kept in the cache under a sum of all that goes into them.
@@ -38,7 +38,7 @@ inner=/mvpmu/tools/testing/mvpmu
 cd "$TOP"
 
 cache_lock
-source_package "${KERNEL:-7.2}"
+source_package "${KERNEL:-7.3}"
 
 fragments=$inner/kernel/base.config
 own=tools/testing/mvpmu/kernel/$version.config

@@ -68,24 +68,24 @@ test_that 'make defconfig writes a configuration' kconfig defconfig
 test_that 'it is the same as none' are "$without"
 printf '%s\n' CONFIG_MVPMU=m '# CONFIG_MVPMU_KUNIT_TEST is not set' >"$TAP_DIRECTORY/own"
 test_that 'the options of mvpmu are in it' own
-choose LINUX_7_3 LINUX_7_2
+choose LINUX_7_2 LINUX_7_3
 choose VARIANT_DEBUG VARIANT_MAIN
 choose DEB_CLOUD DEB_AMD64
 test_that 'make olddefconfig completes what somebody has changed' kconfig olddefconfig
-test_that 'make takes its choices from it' are '7.3 debug cloud'
+test_that 'make takes its choices from it' are '7.2 debug cloud'
 printf '%s\n' CONFIG_MVPMU=m CONFIG_MVPMU_KUNIT_TEST=y >"$TAP_DIRECTORY/own"
 test_that 'the debug kernel has the KUnit tests' own
-test_that 'the command line overrides it' are '7.2 main small' KERNEL=7.2 VARIANT=main CONFIG=small
+test_that 'the command line overrides it' are '7.3 main small' KERNEL=7.3 VARIANT=main CONFIG=small
 
-test_that 'a line that is none is refused' refused 'is no line' 'Linux 7.3'
+test_that 'a line that is none is refused' refused 'is no line' 'Linux 7.2'
 test_that 'an option that is not there is refused' refused 'CONFIG_LINUX_6_1' CONFIG_LINUX_6_1=y
 test_that 'a value that is none is refused' refused 'CONFIG_MVPMU cannot be x' CONFIG_MVPMU=x
-test_that 'two versions are refused' refused 'both Linux 7.2 and 7.3' CONFIG_LINUX_7_3=y
+test_that 'two versions are refused' refused 'both Linux 7.3 and 7.2' CONFIG_LINUX_7_2=y
 test_that 'make defconfig mends it' kconfig defconfig
 sed -i /LINUX/d "$config"
 test_that 'no version is refused' refused_as_it_is 'names no version'
 
-# The menu, on a terminal: what it shows, and what it saves when Linux 7.3 is chosen.
+# The menu, on a terminal: what it shows, and what it saves when Linux 7.2 is chosen.
 menu() {
 	python3 - "$programs" "$config" <<-'EOF'
 		import fcntl, os, pty, re, select, struct, sys, termios
@@ -119,7 +119,7 @@ menu() {
 
 		until("Version of Linux", "Mediated PMU for KVM guests")
 		types("\r")
-		until("7.3")
+		until("7.2")
 		types("\x1b[B ")
 		types("\x1b\x1b")
 		until("save your new configuration")
@@ -131,6 +131,6 @@ menu() {
 
 kconfig defconfig
 test_that 'make menuconfig shows the options, and saves what is chosen' menu
-test_that 'make takes it from there' are '7.3 main amd64'
+test_that 'make takes it from there' are '7.2 main amd64'
 test_that 'the checkout has got nothing but the file' absent include
 done_testing

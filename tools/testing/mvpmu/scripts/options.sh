@@ -1,9 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# options.sh [FILE]: what .config (or FILE) says, as words for make: KERNEL=7.3 VARIANT=debug
-# CONFIG=cloud. One line
-# of complaint when there is something in it that Kconfig does not know.
+# options.sh [FILE]: what .config (or FILE) says, as words for make: KERNEL=7.2 VARIANT=debug
+# CONFIG=cloud. One line of complaint when there is something in it that Kconfig does not know.
 #
 # options.sh --own FILE: its lines on mvpmu, for the configuration of Linux.
 set -eu

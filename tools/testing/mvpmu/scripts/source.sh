@@ -7,7 +7,7 @@
 # shellcheck source=tools/testing/mvpmu/scripts/apt.sh
 . "$SCRIPTS/apt.sh"
 
-VERSIONS='7.2 7.3'
+VERSIONS='7.3 7.2'
 
 in_cache() {
 	package=$(cd "$CACHE/source" && find . -name "linux-source-$1_*.deb" -printf '%P\n' | sort -V | tail -n 1)
