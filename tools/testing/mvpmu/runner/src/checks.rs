@@ -33,6 +33,7 @@ const BY_MAKE: &str = "build/series";
 const APPLY_TEST: &str = "tools/testing/mvpmu/scripts/apply-test.sh";
 const PACKAGES_TEST: &str = "tools/testing/mvpmu/scripts/deb-test.sh";
 const OPTIONS_TEST: &str = "tools/testing/mvpmu/scripts/options-test.sh";
+const DOCS_TEST: &str = "tools/testing/mvpmu/scripts/docs-test.sh";
 
 /// A command that must succeed; its output goes to `directory`.
 fn succeeds(directory: &Path, name: &str, program: &str, arguments: &[&str]) -> Result<Case> {
@@ -358,6 +359,12 @@ pub fn apply(directory: &Path) -> Result<Vec<Case>> {
 pub fn options(directory: &Path) -> Result<Vec<Case>> {
     let place = directory.to_string_lossy();
     script(directory, "options", OPTIONS_TEST, &[&place])
+}
+
+/// The documentation, as Sphinx and rustdoc see it.
+pub fn documentation(directory: &Path) -> Result<Vec<Case>> {
+    let place = directory.to_string_lossy();
+    script(directory, "docs", DOCS_TEST, &[&place])
 }
 
 /// The Debian packages: what is in them, and how they are installed.

@@ -323,6 +323,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         local("series", 1, checks::series),
         local("apply", 1, checks::apply),
         local("options", 1, checks::options),
+        local("documentation", 1, checks::documentation),
         local("deb packages", 1, checks::packages),
         local("object code", 1, object_code::test),
         local("cargo test", usize::MAX, checks::cargo_test),
