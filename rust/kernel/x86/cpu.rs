@@ -33,8 +33,8 @@ impl Vendor {
     }
 }
 
-/// Whether the CPU can run virtual machines: AMD SVM (APM volume 3, CPUID Fn8000_0001_ECX[2]) or
-/// Intel VMX (SDM volume 2, CPUID.01H:ECX[5]).
+/// Whether the CPU can run virtual machines: AMD SVM (APM volume 3, CPUID Fn8000_0001_ECX bit 2) or
+/// Intel VMX (SDM volume 2, CPUID.01H:ECX bit 5).
 pub fn has_virtualization() -> bool {
     match Vendor::of_host() {
         Vendor::Amd => __cpuid(0x8000_0001).ecx & (1 << 2) != 0,
@@ -43,7 +43,7 @@ pub fn has_virtualization() -> bool {
     }
 }
 
-/// Whether the CPU mixes core types, whose PMUs differ (Intel SDM volume 2, CPUID.07H.0:EDX[15]).
+/// Whether the CPU mixes core types, whose PMUs differ (Intel SDM volume 2, CPUID.07H.0:EDX bit 15).
 pub fn is_hybrid() -> bool {
     Vendor::of_host() == Vendor::Intel && __cpuid(7).edx & (1 << 15) != 0
 }
