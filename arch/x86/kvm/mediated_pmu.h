@@ -72,6 +72,7 @@ static inline void kvm_mediated_pmu_load(struct kvm_vcpu *vcpu)
 
 	static_call(kvm_mediated_pmu_load)(vcpu, kvm_mediated_pmu_lvtpc(vcpu));
 	pmu->in_hardware = true;
+	pmu->reselect = 0;
 	pmu->loaded_lvtpc = kvm_mediated_pmu_lvtpc(vcpu);
 	this_cpu_write(kvm_mediated_pmu_owner, vcpu);
 }

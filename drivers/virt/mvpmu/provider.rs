@@ -250,6 +250,9 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         if access == MsrAccess::Write && msr == V::GLOBAL_CTRL.index() {
             data.demand.global_ctrl_written();
         }
+        if V::is_current_in_memory(msr, &pmu) {
+            return false;
+        }
         if let Some((resident, mut hardware)) = local.place.in_hardware(&mut accesses, irq) {
             current = resident.sync(&mut hardware, &mut pmu, msr, access);
         }

@@ -222,8 +222,12 @@ impl VcpuStats {
     pub(crate) fn accessed(&self, tally: &mut Tally, accesses: &Accesses) {
         tally.hw_reads = tally.hw_reads.wrapping_add(accesses.reads.into());
         tally.hw_writes = tally.hw_writes.wrapping_add(accesses.writes.into());
-        self.hw_reads.set(tally.hw_reads);
-        self.hw_writes.set(tally.hw_writes);
+        if accesses.reads != 0 {
+            self.hw_reads.set(tally.hw_reads);
+        }
+        if accesses.writes != 0 {
+            self.hw_writes.set(tally.hw_writes);
+        }
     }
 
     /// A PMI of the guest arrived.

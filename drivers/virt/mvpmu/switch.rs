@@ -283,7 +283,7 @@ impl<V: Vendor> Resident<V> {
     /// Brings the selectors, the global control and the status in hardware to what they are in memory.
     #[inline(always)]
     pub(crate) fn reload<R: RegisterFile>(&mut self, regs: &mut R, pmu: &mut GuestPmu<'_>) {
-        for pmc in pmu.gp_counters(CounterSet::ALL) {
+        for pmc in pmu.reselected() {
             let counter = pmc.hw_counter();
             let selector = Self::selector(&pmc);
 
@@ -319,8 +319,8 @@ impl<V: Vendor> Resident<V> {
         self.global_ctrl = Self::loaded_global_ctrl(pmu);
     }
 
-    /// KVM handles an access to `msr`: makes what it has of that in memory current. False if all of
-    /// the state has to be there.
+    /// KVM handles an access to `msr`, which is not current in memory: makes it so. False if all of the
+    /// state has to be there.
     pub(crate) fn sync<R: RegisterFile>(
         &mut self,
         regs: &mut R,
@@ -328,12 +328,13 @@ impl<V: Vendor> Resident<V> {
         msr: u32,
         access: MsrAccess,
     ) -> bool {
-        if V::is_status(msr) {
+        let is_status = V::is_status(msr);
+
+        if is_status {
             V::sync_status(regs, pmu);
             self.status_changed |= access == MsrAccess::Write;
-            return true;
         }
-        V::is_current_in_memory(msr, pmu)
+        is_status
     }
 
     /// The selector of a counter as hardware is to get it. The guest reads it from memory: one that

@@ -162,6 +162,14 @@ impl<A> MsrArray<A> {
         self.len == 0
     }
 
+    /// Whether this is the number of one of them.
+    #[inline(always)]
+    pub const fn contains(self, index: u32) -> bool {
+        let offset = index.wrapping_sub(self.base);
+
+        offset % self.stride == 0 && offset / self.stride < self.len
+    }
+
     /// The register of number `i`, if there is one.
     #[inline(always)]
     pub const fn get(self, i: u32) -> Option<Msr<A>> {

@@ -86,6 +86,12 @@ impl<A> RegisterArray<A> {
         self.0.is_empty()
     }
 
+    /// Whether this is the number of one of their MSRs.
+    #[inline(always)]
+    pub const fn contains(self, msr: u32) -> bool {
+        self.0.contains(msr)
+    }
+
     /// The register of number `i`, if there is one.
     #[inline(always)]
     pub const fn get(self, i: u32) -> Option<Register<A>> {

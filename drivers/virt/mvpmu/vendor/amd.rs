@@ -72,7 +72,7 @@ impl Vendor for Amd {
     }
 
     fn is_current_in_memory(msr: u32, pmu: &GuestPmu<'_>) -> bool {
-        (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Register::index) == Some(msr))
+        Self::SELECTORS.contains(msr)
             || amd::LEGACY_PERF_CTL.contains(&msr)
             || msr == amd::GLOBAL_CTL.index() && !pmu.passthrough().has_global_ctrl()
     }

@@ -73,7 +73,7 @@ impl Vendor for Intel {
 
     fn is_current_in_memory(msr: u32, _pmu: &GuestPmu<'_>) -> bool {
         // VM entry loads GLOBAL_CTRL from the VMCS, to which KVM writes it.
-        (0..Self::SELECTORS.len()).any(|i| Self::SELECTORS.get(i).map(Register::index) == Some(msr))
+        Self::SELECTORS.contains(msr)
             || [intel::FIXED_CTR_CTRL.index(), intel::GLOBAL_CTRL.index()].contains(&msr)
     }
 }

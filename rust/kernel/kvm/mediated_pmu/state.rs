@@ -195,6 +195,15 @@ impl<'a> GuestPmu<'a> {
         }
     }
 
+    /// Those of the guest's general purpose counters whose selectors may have changed since the last
+    /// [`load`](super::Provider::load).
+    #[inline(always)]
+    pub fn reselected(&mut self) -> Pmcs<'_, Gp> {
+        let set = CounterSet::from_bits(read!(self.reselect));
+
+        self.gp_counters(set)
+    }
+
     /// The bits that general purpose counters have, and fixed ones.
     #[inline(always)]
     pub fn counter_masks(&self) -> (u64, u64) {
@@ -433,6 +442,7 @@ impl OwnedPmu {
     /// Sets the selector (`eventsel_hw`) of general purpose counter `i`.
     pub fn select(&mut self, i: usize, eventsel: u64) -> Result {
         self.0.gp_counters.get_mut(i).ok_or(EINVAL)?.eventsel_hw = eventsel;
+        self.0.reselect |= 1 << i;
         Ok(())
     }
 
