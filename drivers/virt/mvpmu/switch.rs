@@ -221,9 +221,7 @@ impl<V: Vendor> Resident<V> {
         }
         V::clear_counters(regs, dirty.without(loaded));
         self.selected = selected;
-        self.counters = (pmu.passthrough().counters())
-            .union(loaded)
-            .union(selected);
+        self.counters = pmu.passthrough().counters().union(loaded).union(selected);
         V::load_status(regs, pmu);
         V::load_global_ctrl(regs, pmu.global_ctrl());
         self.global_ctrl = Self::loaded_global_ctrl(pmu);

@@ -62,7 +62,7 @@ fn of_instructions(row: &Row) -> f64 {
     }
 }
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     Rule {
         name: "a guest without a counter costs no operation, nor an LVTPC write",
         // Perf switches an event of the host with the threads, with or without a guest.
@@ -124,11 +124,17 @@ const RULES: [Rule; 13] = [
         holds: |row, c, _| 2.0 * row.operations() <= c.operations(),
     },
     Rule {
-        // Since no lockup detector has a context in perf the C code, too, has less to do there. And it
+        // Where everything is loaded and put, two loops do what is one in the C code: one saves the
+        // counters, the other, perf's, clears what was left. `make listing` shows them. And the C code
         // gives guests neither the fourth fixed counter nor PERF_METRICS, which are to be looked at.
-        name: "no exit costs 8 % more instructions than with the C code",
+        name: "no exit costs 5 % more instructions than with the C code",
         applies: |_| true,
-        holds: |row, c, _| at_most(row, 1.08, Some(c)),
+        holds: |row, c, _| at_most(row, 1.05, Some(c)),
+    },
+    Rule {
+        name: "with an event of the host and one counter at most it costs fewer",
+        applies: |row| row.host_event && row.counters <= 1,
+        holds: |row, c, _| at_most(row, 1.0, Some(c)),
     },
     Rule {
         name: "a write of a selector costs one operation",
@@ -136,10 +142,14 @@ const RULES: [Rule; 13] = [
         holds: |row, _, _| (row.operations() - 1.0).abs() + row.lvtpc <= by_the_way(row),
     },
     Rule {
-        // Half, and a timer tick in a thousand.
-        name: "a write of a selector costs 0.55 of the C code's instructions",
+        name: "a write of a selector costs half of the C code's instructions",
         applies: |row| is(row, SELECTOR) && row.counters > 0,
-        holds: |row, c, _| at_most(row, 0.55, Some(c)),
+        // Of 1310 on AMD more than 1000 are those of any exit that the fastpath handles, and of KVM's
+        // own code for the register. They are as many for one counter as for six.
+        holds: |row, c, _| match (row.machine.as_str(), row.counters) {
+            ("amd", 1) => at_most(row, 0.52, Some(c)),
+            _ => at_most(row, 0.5, Some(c)),
+        },
     },
     Rule {
         name: "with fewer counters an access that exits costs one operation at most",
@@ -267,8 +277,10 @@ mod tests {
                 with(row("mvpmu", IO, true, 2.0), ours),
             ]
         };
-        assert!(passes(&rows(1080.0), 9));
-        assert!(!passes(&rows(1081.0), 9));
+        assert!(passes(&rows(1050.0), 9));
+        assert!(!passes(&rows(1051.0), 9));
+        assert!(passes(&rows(1000.0), 10));
+        assert!(!passes(&rows(1001.0), 10));
     }
 
     // Has to fail when all of an exit is compared, or the exit without a PMU is left out.
