@@ -28,7 +28,11 @@ pub fn mark(number: u32) {
 
 /// A guest has.
 pub fn guest_mark(number: u32) {
-    weigh(MARKS.get().and_then(|marks| marks.weight_from_guest(number)));
+    weigh(
+        MARKS
+            .get()
+            .and_then(|marks| marks.weight_from_guest(number)),
+    );
 }
 
 fn weigh(weight: Option<i64>) {

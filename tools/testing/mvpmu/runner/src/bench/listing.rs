@@ -53,7 +53,9 @@ fn of_exit(exit: &Exit<'_>, provider: &str, place: &Path) -> Result<BTreeMap<Str
     let scenario = SCENARIOS.iter().find(|known| known.name == exit.scenario);
     let scenario = scenario.with_context(|| {
         let known = SCENARIOS.iter().map(|known| known.name);
-        let known: Vec<_> = known.chain(SAMPLING.iter().map(|(name, _)| *name)).collect();
+        let known: Vec<_> = known
+            .chain(SAMPLING.iter().map(|(name, _)| *name))
+            .collect();
         format!(
             "there is no scenario {}, but {}",
             exit.scenario,
