@@ -389,7 +389,7 @@ fn run() -> Result<ExitCode> {
                 failed = bench::run(&cpus, &directory)?;
             }
             if only != Some(Cost::Switch) {
-                sampling::run(&cpus, &directory)?;
+                failed.extend(sampling::run(&cpus, &directory)?);
             }
             bench::draw(&directory)?;
             ensure!(failed.is_empty(), "not kept: {}", failed.join("; "));
