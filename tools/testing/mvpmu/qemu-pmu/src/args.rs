@@ -200,6 +200,8 @@ mod tests {
         let args = parse(["pmi-delay=20", "power-on=random:3"].into_iter()).unwrap();
         assert_eq!(args.pmi_delay, "20".parse().unwrap());
         assert_eq!(args.power_on, PowerOn::Random(3));
+        let args = parse(["listing=host"].into_iter()).unwrap();
+        assert_eq!(args.listing, Some(Marks::Host));
         for bad in [
             "weights=3",
             "cpu=icelake",
@@ -208,6 +210,7 @@ mod tests {
             "pmu",
             "stats=",
             "without=nothing",
+            "listing=guest:1",
         ] {
             let reason = parse([bad].into_iter()).unwrap_err();
             assert!(reason.starts_with(&format!("`{bad}` is not ")), "{reason}");
@@ -220,7 +223,8 @@ mod tests {
         assert_eq!(
             parse(["speed=11"].into_iter()).unwrap_err(),
             "there is no option `speed`, but cpu=zen4|zen5, pmu=on|old|off, oracle=on|off|note, stats=FILE, \
-             without=QUIRK, pmi-delay=N, power-on=zero|random:SEED, weights=CYCLES:REFERENCE"
+             without=QUIRK, pmi-delay=N, power-on=zero|random:SEED, weights=CYCLES:REFERENCE, \
+             listing=host|guest:ADD:SUBTRACT"
         );
     }
 }

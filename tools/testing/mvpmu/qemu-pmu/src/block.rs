@@ -210,3 +210,36 @@ pub fn each(show: impl Fn(&Block)) {
         show(unsafe { &*entry.0 });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block() -> Block {
+        let at = |vaddr, len| Insn::new(vaddr, len, Kind::Plain, Sources::default());
+        Block {
+            class: Class::HostKernel,
+            vaddr: 0x1ffe,
+            insns: [at(0x1ffe, 2), at(0x2000, 3), at(0x2003, 1)].into(),
+            sites: Box::default(),
+            counted: Sources::default(),
+            listed: AtomicI64::new(0),
+        }
+    }
+
+    // Break: addresses are made of offsets in the page.
+    #[test]
+    fn a_block_may_go_on_in_the_next_page() {
+        let addresses: Vec<_> = block().addresses().collect();
+        assert_eq!(addresses, [0x1ffe, 0x2000, 0x2003]);
+    }
+
+    // Break: what was listed stays.
+    #[test]
+    fn what_was_listed_is_taken_once() {
+        let block = block();
+        block.list(1);
+        block.list(1);
+        assert_eq!([block.take_listed(), block.take_listed()], [2, 0]);
+    }
+}
