@@ -152,8 +152,9 @@ fn base(boot: &Boot) -> Result<Archive> {
         }
         copy_directory(&mut archive, &format!("/selftests/{suite}"), &directory)?;
     }
-    // The selftests need the C library; pthread_cancel() loads libgcc_s.
-    for library in [LOADER, "libc.so.6", "libgcc_s.so.1"] {
+    // The selftests need the C library; pthread_cancel() loads libgcc_s. KVM's of Linux 7.3 are linked
+    // with libuuid.
+    for library in [LOADER, "libc.so.6", "libgcc_s.so.1", "libuuid.so.1"] {
         let path = Path::new(LIBRARIES).join(library);
         let real = fs::canonicalize(&path)?;
         copy(&mut archive, &path.to_string_lossy(), &real)?;
