@@ -6,6 +6,7 @@
 //! the second used. An INTERRUPT alone is an interrupt, or an event that VMRUN injected.
 
 use crate::api;
+use crate::leave;
 use crate::quirks;
 use crate::quirks::Quirk;
 use crate::registers::handles;
@@ -29,7 +30,12 @@ pub fn happened(vcpu: &mut Vcpu, kind: api::Discontinuity, from: u64) {
                 exception(vcpu, from);
             }
         }
-        api::DISCON_INTERRUPT => vcpu.interrupted_at(from),
+        api::DISCON_INTERRUPT => {
+            if quirks::active(Quirk::SetPc) {
+                leave::forget_exception(vcpu.cpu_state());
+            }
+            vcpu.interrupted_at(from);
+        }
         _ => {}
     }
 }

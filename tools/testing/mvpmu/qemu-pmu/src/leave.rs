@@ -47,6 +47,14 @@ pub unsafe fn to_main_loop(origin: Origin) -> ! {
     unsafe { (symbols().cpu_loop_exit_noexc)(origin.cpu) }
 }
 
+/// Has QEMU forget the exception whose number it keeps: it was delivered.
+pub fn forget_exception(cpu: *mut CpuState) {
+    let offset = symbols().exception_index;
+    // SAFETY: In a callback in the CPU's thread, which alone writes the field; it is where QEMU's own
+    // code writes it.
+    unsafe { cpu.byte_add(offset).cast::<i32>().write(-1) };
+}
+
 /// Leaves the block and goes on at `pc`.
 ///
 /// # Safety

@@ -11,10 +11,14 @@ use std::sync::OnceLock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quirk {
     /// `qemu_plugin_set_pc()` in the middle of a block does not bring the lazily computed flags up
-    /// to date, and keeps the number of an exception that VMRUN has injected: it is delivered once
-    /// more.
+    /// to date. And QEMU keeps the number of an interrupt that VMRUN has injected after it is
+    /// delivered: whoever leaves QEMU's loop next has it delivered once more, whatever RFLAGS.IF
+    /// says. That is `qemu_plugin_set_pc()`, or what makes the vCPU's thread look about (its share of
+    /// the instruction clock is used up, another thread wants something): then the handler is
+    /// interrupted by itself, and may wait for its own lock for ever.
     ///
-    /// Work-around: [`crate::leave`], with functions of QEMU that are not for plugins.
+    /// Work-around: [`crate::leave`], with functions of QEMU that are not for plugins; the number is
+    /// forgotten once the interrupt is delivered.
     SetPc,
     /// String instructions are executed in portions, and the block is entered for each: inline
     /// operations count it each time.

@@ -16,6 +16,12 @@ use std::ffi::CStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::OnceLock;
 
+use iced_x86::Code;
+use iced_x86::Decoder;
+use iced_x86::DecoderOptions;
+use iced_x86::OpKind;
+use iced_x86::Register;
+
 /// QEMU's `CPUState`.
 #[repr(C)]
 pub struct CpuState {
@@ -74,6 +80,8 @@ pub struct Symbols {
     pub bql_unlock: BqlUnlock,
     /// `one_insn_per_tb`: a block is one instruction.
     pub one_insn_per_tb: &'static AtomicBool,
+    /// Where in `CPUState` the number of the exception under way is, an `int32_t`; -1: none.
+    pub exception_index: usize,
 }
 
 static SYMBOLS: OnceLock<Symbols> = OnceLock::new();
@@ -94,6 +102,24 @@ fn find(name: &CStr) -> Result<*mut c_void, String> {
     Ok(address)
 }
 
+/// Where in `CPUState` the number of an exception is that waits for QEMU's loop: what the code of
+/// `cpu_loop_exit_noexc()` sets to -1.
+fn exception_index(code: &[u8]) -> Option<usize> {
+    /// What is before it: ENDBR64, the stack.
+    const AT_MOST: usize = 8;
+    let instructions = Decoder::new(64, code, DecoderOptions::NONE);
+    instructions
+        .into_iter()
+        .take(AT_MOST)
+        .find(|insn| {
+            insn.code() == Code::Mov_rm32_imm32
+                && insn.op0_kind() == OpKind::Memory
+                && insn.memory_base() == Register::RDI
+                && insn.immediate32().cast_signed() == -1
+        })
+        .and_then(|insn| usize::try_from(insn.memory_displacement64()).ok())
+}
+
 /// Looks everything up; says what is missing.
 pub fn load() -> Result<(), String> {
     find(CURRENT_CPU)?;
@@ -107,6 +133,10 @@ pub fn load() -> Result<(), String> {
     let lock = find(c"bql_lock_impl")?;
     let unlock = find(c"bql_unlock")?;
     let one = find(c"one_insn_per_tb")?;
+    // SAFETY: The function is longer, or others follow it.
+    let code = unsafe { std::slice::from_raw_parts(exit.cast::<u8>(), 64) };
+    let exception_index = exception_index(code)
+        .ok_or("this QEMU has another cpu_loop_exit_noexc(): use qemu-system-x86_64 11.1 of Debian")?;
     // SAFETY: The symbols are these functions of QEMU 11, whose signatures the types repeat.
     let symbols = unsafe {
         Symbols {
@@ -121,6 +151,7 @@ pub fn load() -> Result<(), String> {
             bql_unlock: std::mem::transmute::<*mut c_void, BqlUnlock>(unlock),
             // A `bool` that QEMU, too, reads and writes as an atomic one.
             one_insn_per_tb: AtomicBool::from_ptr(one.cast()),
+            exception_index,
         }
     };
     SYMBOLS.get_or_init(|| symbols);
@@ -141,6 +172,20 @@ pub fn current_cpu_slot() -> *const *mut CpuState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Break: another store is taken for it.
+    #[test]
+    fn the_number_of_an_exception_is_where_the_code_says() {
+        // endbr64; sub $8,%rsp; movl $-1,0x2c0(%rdi); call
+        let code = [
+            0xf3, 0x0f, 0x1e, 0xfa, 0x48, 0x83, 0xec, 8, 0xc7, 0x87, 0xc0, 2, 0, 0, 0xff, 0xff,
+            0xff, 0xff, 0xe8, 0, 0, 0, 0,
+        ];
+        assert_eq!(exception_index(&code), Some(0x2c0));
+        // movl $-2,0x2c0(%rdi); ret
+        let other = [0xc7, 0x87, 0xc0, 2, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0xc3];
+        assert_eq!(exception_index(&other), None);
+    }
 
     // Break: take a null pointer for an address.
     #[test]
