@@ -32,7 +32,8 @@ pub fn happened(vcpu: &mut Vcpu, kind: api::Discontinuity, from: u64) {
         }
         api::DISCON_INTERRUPT => {
             if quirks::active(Quirk::SetPc) {
-                leave::forget_exception(vcpu.cpu_state());
+                // SAFETY: In a callback in the vCPU's thread.
+                unsafe { leave::forget_exception(vcpu.cpu_state()) };
             }
             vcpu.interrupted_at(from);
         }

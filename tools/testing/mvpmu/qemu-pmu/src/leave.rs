@@ -48,10 +48,13 @@ pub unsafe fn to_main_loop(origin: Origin) -> ! {
 }
 
 /// Has QEMU forget the exception whose number it keeps: it was delivered.
-pub fn forget_exception(cpu: *mut CpuState) {
+///
+/// # Safety
+///
+/// `cpu` is QEMU's structure of the CPU whose thread this is, in a callback.
+pub unsafe fn forget_exception(cpu: *mut CpuState) {
     let offset = symbols().exception_index;
-    // SAFETY: In a callback in the CPU's thread, which alone writes the field; it is where QEMU's own
-    // code writes it.
+    // SAFETY: The field is where QEMU's own code writes it, and only this thread does.
     unsafe { cpu.byte_add(offset).cast::<i32>().write(-1) };
 }
 

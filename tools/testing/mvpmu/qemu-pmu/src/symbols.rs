@@ -135,8 +135,9 @@ pub fn load() -> Result<(), String> {
     let one = find(c"one_insn_per_tb")?;
     // SAFETY: The function is longer, or others follow it.
     let code = unsafe { std::slice::from_raw_parts(exit.cast::<u8>(), 64) };
-    let exception_index = exception_index(code)
-        .ok_or("this QEMU has another cpu_loop_exit_noexc(): use qemu-system-x86_64 11.1 of Debian")?;
+    let exception_index = exception_index(code).ok_or(
+        "this QEMU has another cpu_loop_exit_noexc(): use qemu-system-x86_64 11.1 of Debian",
+    )?;
     // SAFETY: The symbols are these functions of QEMU 11, whose signatures the types repeat.
     let symbols = unsafe {
         Symbols {
