@@ -4,7 +4,8 @@
 # deb-build.sh STEP ...: the steps of `make deb`, inside the root file system.
 #   config SRC OBJ PACKAGE FLAVOUR NAME  Debian's configuration in the package linux-config, and ours
 #   kernel SRC OBJ DEST           what is built in OBJ as packages, by Linux's own bindeb-pkg
-#   host RELEASE DEST             the package mvpmu, by debhelper
+#   perf SRC OBJ                  perf of that Linux, in OBJ
+#   host RELEASE PERF DEST        the packages mvpmu and mvpmu-perf, by debhelper; perf from PERF
 # The same input gives the same packages: there is one time, and nothing of who builds where.
 set -eu
 step=$1
@@ -93,14 +94,30 @@ control() {
 	mv debian/control.new debian/control
 }
 
+# What Debian's perf has, but for scripts in Python and Perl, and what needs a compiler for BPF.
+perf() {
+	obj=$2
+	mkdir -p "$obj"
+	cd "$1/tools/perf"
+	set -- O="$obj" prefix=/usr perfexecdir=lib/perf-core WERROR=0 BUILD_BPF_SKEL=0 \
+		PYTHON=python3 PYTHON_CONFIG=true NO_LIBPYTHON=1 NO_LIBPERL=1 NO_LIBLLVM=1 NO_JVMTI=1 \
+		NO_LIBBABELTRACE=1 NO_LIBUNWIND=1
+	make -j"$(nproc)" "$@"
+	rm -rf "$obj/installed"
+	make "$@" DESTDIR="$obj/installed" install-bin
+	strip "$obj/installed/usr/bin/perf"
+}
+
 host() {
 	release=$1
-	dest=$2
+	perf=$2
+	dest=$3
 	without_database
 	tree=$(mktemp -d)
 	cp -r $here/deb/mvpmu "$tree/"
 	cd "$tree/mvpmu"
 	cp /mvpmu/build/tools/mvpmu-top /mvpmu/build/tools/mvpmu-check /mvpmu/tools/kvm/mvpmu/man/*.1 .
+	cp -r "$perf/installed" perf
 	cat >debian/changelog <<-EOF
 		mvpmu ($(version "$release")) trixie; urgency=low
 
@@ -109,7 +126,7 @@ host() {
 		 -- $DEBFULLNAME <$DEBEMAIL>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 	EOF
 	dpkg-buildpackage --admindir="$database" --build=binary --unsigned-changes --no-check-builddeps --no-pre-clean
-	mv "$tree"/mvpmu_*.deb "$dest/"
+	mv "$tree"/mvpmu_*.deb "$tree"/mvpmu-perf_*.deb "$dest/"
 	rm -rf "$tree"
 }
 

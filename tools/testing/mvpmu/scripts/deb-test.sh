@@ -47,7 +47,7 @@ field() {
 # One version, that of Linux with ours; nobody is invented.
 fields_are_ours() {
 	version=$(field mvpmu Version)
-	for package in mvpmu "$image" "$headers"; do
+	for package in mvpmu mvpmu-perf "$image" "$headers"; do
 		echo "$package"
 		[ "$(field "$package" Version)" = "$version" ]
 		[ "$(field "$package" Architecture)" = amd64 ]
@@ -123,7 +123,7 @@ each() {
 	test_that "$description" sh -c 'cat "$1"; exit "$2"' sh "$work/output" $status
 }
 
-each 'there are the kernel, its headers and mvpmu' packages_are mvpmu "$image" "$headers"
+each 'there are the kernel, its headers, mvpmu and perf' packages_are mvpmu mvpmu-perf "$image" "$headers"
 each 'their fields are the same' fields_are_ours
 each 'mvpmu needs a kernel that has the module' names_what_it_needs
 each 'files are of the superuser, and of one time' owned_and_old
@@ -173,7 +173,7 @@ installed() {
 	[ -s "$root/boot/initrd.img-$release" ]
 	in_debian dpkg --audit >"$work/got"
 	# c: a file that may be changed.
-	in_debian dpkg --verify mvpmu "$image" "$headers" | sed '/ c \//d' >>"$work/got"
+	in_debian dpkg --verify mvpmu mvpmu-perf "$image" "$headers" | sed '/ c \//d' >>"$work/got"
 	cat "$work/got"
 	[ ! -s "$work/got" ]
 }
@@ -220,6 +220,17 @@ switch_off() {
 	sed -i 's/^\(options mvpmu enable_passthrough_pmu=\)1/\10/' "$root$conf"
 }
 
+# perf finds its libraries, and each is of a package that it depends on.
+perf_runs() {
+	in_debian perf --version
+	in_debian ldd /usr/bin/perf | awk '/=>/ { print $3 }' | while read -r library; do
+		# dpkg knows it by the directory that /lib is a link to, or by the one in /usr.
+		package=$(in_debian dpkg-query -S "$(in_debian readlink -f "$library")" | sed 's/:.*//')
+		echo "$library: $package"
+		field mvpmu-perf Depends | tr , '\n' | awk '{ print $1 }' | grep -qxF "$package"
+	done
+}
+
 upgrade_keeps() {
 	make_older mvpmu 7.2~older true
 	# shellcheck disable=SC2046
@@ -264,7 +275,7 @@ kernel_is_upgraded() {
 
 as_before() {
 	# shellcheck disable=SC2046
-	apt purge "$image" "$headers" mvpmu
+	apt purge "$image" "$headers" mvpmu mvpmu-perf
 	state >"$work/after"
 	diff "$work/before" "$work/after"
 }
@@ -277,6 +288,9 @@ each 'it is purged: the file goes' purged
 each 'an older mvpmu with nothing changed: an upgrade brings the new file' upgrade_brings
 # shellcheck disable=SC2046
 each 'headers are installed' apt install $(files "$headers")
+# shellcheck disable=SC2046
+each 'perf is installed' apt install $(files mvpmu-perf)
+each 'it has what it is linked with' perf_runs
 each 'all is as dpkg wants it, with an initial root file system' installed
 each 'the module is loaded at boot' loaded_at_boot
 each 'it is on' loads 1

@@ -146,7 +146,7 @@ if [ "$variant" = source ]; then
 	exit
 fi
 
-# The kernel with a configuration of Debian, or that of make kernel; packages of it, and mvpmu.
+# The kernel with a configuration of Debian, or that of make kernel; packages of it, mvpmu and perf.
 build_packages() {
 	stage
 	objects=$obj
@@ -162,7 +162,8 @@ build_packages() {
 	release=$(cat "$work/built/release")
 	rm -rf "$work/built"
 	step 'packages of Linux' "$enter" sh $inner/scripts/deb-build.sh kernel "$src" "$objects" "$1"
-	step 'package of mvpmu' "$enter" sh $inner/scripts/deb-build.sh host "$release" "$1"
+	step "perf of Linux $version" "$enter" sh $inner/scripts/deb-build.sh perf "$src" "/cache/$linux/perf"
+	step 'packages of mvpmu' "$enter" sh $inner/scripts/deb-build.sh host "$release" "/cache/$linux/perf" "$1"
 }
 
 if [ -n "$packages" ]; then
@@ -170,7 +171,7 @@ if [ -n "$packages" ]; then
 	[ "$base" = small ] || config_package "$version"
 	product "$packages" "$({
 		echo "$linux_sum $base $config_package"
-		sum_of tools/testing/mvpmu/deb tools/testing/mvpmu/scripts/deb-build.sh tools/kvm/mvpmu/man \
+		sum_of tools/testing/mvpmu/deb/mvpmu tools/testing/mvpmu/deb/kernel.config tools/testing/mvpmu/scripts/deb-build.sh tools/kvm/mvpmu/man \
 			tools/kvm/mvpmu/Cargo.toml build/tools/mvpmu-top build/tools/mvpmu-check
 	} | sha256sum | cut -c1-12)" build_packages
 	exit

@@ -136,7 +136,7 @@ pub fn bare(boot: &Boot, program: &Path, directory: &Path, limit: Duration) -> R
     paths::require(&[program.to_owned()])?;
     empty(directory)?;
     let files = Files {
-        kernel: program.to_owned(),
+        kernel: Some(program.to_owned()),
         initrd: None,
         data: directory.join("data"),
         stats: directory.join("stats"),
@@ -238,26 +238,33 @@ fn bz_image(path: &Path) -> Result<PathBuf> {
 
 fn prepare(boot: &Boot, job: Option<&Job>, directory: &Path) -> Result<Files> {
     let kernel = match &boot.given.kernel {
-        Some(image) => bz_image(image)?,
-        None => boot.kernel.product(boot.machine.kernel()),
+        Some(image) => Some(bz_image(image)?),
+        None if boot.given.on_disk => None,
+        None => Some(boot.kernel.product(boot.machine.kernel())),
     };
     let mut needed = boot.machine.needs();
-    needed.push(kernel.clone());
+    needed.extend(kernel.clone());
+    needed.extend(boot.disk.clone());
     if !boot.given.is_any() {
         needed.push(paths::SELFTESTS.into());
     }
     paths::require(&needed)?;
     empty(directory)?;
     let ours = directory.join("initrd");
-    let initrd = boot.given.initrd.as_ref().unwrap_or(&ours);
+    let initrd = match boot.given.on_disk {
+        true => None,
+        false => Some(boot.given.initrd.as_ref().unwrap_or(&ours)),
+    };
     let files = Files {
         kernel,
-        initrd: Some(initrd.clone()),
+        initrd: initrd.cloned(),
         data: directory.join("data.tar"),
         stats: directory.join("stats"),
     };
     if boot.given.initrd.is_none() {
-        image::write(boot, job, initrd)?;
+        if let Some(initrd) = initrd {
+            image::write(boot, job, initrd)?;
+        }
     }
     File::create(&files.data)?;
     Ok(files)

@@ -33,6 +33,7 @@ const BY_MAKE: &str = "build/series";
 const APPLY_TEST: &str = "tools/testing/mvpmu/scripts/apply-test.sh";
 const PACKAGES_TEST: &str = "tools/testing/mvpmu/scripts/deb-test.sh";
 const OPTIONS_TEST: &str = "tools/testing/mvpmu/scripts/options-test.sh";
+const EACH_PATCH_TEST: &str = "tools/testing/mvpmu/scripts/each-patch.sh";
 const DOCS_TEST: &str = "tools/testing/mvpmu/scripts/docs-test.sh";
 
 /// A command that must succeed; its output goes to `directory`.
@@ -353,6 +354,13 @@ pub fn apply(directory: &Path) -> Result<Vec<Case>> {
         }));
     }
     Ok(cases)
+}
+
+/// That Linux compiles and boots after each patch of the series for the version that is built.
+pub fn each_patch(directory: &Path) -> Result<Vec<Case>> {
+    let version = fs::read_to_string("build/linux-version").context("build/linux-version")?;
+    let place = directory.to_string_lossy();
+    script(directory, "each-patch", EACH_PATCH_TEST, &[version.trim(), &place])
 }
 
 /// The options of the build: Kconfig, .config and make.

@@ -37,7 +37,7 @@ pub fn test(base: &Boot, directory: &Path) -> Result<Vec<Case>> {
     let given = Given {
         kernel: Some(kernel.clone()),
         modules: Some(Kernel::Main.product("modules")),
-        initrd: None,
+        ..Given::default()
     };
     let boot = |given: Given| Boot {
         oracle: Oracle::Off,
@@ -74,8 +74,8 @@ pub fn test(base: &Boot, directory: &Path) -> Result<Vec<Case>> {
     archive.write(&mut File::create(&initrd)?)?;
     let whole = boot(Given {
         kernel: Some(kernel),
-        modules: None,
         initrd: Some(initrd.clone()),
+        ..Given::default()
     });
     let place = directory.join("initrd");
     let outcome = boot::run(&whole, &Job::default(), &place, LIMIT, false)?;

@@ -69,12 +69,14 @@ pub struct Given {
     pub modules: Option<PathBuf>,
     /// The initial root file system.
     pub initrd: Option<PathBuf>,
+    /// The firmware starts what is on the disk. (The Intel machine has none.)
+    pub on_disk: bool,
 }
 
 impl Given {
     /// Whether what is booted is somebody's own.
     pub fn is_any(&self) -> bool {
-        self.kernel.is_some() || self.initrd.is_some()
+        self.kernel.is_some() || self.initrd.is_some() || self.on_disk
     }
 }
 
@@ -99,6 +101,8 @@ pub struct Boot {
     pub kernel: Kernel,
     /// What is booted in place of that, or of our initial root file system.
     pub given: Given,
+    /// A disk that it has. (The Intel machine has none.)
+    pub disk: Option<PathBuf>,
     /// Further options of the program that is the machine.
     pub options: &'static [&'static str],
     /// Options that all machines have: see pmu-model/src/options.rs. NAME=VALUE
@@ -124,6 +128,7 @@ impl Boot {
             clock: Clock::Own,
             kernel: Kernel::Main,
             given: Given::default(),
+            disk: None,
             options: &[],
             model: Vec::new(),
             without: None,
@@ -157,8 +162,8 @@ impl Boot {
 
 /// The files of a boot.
 pub struct Files {
-    /// What to boot.
-    pub kernel: PathBuf,
+    /// What to boot; none: what is on the disk.
+    pub kernel: Option<PathBuf>,
     /// The initial root file system.
     pub initrd: Option<PathBuf>,
     /// Where the bytes of the data port go.
@@ -258,6 +263,12 @@ impl Machine {
     }
 }
 
+/// OVMF, which starts from disks, and its variables, of which nothing is kept.
+const FIRMWARE: [(&str, &str); 2] = [
+    ("readonly=on", "/usr/share/OVMF/OVMF_CODE_4M.fd"),
+    ("snapshot=on", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+];
+
 /// The bug of QEMU that this command works round.
 pub const ONE_THREAD: &str = "one-thread";
 
@@ -321,9 +332,20 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
             plugin.display(),
             boot.cpu.name,
             boot.oracle.name()
-        ))
-        .arg("-kernel")
-        .arg(&files.kernel);
+        ));
+    if let Some(kernel) = &files.kernel {
+        command.arg("-kernel").arg(kernel);
+    } else {
+        for (options, file) in FIRMWARE {
+            let drive = format!("if=pflash,format=raw,{options},file={file}");
+            command.args(["-drive", &drive]);
+        }
+    }
+    if let Some(disk) = &boot.disk {
+        let disk = disk.display();
+        let drive = format!("if=virtio,format=raw,cache=unsafe,file={disk}");
+        command.args(["-drive", &drive]);
+    }
     if boot.clock == Clock::Instructions {
         command
             .args(["-icount", "shift=0,sleep=off", "-seed", "1"])
@@ -352,9 +374,10 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
         .arg("--stream")
         .arg(&files.data)
         .arg("--stats")
-        .arg(&files.stats)
-        .arg("--kernel")
-        .arg(&files.kernel);
+        .arg(&files.stats);
+    if let Some(kernel) = &files.kernel {
+        command.arg("--kernel").arg(kernel);
+    }
     if !boot.virtualisation {
         command.args(["--vmx", "off"]);
     }

@@ -13,6 +13,7 @@ mod demo;
 mod differential;
 mod given;
 mod image;
+mod installed;
 mod job;
 mod kernel_log;
 mod machine;
@@ -311,6 +312,7 @@ impl Options {
                 kernel: self.kernel_image,
                 modules: self.modules,
                 initrd: self.initrd,
+                ..Given::default()
             },
             cpus: self.smp.unwrap_or(boot.cpus),
             model: self.model,

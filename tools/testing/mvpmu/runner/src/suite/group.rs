@@ -18,6 +18,7 @@ use crate::controls;
 use crate::demo;
 use crate::differential;
 use crate::given;
+use crate::installed;
 use crate::job::Job;
 use crate::machine;
 use crate::machine::Boot;
@@ -79,6 +80,8 @@ pub enum Work {
     Watchdog(Boot),
     /// Kernels and root file systems that are not ours, with this machine.
     Given(Boot),
+    /// Our packages, installed in a Debian that boots on this machine.
+    Installed(Boot),
     /// A sweep.
     Sweep(Sweep),
 }
@@ -162,6 +165,7 @@ impl Group {
             | Work::Quirks(_)
             | Work::Differential(..)
             | Work::Given(_)
+            | Work::Installed(_)
             | Work::Controls(_)
             | Work::Sweep(_) => {}
             Work::Demo(boot)
@@ -242,6 +246,7 @@ impl Group {
                 fs::create_dir_all(&directory)?;
                 given::test(boot, &directory)
             }
+            Work::Installed(boot) => installed::test(boot, &directory),
             Work::Sweep(sweep) => sweep.run(&directory),
             Work::Differential(cpu, provider, programs) => {
                 differential::test(cpu, provider.name(), *programs, &directory)

@@ -328,6 +328,9 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         local("object code", 1, object_code::test),
         local("cargo test", usize::MAX, checks::cargo_test),
     ];
+    if length == Length::Long {
+        groups.push(local("each patch", usize::MAX, checks::each_patch));
+    }
     for &cpu in cpus {
         let machine = Machine::of(cpu);
         let boot = Boot::of_cpu(cpu);
@@ -335,6 +338,10 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         groups.push(Group {
             name: format!("{} given kernel", name(cpu)),
             work: Work::Given(boot.clone()),
+        });
+        groups.push(Group {
+            name: format!("{} installed", name(cpu)),
+            work: Work::Installed(boot.clone()),
         });
         groups.push(kunit(cpu));
         groups.push(lifecycle(cpu, Kernel::Main));
