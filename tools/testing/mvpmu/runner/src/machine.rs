@@ -157,8 +157,8 @@ impl Boot {
 
 /// The files of a boot.
 pub struct Files {
-    /// What to boot.
-    pub kernel: PathBuf,
+    /// What to boot; without it, what the machine's firmware finds.
+    pub kernel: Option<PathBuf>,
     /// The initial root file system.
     pub initrd: Option<PathBuf>,
     /// Where the bytes of the data port go.
@@ -321,9 +321,10 @@ fn qemu(boot: &Boot, files: &Files) -> Command {
             plugin.display(),
             boot.cpu.name,
             boot.oracle.name()
-        ))
-        .arg("-kernel")
-        .arg(&files.kernel);
+        ));
+    if let Some(kernel) = &files.kernel {
+        command.arg("-kernel").arg(kernel);
+    }
     if boot.clock == Clock::Instructions {
         command
             .args(["-icount", "shift=0,sleep=off", "-seed", "1"])
@@ -352,9 +353,10 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
         .arg("--stream")
         .arg(&files.data)
         .arg("--stats")
-        .arg(&files.stats)
-        .arg("--kernel")
-        .arg(&files.kernel);
+        .arg(&files.stats);
+    if let Some(kernel) = &files.kernel {
+        command.arg("--kernel").arg(kernel);
+    }
     if !boot.virtualisation {
         command.args(["--vmx", "off"]);
     }
