@@ -25,7 +25,12 @@ pub fn differences(report: &Report, reference: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     let shape = |report: &Report| {
         let pmu = report.pmu.as_ref()?;
-        Some((pmu.version, pmu.gp_counters, pmu.fixed_counters, pmu.counter_width))
+        Some((
+            pmu.version,
+            pmu.gp_counters,
+            pmu.fixed_counters,
+            pmu.counter_width,
+        ))
     };
     if shape(report) != shape(reference) {
         let shown = |report| match shape(report) {
@@ -34,7 +39,11 @@ pub fn differences(report: &Report, reference: &Report) -> Vec<String> {
             }
             None => "unknown".to_owned(),
         };
-        lines.push(format!("PMU: {}, there {}", shown(report), shown(reference)));
+        lines.push(format!(
+            "PMU: {}, there {}",
+            shown(report),
+            shown(reference)
+        ));
     }
     for step in merged(report, reference) {
         let here = find(report, &step);
@@ -44,7 +53,10 @@ pub fn differences(report: &Report, reference: &Report) -> Vec<String> {
     for count in &report.counts {
         if count.counted != count.expected {
             let who = count.provider.name();
-            lines.push(format!("{}, {who}: {}, not {}", count.what, count.counted, count.expected));
+            lines.push(format!(
+                "{}, {who}: {}, not {}",
+                count.what, count.counted, count.expected
+            ));
         }
     }
     // The test machines count exactly.
@@ -63,7 +75,9 @@ fn key(step: &Step) -> Key {
 fn merged(report: &Report, reference: &Report) -> Vec<Key> {
     let mut seen = BTreeSet::new();
     let all = report.steps.iter().chain(&reference.steps);
-    all.map(key).filter(|key| seen.insert(key.clone())).collect()
+    all.map(key)
+        .filter(|key| seen.insert(key.clone()))
+        .collect()
 }
 
 fn find<'a>(report: &'a Report, wanted: &Key) -> Option<&'a Step> {
@@ -74,13 +88,19 @@ fn of_step((name, provider): &Key, here: Option<&Step>, there: Option<&Step>) ->
     let title = format!("{name}, {}", provider.name());
     let (Some(here), Some(there)) = (here, there) else {
         let outcome = |step: Option<&Step>| step.map_or("not run", |step| step.outcome.name());
-        return vec![format!("{title}: {}, there {}", outcome(here), outcome(there))];
+        return vec![format!(
+            "{title}: {}, there {}",
+            outcome(here),
+            outcome(there)
+        )];
     };
     let mut lines = Vec::new();
     let tests = |step: &Step| {
         let words = [("failed", &step.failed), ("skipped", &step.skipped)];
         let found = words.into_iter().flat_map(|(word, remarks)| {
-            remarks.iter().map(move |remark| (remark.test.clone(), word))
+            remarks
+                .iter()
+                .map(move |remark| (remark.test.clone(), word))
         });
         found.collect::<Vec<_>>()
     };
@@ -92,7 +112,11 @@ fn of_step((name, provider): &Key, here: Option<&Step>, there: Option<&Step>) ->
         lines.push(format!("{title}: {test}: not {word}"));
     }
     if here.outcome != there.outcome && lines.is_empty() {
-        lines.push(format!("{title}: {}, there {}", here.outcome.name(), there.outcome.name()));
+        lines.push(format!(
+            "{title}: {}, there {}",
+            here.outcome.name(),
+            there.outcome.name()
+        ));
     }
     lines
 }
@@ -112,7 +136,9 @@ pub fn several(reports: &[Named]) -> String {
     }
     for (number, Named { report, .. }) in (1..).zip(reports).skip(1) {
         lines.push(String::new());
-        lines.push(format!("Report 1 other than report {number}, but for time:"));
+        lines.push(format!(
+            "Report 1 other than report {number}, but for time:"
+        ));
         let found = differences(&reports[0].report, report);
         match found.is_empty() {
             true => lines.push("  nothing".to_owned()),
@@ -125,7 +151,10 @@ pub fn several(reports: &[Named]) -> String {
         lines.push("VM exits, median in cycles of each one's TSC:".to_owned());
         lines.extend(costs.iter().map(|line| format!("  {line}")));
     }
-    lines.iter().map(|line| format!("{}\n", printable(line))).collect()
+    lines
+        .iter()
+        .map(|line| format!("{}\n", printable(line)))
+        .collect()
 }
 
 /// How many counters: some, or all that a guest can have.
@@ -204,7 +233,9 @@ mod tests {
         let pmu = report.pmu.as_mut().expect("it has a PMU");
         pmu.gp_counters = 4;
         report.counts[0].counted += 2;
-        report.deviations[0].differences.push(Difference { by: 1, times: 3 });
+        report.deviations[0]
+            .differences
+            .push(Difference { by: 1, times: 3 });
         let gone = report.steps.pop().expect("there are steps");
         let step = &mut report.steps[0];
         step.outcome = StepOutcome::Failed;
@@ -215,9 +246,16 @@ mod tests {
         let found = differences(&report, &reference).join("\n");
         for part in [
             "4 counters of 48 bits, 0 fixed, there version 2, 6 counters",
-            &format!("{}, not {}", report.counts[0].counted, report.counts[0].expected),
+            &format!(
+                "{}, not {}",
+                report.counts[0].counted, report.counts[0].expected
+            ),
             "+1 3 times",
-            &format!("{}, {}: not run, there passed", gone.name, gone.provider.name()),
+            &format!(
+                "{}, {}: not run, there passed",
+                gone.name,
+                gone.provider.name()
+            ),
             "a.b: failed",
         ] {
             assert!(found.contains(part), "{part} in {found}");
@@ -233,9 +271,14 @@ mod tests {
             report,
         };
         let shown = several(&[named("a", reference::amd()), named("b", reference::intel())]);
-        let line = shown.lines().find(|line| line.contains("cpuid_insn") && line.contains("all"));
+        let line = shown
+            .lines()
+            .find(|line| line.contains("cpuid_insn") && line.contains("all"));
         let line = line.expect("both have it with all counters");
-        assert_eq!(line.split_whitespace().filter(|word| *word != "~").count(), 2 + 3 + 3);
+        assert_eq!(
+            line.split_whitespace().filter(|word| *word != "~").count(),
+            2 + 3 + 3
+        );
         assert!(shown.contains("Report 1 other than report 2"));
     }
 }

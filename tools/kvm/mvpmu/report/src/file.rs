@@ -20,7 +20,9 @@ use crate::Report;
 pub fn read(path: &Path) -> Result<Report> {
     let text = fs::read(path)
         .map_err(anyhow::Error::from)
-        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| anyhow!("no report: it is no text")));
+        .and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| anyhow!("no report: it is no text"))
+        });
     text.and_then(|text| parse(&text))
         .with_context(|| path.display().to_string())
 }
@@ -31,7 +33,10 @@ pub fn parse(text: &str) -> Result<Report> {
     let value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
         Err(error) if error.is_eof() => {
-            bail!("the report is cut off after {} bytes: copy it from the stick once more", text.len())
+            bail!(
+                "the report is cut off after {} bytes: copy it from the stick once more",
+                text.len()
+            )
         }
         Err(error) => bail!("no report: {error}"),
     };
@@ -65,7 +70,10 @@ mod tests {
     #[test]
     fn what_is_written_can_be_read() {
         let report = reference::amd();
-        assert_eq!(parse(&json(&report).expect("JSON")).expect("a report"), report);
+        assert_eq!(
+            parse(&json(&report).expect("JSON")).expect("a report"),
+            report
+        );
     }
 
     // Seen to fail when the version is not looked at.
@@ -76,7 +84,10 @@ mod tests {
         assert!(error("").contains("it is empty"));
         assert!(error("CPU  AMD").contains("no report: expected value at line 1"));
         assert!(error("{\"status\": 0}").contains("no report of mvpmu's image"));
-        let newer = text.replace("\"version\": 1,\n  \"verdict\"", "\"version\": 2,\n  \"verdict\"");
+        let newer = text.replace(
+            "\"version\": 1,\n  \"verdict\"",
+            "\"version\": 2,\n  \"verdict\"",
+        );
         assert!(error(&newer).contains("a report of version 2"));
         let without = text.replace("\"findings\"", "\"found\"");
         assert!(error(&without).contains("a report with an error in it: unknown field `found`"));

@@ -78,7 +78,11 @@ mod tests {
     #[test]
     fn spreads_that_overlap_are_not_apart() {
         let of = |values: [f64; 3]| Spread::of(values.to_vec()).expect("there are numbers");
-        let (low, middle, high) = (of([1.0, 2.0, 3.0]), of([2.0, 3.0, 4.0]), of([7.0, 8.0, 9.0]));
+        let (low, middle, high) = (
+            of([1.0, 2.0, 3.0]),
+            of([2.0, 3.0, 4.0]),
+            of([7.0, 8.0, 9.0]),
+        );
         assert!(!low.is_apart(&middle));
         assert!(low.is_apart(&high) && high.is_apart(&low));
     }

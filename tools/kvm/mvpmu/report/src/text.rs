@@ -36,7 +36,10 @@ pub fn report(report: &Report) -> String {
         if lines.is_empty() {
             lines.push("nothing".to_owned());
         }
-        sections.extend(section("Other than on the emulated machine of this vendor", lines));
+        sections.extend(section(
+            "Other than on the emulated machine of this vendor",
+            lines,
+        ));
     }
     sections.push(verdict(report));
     sections.join("\n")
@@ -63,7 +66,13 @@ fn about(report: &Report) -> String {
         false => "built without mitigations",
     };
     let mut lines = cpu(&report.cpu);
-    lines.push(("kernel", format!("{}, {mitigations}; mvpmu {}", software.kernel, software.mvpmu)));
+    lines.push((
+        "kernel",
+        format!(
+            "{}, {mitigations}; mvpmu {}",
+            software.kernel, software.mvpmu
+        ),
+    ));
     if let Some(pmu) = &report.pmu {
         let fixed = match pmu.fixed_counters {
             0 => String::new(),
@@ -75,9 +84,14 @@ fn about(report: &Report) -> String {
         );
         lines.push(("PMU", text));
     }
-    let remarkable = report.findings.iter().filter(|found| found.severity != "ok");
+    let remarkable = report
+        .findings
+        .iter()
+        .filter(|found| found.severity != "ok");
     lines.extend(remarkable.map(|found| (found.about.as_str(), found.text.clone())));
-    let lines = lines.iter().map(|(about, text)| format!("{about:12} {}\n", printable(text)));
+    let lines = lines
+        .iter()
+        .map(|(about, text)| format!("{about:12} {}\n", printable(text)));
     lines.collect()
 }
 
@@ -86,14 +100,23 @@ fn cpu(cpu: &Cpu) -> Vec<(&str, String)> {
         Some(khz) => format!(", TSC {} MHz", khz as f64 / 1000.0),
         None => String::new(),
     };
-    let signature = format!("family {}, model {}, stepping {}", cpu.family, cpu.model, cpu.stepping);
+    let signature = format!(
+        "family {}, model {}, stepping {}",
+        cpu.family, cpu.model, cpu.stepping
+    );
     let mut lines = vec![
         ("CPU", cpu.name.clone()),
-        ("", format!("{} {signature}, microcode {}", cpu.vendor, cpu.microcode)),
+        (
+            "",
+            format!("{} {signature}, microcode {}", cpu.vendor, cpu.microcode),
+        ),
         ("", format!("{} in use{tsc}", cpu.cpus)),
     ];
     if cpu.emulated {
-        lines.push(("", "emulated: time is made of instructions".to_owned()));
+        lines.push((
+            "",
+            "emulated: its time says nothing of a real machine".to_owned(),
+        ));
     }
     if let Some(hypervisor) = &cpu.hypervisor {
         lines.push(("below", format!("the hypervisor {hypervisor}")));
@@ -147,17 +170,27 @@ pub fn deviation(deviation: &Deviation) -> String {
     let wrong: Vec<_> = wrong
         .map(|found| format!("{:+} {} times", found.by, found.times))
         .collect();
-    let what = format!("{}, {} (exact: {})", deviation.event, deviation.code, deviation.expected);
+    let what = format!(
+        "{}, {} (exact: {})",
+        deviation.event, deviation.code, deviation.expected
+    );
     let repetitions = deviation.repetitions();
     match wrong.is_empty() {
         true => format!("{what}: {repetitions} times exact"),
-        false => format!("{what}: {} of {repetitions} are off: {}", deviation.wrong(), wrong.join(", ")),
+        false => format!(
+            "{what}: {} of {repetitions} are off: {}",
+            deviation.wrong(),
+            wrong.join(", ")
+        ),
     }
 }
 
 /// How much is shown of a spread.
 pub fn cycles(spread: &Spread) -> String {
-    format!("{:.0} [{:.0} to {:.0}]", spread.median, spread.lower, spread.upper)
+    format!(
+        "{:.0} [{:.0} to {:.0}]",
+        spread.median, spread.lower, spread.upper
+    )
 }
 
 /// The cost with one provider.
@@ -238,7 +271,10 @@ mod tests {
             expected: 2001,
             differences: vec![Difference { by: 0, times: 97 }],
         };
-        assert_eq!(deviation(&found), "instructions, loop (exact: 2001): 97 times exact");
+        assert_eq!(
+            deviation(&found),
+            "instructions, loop (exact: 2001): 97 times exact"
+        );
         found.differences.push(Difference { by: 1, times: 2 });
         found.differences.push(Difference { by: 4, times: 1 });
         let text = "instructions, loop (exact: 2001): 3 of 100 are off: +1 2 times, +4 1 times";
@@ -249,7 +285,10 @@ mod tests {
     fn a_report_ends_with_its_verdict_and_fits_a_screen() {
         let shown = report(&reference::amd());
         assert!(shown.ends_with(&verdict(&reference::amd())));
-        let long: Vec<_> = shown.lines().filter(|line| line.chars().count() > 100).collect();
+        let long: Vec<_> = shown
+            .lines()
+            .filter(|line| line.chars().count() > 100)
+            .collect();
         assert!(long.is_empty(), "{long:?}");
     }
 

@@ -34,8 +34,8 @@ const NAME: &str = "mvpmu.efi";
 /// What begins it: it hands kernel and root file system over, as firmware does not.
 const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 
-/// The last console is where keys are read by who asks for one only.
-const COMMAND_LINE: &str = "console=ttyS0,115200 console=tty0 quiet";
+/// The survey talks on both consoles; the kernel only when it cannot go on.
+const COMMAND_LINE: &str = "console=ttyS0,115200 console=tty0 loglevel=3";
 
 /// Devices that a person at a machine needs: screen, keyboard, the stick, and disks of virtual machines.
 const DRIVERS: [&str; 13] = [

@@ -58,7 +58,10 @@ impl Ran {
             End::Exit(Some(status)) => format!("exit status {status}"),
             End::Exit(None) => "ended by a signal".to_owned(),
             End::Killed => format!("no end after {} s", self.time.as_secs()),
-            End::Stuck => format!("no end after {} s, and it cannot be killed", self.time.as_secs()),
+            End::Stuck => format!(
+                "no end after {} s, and it cannot be killed",
+                self.time.as_secs()
+            ),
         });
         last
     }
@@ -117,7 +120,10 @@ mod tests {
         let ran = sh("echo begin; sleep 1000 & wait", Duration::from_millis(200));
         assert_eq!(ran.end, End::Killed);
         assert_eq!(ran.output, "begin\n");
-        assert!(ran.why().iter().any(|line| line.starts_with("no end after")));
+        assert!(ran
+            .why()
+            .iter()
+            .any(|line| line.starts_with("no end after")));
     }
 
     // Seen to fail when only the program itself is killed.
@@ -132,7 +138,13 @@ mod tests {
 
     #[test]
     fn the_status_is_that_of_the_program() {
-        assert_eq!(sh("exit 7", Duration::from_secs(60)).end, End::Exit(Some(7)));
-        assert_eq!(sh("kill -9 $$", Duration::from_secs(60)).end, End::Exit(None));
+        assert_eq!(
+            sh("exit 7", Duration::from_secs(60)).end,
+            End::Exit(Some(7))
+        );
+        assert_eq!(
+            sh("kill -9 $$", Duration::from_secs(60)).end,
+            End::Exit(None)
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! The machine: its CPU, and what runs on it already.
 
 use std::arch::x86_64::__cpuid;
+use std::collections::BTreeSet;
 use std::fs;
 
 use mvpmu_host::printable;
@@ -20,10 +21,15 @@ pub fn cpu(cpuinfo: &str, log: &[String]) -> Cpu {
     let value = |key: &str| {
         let fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
         let mut values = fields.filter(|(name, _)| name.trim() == key);
-        values.next().map_or(String::new(), |(_, value)| printable(value.trim()))
+        values
+            .next()
+            .map_or(String::new(), |(_, value)| printable(value.trim()))
     };
     let number = |key: &str| value(key).parse().unwrap_or(0);
-    let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    let cpus = cpuinfo
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
     Cpu {
         vendor: value("vendor_id"),
         family: number("cpu family"),
@@ -53,7 +59,10 @@ fn tsc_khz(log: &[String]) -> Option<u64> {
         let (_, rest) = line.split_once("tsc: ")?;
         let mhz = rest.strip_suffix(" MHz")?;
         let mhz = mhz.strip_prefix("Refined TSC clocksource calibration: ");
-        let mhz = mhz.or_else(|| rest.strip_suffix(" MHz processor")?.strip_prefix("Detected "));
+        let mhz = mhz.or_else(|| {
+            rest.strip_suffix(" MHz processor")?
+                .strip_prefix("Detected ")
+        });
         Some(mhz?.parse::<f64>().ok()? * 1000.0)
     });
     said.last().map(|khz| khz.round() as u64)
@@ -63,9 +72,11 @@ fn tsc_khz(log: &[String]) -> Option<u64> {
 pub fn software() -> Software {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let vulnerabilities = fs::read_dir("/sys/devices/system/cpu/vulnerabilities");
-    let mut texts = vulnerabilities.into_iter().flatten().flatten().map(|entry| {
-        fs::read_to_string(entry.path()).unwrap_or_default()
-    });
+    let mut texts = vulnerabilities
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| fs::read_to_string(entry.path()).unwrap_or_default());
     Software {
         mvpmu: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: release.trim().to_owned(),
@@ -80,14 +91,32 @@ pub fn log(lines: &str) -> Vec<String> {
 }
 
 /// What of the log goes into a report: what has to do with guests, and bugs. Nothing that drivers say of
-/// their devices, which have serial numbers and addresses.
+/// their devices, which have serial numbers and addresses. Each line once: KVM is loaded several times.
 pub fn remarkable(log: &[String]) -> Vec<String> {
-    const BEGINS: [&str; 5] = ["mvpmu: ", "kvm", "perf", "Performance Events: ", "NMI watchdog: "];
-    const HOLDS: [&str; 5] = ["WARNING: ", "BUG: ", "Oops: ", "unchecked MSR access", "NMI received"];
+    const BEGINS: [&str; 5] = [
+        "mvpmu: ",
+        "kvm",
+        "perf",
+        "Performance Events: ",
+        "NMI watchdog: ",
+    ];
+    const HOLDS: [&str; 5] = [
+        "WARNING: ",
+        "BUG: ",
+        "Oops: ",
+        "unchecked MSR access",
+        "NMI received",
+    ];
     let is_remarkable = |line: &&String| {
-        BEGINS.iter().any(|begin| line.starts_with(begin)) || HOLDS.iter().any(|part| line.contains(part))
+        BEGINS.iter().any(|begin| line.starts_with(begin))
+            || HOLDS.iter().any(|part| line.contains(part))
     };
-    log.iter().filter(is_remarkable).take(100).cloned().collect()
+    let mut seen = BTreeSet::new();
+    let lines = log
+        .iter()
+        .filter(is_remarkable)
+        .filter(|&line| seen.insert(line));
+    lines.take(100).cloned().collect()
 }
 
 #[cfg(test)]
@@ -103,8 +132,14 @@ mod tests {
         let log = log("6 0 tsc: Detected 2400.000 MHz processor\n\
             6 7 tsc: Refined TSC clocksource calibration: 2399.999 MHz\n");
         let cpu = cpu(CPUINFO, &log);
-        assert_eq!((cpu.family, cpu.model, cpu.stepping, cpu.cpus), (25, 17, 1, 2));
-        assert_eq!((cpu.name.as_str(), cpu.microcode.as_str()), ("AMD EPYC", "0xa101148"));
+        assert_eq!(
+            (cpu.family, cpu.model, cpu.stepping, cpu.cpus),
+            (25, 17, 1, 2)
+        );
+        assert_eq!(
+            (cpu.name.as_str(), cpu.microcode.as_str()),
+            ("AMD EPYC", "0xa101148")
+        );
         assert_eq!(cpu.tsc_khz, Some(2_399_999));
         assert_eq!(tsc_khz(&log[..1]), Some(2_400_000));
     }
@@ -112,8 +147,10 @@ mod tests {
     // Seen to fail when the level decides.
     #[test]
     fn nothing_of_a_device_is_remarkable() {
-        let log = log("4 1 usb 1-1: SerialNumber: 0123456789\n3 2 eth0: link/ether 52:54:00:12:34:56\n\
-            6 3 mvpmu: enabled\n4 4 WARNING: arch/x86/kvm/pmu.c:1 at kvm_pmu\n");
+        let log = log(
+            "4 1 usb 1-1: SerialNumber: 0123456789\n3 2 eth0: link/ether 52:54:00:12:34:56\n\
+            6 3 mvpmu: enabled\n6 3 mvpmu: enabled\n4 4 WARNING: arch/x86/kvm/pmu.c:1 at kvm_pmu\n",
+        );
         let texts = ["mvpmu: enabled", "WARNING: arch/x86/kvm/pmu.c:1 at kvm_pmu"];
         assert_eq!(remarkable(&log), texts);
     }

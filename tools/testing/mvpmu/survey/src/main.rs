@@ -29,7 +29,9 @@ const ATTENTION: Duration = Duration::from_secs(600);
 /// Asks what is to be done with the machine.
 fn farewell(consoles: &mut Consoles) -> RebootCommand {
     let answers = consoles.answers();
-    consoles.line("Enter: power off. r, Enter: restart. Without an answer: power off after 10 minutes.");
+    consoles.line(
+        "Enter: power off. r, Enter: restart. Without an answer: power off after 10 minutes.",
+    );
     match answers.recv_timeout(ATTENTION) {
         Ok(answer) if answer.trim() == "r" => RebootCommand::Restart,
         Ok(_) | Err(RecvTimeoutError::Timeout) => RebootCommand::PowerOff,
@@ -44,12 +46,12 @@ fn farewell(consoles: &mut Consoles) -> RebootCommand {
 fn main() {
     survey::load_drivers();
     let mut consoles = Consoles::open();
-    if let Err(error) = Survey::run(&mut consoles) {
-        consoles.line(&format!("The run has failed: {error:#}"));
-    }
+    Survey::run(&mut consoles);
     let command = farewell(&mut consoles);
     rustix::fs::sync();
     if let Err(error) = reboot(command) {
-        consoles.line(&format!("The machine does not go off ({error}): use its button."));
+        consoles.line(&format!(
+            "The machine does not go off ({error}): use its button."
+        ));
     }
 }

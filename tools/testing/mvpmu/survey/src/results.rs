@@ -114,12 +114,15 @@ pub fn deviations(output: &str) -> Vec<Deviation> {
         let &[event, expected, by, times] = &words[..] else {
             continue;
         };
-        let (Ok(expected), Ok(by), Ok(times)) = (expected.parse(), by.parse(), times.parse()) else {
+        let (Ok(expected), Ok(by), Ok(times)) = (expected.parse(), by.parse(), times.parse())
+        else {
             continue;
         };
         let difference = Difference { by, times };
         match found.last_mut() {
-            Some(last) if last.code == code && last.event == event => last.differences.push(difference),
+            Some(last) if last.code == code && last.event == event => {
+                last.differences.push(difference)
+            }
             _ => found.push(Deviation {
                 code: code.to_owned(),
                 event: event.to_owned(),
@@ -139,7 +142,9 @@ impl Costs {
     /// Adds "used N" and "round CYCLES" lines: of `exits` more VM exits each. Whether there were any.
     pub fn add(&mut self, scenario: usize, provider: Provider, exits: u64, output: &str) -> bool {
         let values = |key: &'static str| {
-            let lines = output.lines().filter_map(move |line| line.strip_prefix(key));
+            let lines = output
+                .lines()
+                .filter_map(move |line| line.strip_prefix(key));
             lines.filter_map(|value| value.trim().parse::<f64>().ok())
         };
         let Some(used) = values("used ").next() else {
@@ -154,14 +159,17 @@ impl Costs {
 
     /// For the report.
     pub fn report(&self, scenarios: &[&str]) -> Vec<ExitCost> {
-        let costs = self.0.iter().filter_map(|(&(scenario, provider, counters), cycles)| {
-            Some(ExitCost {
-                scenario: scenarios[scenario].to_owned(),
-                provider,
-                counters,
-                cycles: Spread::of(cycles.clone())?,
-            })
-        });
+        let costs = self
+            .0
+            .iter()
+            .filter_map(|(&(scenario, provider, counters), cycles)| {
+                Some(ExitCost {
+                    scenario: scenarios[scenario].to_owned(),
+                    provider,
+                    counters,
+                    cycles: Spread::of(cycles.clone())?,
+                })
+            });
         costs.collect()
     }
 }
@@ -202,7 +210,10 @@ mod tests {
         let passed = step_of(exit(0), "TAP version 13\n1..1\nok 1 a\n");
         assert_eq!((passed.outcome, passed.passed), (StepOutcome::Passed, 1));
         assert_eq!(passed.milliseconds, 1500);
-        let failed = step_of(exit(1), "TAP version 13\n1..2\nok 1 a\n# 2 != 3\nnot ok 2 b\n");
+        let failed = step_of(
+            exit(1),
+            "TAP version 13\n1..2\nok 1 a\n# 2 != 3\nnot ok 2 b\n",
+        );
         assert_eq!(failed.outcome, StepOutcome::Failed);
         assert_eq!(failed.failed[0].lines, ["2 != 3"]);
         let skipped = step_of(exit(4), "TAP version 13\n1..0 # SKIP no PMU\n");
@@ -234,7 +245,10 @@ mod tests {
         let text = "pmu: AMD\npmis_expected: 100\npmis_counted: 99\nalone_expected: 1\n";
         let found = counts(text, Provider::C);
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].what.as_str(), found[0].expected, found[0].counted), ("pmis", 100, 99));
+        assert_eq!(
+            (found[0].what.as_str(), found[0].expected, found[0].counted),
+            ("pmis", 100, 99)
+        );
     }
 
     // Seen to fail when each line is a deviation of its own.

@@ -41,7 +41,10 @@ pub enum Search {
 pub fn search() -> Search {
     let begin = Instant::now();
     loop {
-        let mut found: Vec<_> = devices().into_iter().filter(|name| is_marked(name)).collect();
+        let mut found: Vec<_> = devices()
+            .into_iter()
+            .filter(|name| is_marked(name))
+            .collect();
         match found.len() {
             0 if begin.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(200)),
             0 => return Search::Nothing,
@@ -58,10 +61,17 @@ pub fn search() -> Search {
 
 /// Disks and partitions.
 fn devices() -> Vec<String> {
-    let entries = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
+    let entries = fs::read_dir("/sys/class/block")
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut names: Vec<_> = entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| !["loop", "ram", "zram"].iter().any(|other| name.starts_with(other)))
+        .filter(|name| {
+            !["loop", "ram", "zram"]
+                .iter()
+                .any(|other| name.starts_with(other))
+        })
         .collect();
     names.sort();
     names
@@ -141,12 +151,20 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("mvpmu-stick-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
         assert_eq!(free_number(&directory), 1);
-        for name in ["REPORT-7.TXT", "report-2.json", "other-9.json", "report-x.json"] {
+        for name in [
+            "REPORT-7.TXT",
+            "report-2.json",
+            "other-9.json",
+            "report-x.json",
+        ] {
             fs::write(directory.join(name), "").expect("a file");
         }
         assert_eq!(free_number(&directory), 8);
         replace(&directory.join("report-2.json"), "new").expect("it is replaced");
-        assert_eq!(fs::read_to_string(directory.join("report-2.json")).expect("it is there"), "new");
+        assert_eq!(
+            fs::read_to_string(directory.join("report-2.json")).expect("it is there"),
+            "new"
+        );
         assert_eq!(fs::read_dir(&directory).expect("it is there").count(), 4);
         fs::remove_dir_all(&directory).expect("it is there");
     }

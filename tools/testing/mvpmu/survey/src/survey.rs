@@ -93,13 +93,24 @@ fn unload() -> Result<()> {
     Ok(())
 }
 
+fn fail(step: &mut Step, test: &str, why: String) {
+    step.outcome = StepOutcome::Failed;
+    step.failed.push(Remark {
+        test: test.to_owned(),
+        lines: vec![why],
+    });
+}
+
 impl<'a> Survey<'a> {
     /// Does all of it.
-    pub fn run(consoles: &'a mut Consoles) -> Result<()> {
+    pub fn run(consoles: &'a mut Consoles) {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let cpu = machine::cpu(&cpuinfo, &log());
         let software = machine::software();
-        consoles.line(&format!("\nmvpmu {} on Linux {}: {}", software.mvpmu, software.kernel, cpu.name));
+        consoles.line(&format!(
+            "\nmvpmu {} on Linux {}: {}",
+            software.mvpmu, software.kernel, cpu.name
+        ));
         let effort = Effort::on(cpu.emulated);
         let report = Report {
             schema: schema::NAME.to_owned(),
@@ -127,18 +138,23 @@ impl<'a> Survey<'a> {
             effort,
         };
         survey.find_stick();
-        let able = survey.look()?;
-        survey.report.verdict = match able {
-            Ok(()) => survey.all_steps()?,
-            Err(why) => Verdict {
-                outcome: Outcome::Unable,
-                text: why,
-            },
-        };
+        survey.report.verdict = survey.verdict().unwrap_or_else(|error| Verdict {
+            outcome: Outcome::Failed,
+            text: format!("the survey itself: {error:#}"),
+        });
         survey.report.log = machine::remarkable(&log());
         survey.save();
         survey.show();
-        Ok(())
+    }
+
+    fn verdict(&mut self) -> Result<Verdict> {
+        Ok(match self.look()? {
+            None => self.all_steps()?,
+            Some(why) => Verdict {
+                outcome: Outcome::Unable,
+                text: why,
+            },
+        })
     }
 
     fn find_stick(&mut self) {
@@ -170,8 +186,9 @@ impl<'a> Survey<'a> {
     }
 
     /// What there is; the reason, if guests cannot have the PMU here.
-    fn look(&mut self) -> Result<std::result::Result<(), String>> {
-        fs::write("/proc/sys/kernel/nmi_watchdog", "0")?;
+    fn look(&mut self) -> Result<Option<String>> {
+        // A kernel without it has nothing to switch off.
+        let _ = fs::write("/proc/sys/kernel/nmi_watchdog", "0");
         let check = run(&["mvpmu-check", "--json"], SHORT)?;
         self.report.findings = results::findings(&check.output);
         let root = Root::new(Path::new("/"));
@@ -179,7 +196,7 @@ impl<'a> Survey<'a> {
         if loaded.succeeded() {
             self.report.pmu = module::capability(&root).ok();
             unload()?;
-            return Ok(Ok(()));
+            return Ok(None);
         }
         let refused = module::refusal(&root);
         unload()?;
@@ -197,7 +214,7 @@ impl<'a> Survey<'a> {
             Some(finding) => format!("{}: {}", finding.about, finding.text),
             None => refused.unwrap_or_else(|| loaded.why().join("; ")),
         };
-        Ok(Err(why))
+        Ok(Some(why))
     }
 
     fn all_steps(&mut self) -> Result<Verdict> {
@@ -205,7 +222,8 @@ impl<'a> Survey<'a> {
         for (number, planned) in (1..).zip(&plan::STEPS) {
             let title = format!("{}, {}", planned.name, planned.provider.name());
             let count = plan::STEPS.len();
-            self.consoles.say(&format!("[{number:2}/{count}] {title} ... "));
+            self.consoles
+                .say(&format!("[{number:2}/{count}] {title} ... "));
             self.report.verdict.text = format!("it was at: {title}");
             self.save();
             let mut step = results::begin(planned.name, planned.provider);
@@ -220,7 +238,9 @@ impl<'a> Survey<'a> {
                 }
                 current = Some(planned.provider);
             }
-            self.one_step(planned, &mut step)?;
+            if let Err(error) = self.one_step(planned, &mut step) {
+                fail(&mut step, "it can be run", format!("{error:#}"));
+            }
             self.done(step);
         }
         unload()?;
@@ -232,14 +252,21 @@ impl<'a> Survey<'a> {
         let limit = self.effort.limit;
         let repetitions = self.effort.repetitions.to_string();
         match planned.kind {
-            Kind::Tests(test) => {
-                let ran = run(&[&format!("/selftests/mvpmu/{test}")], limit)?;
+            Kind::Tests(test, few) => {
+                let path = format!("/selftests/mvpmu/{test}");
+                let mut words = vec![path.as_str()];
+                if !self.effort.all_tests {
+                    words.extend(few.iter().flat_map(|test| ["-r", test]));
+                }
+                let ran = run(&words, limit)?;
                 results::of_tests(step, &ran);
             }
             Kind::Report => {
                 let ran = run(&["/selftests/mvpmu/guest_report"], limit)?;
                 results::of_program(step, "the guest counts what it should", &ran);
-                self.report.counts.extend(results::counts(&ran.output, planned.provider));
+                self.report
+                    .counts
+                    .extend(results::counts(&ran.output, planned.provider));
             }
             Kind::Repeat => {
                 let ran = run(&["/selftests/mvpmu/repeat", &repetitions], limit)?;
@@ -259,17 +286,21 @@ impl<'a> Survey<'a> {
                 continue;
             }
             for counters in plan::counters(provider) {
-                let words = ["/selftests/mvpmu/bench", scenario, "0", counters, &least, &most, "tsc"];
+                let words = [
+                    "/selftests/mvpmu/bench",
+                    scenario,
+                    "0",
+                    counters,
+                    &least,
+                    &most,
+                    "tsc",
+                ];
                 let ran = run(&words, self.effort.limit)?;
                 let test = format!("{scenario}, counters {counters}");
                 let counted = self.costs.add(index, provider, many - few, &ran.output);
                 results::of_program(step, &test, &ran);
                 if ran.succeeded() && !counted {
-                    step.outcome = StepOutcome::Failed;
-                    step.failed.push(Remark {
-                        test,
-                        lines: vec!["it says no cycles".to_owned()],
-                    });
+                    fail(step, &test, "it says no cycles".to_owned());
                 }
             }
         }
@@ -290,7 +321,8 @@ impl<'a> Survey<'a> {
 
     fn judge(&self) -> Verdict {
         let steps = &self.report.steps;
-        let is_bad = |step: &&Step| matches!(step.outcome, StepOutcome::Failed | StepOutcome::Killed);
+        let is_bad =
+            |step: &&Step| matches!(step.outcome, StepOutcome::Failed | StepOutcome::Killed);
         let bad: Vec<_> = steps
             .iter()
             .filter(is_bad)
@@ -318,7 +350,8 @@ impl<'a> Survey<'a> {
         match written {
             Ok(place) => self.place = Some(place),
             Err(error) => {
-                self.consoles.line(&format!("\nThe report cannot be written: {error:#}"));
+                self.consoles
+                    .line(&format!("\nThe report cannot be written: {error:#}"));
                 self.place = None;
             }
         }

@@ -25,8 +25,8 @@ const END: u64 = SIZE - (1 << 20);
 pub struct Disk(PathBuf);
 
 impl Disk {
-    /// With copies of these files, and perhaps the directory for reports.
-    pub fn new(path: &Path, files: &[(&str, &Path)], is_marked: bool) -> Result<Self> {
+    /// With a copy of what is in a directory.
+    pub fn new(path: &Path, directory: &Path) -> Result<Self> {
         let disk = Disk(path.to_owned());
         File::create(path)?.set_len(SIZE)?;
         let table = format!(
@@ -46,18 +46,8 @@ impl Disk {
         ensure!(sfdisk.wait()?.success(), "sfdisk: {}", path.display());
         let sectors = ((END - BEGIN) / 512).to_string();
         disk.mtool(&["mformat", "-T", &sectors, "-h", "64", "-s", "32", "::"])?;
-        let mut made = Vec::new();
-        for (name, from) in files {
-            for (slash, _) in name.match_indices('/') {
-                if !made.contains(&&name[..slash]) {
-                    disk.mtool(&["mmd", &format!("::{}", &name[..slash])])?;
-                    made.push(&name[..slash]);
-                }
-            }
-            disk.mtool(&["mcopy", &from.to_string_lossy(), &format!("::{name}")])?;
-        }
-        if is_marked {
-            disk.mtool(&["mmd", "::mvpmu"])?;
+        for entry in fs::read_dir(directory)? {
+            disk.mtool(&["mcopy", "-s", &entry?.path().to_string_lossy(), "::"])?;
         }
         Ok(disk)
     }

@@ -61,9 +61,14 @@ fn depends(module: &[u8]) -> Result<Vec<String>> {
     let object = object::File::parse(module)?;
     let section = object.section_by_name(".modinfo").context("no module")?;
     let text = String::from_utf8_lossy(section.data()?).into_owned();
-    let depends = text.split('\0').find_map(|line| line.strip_prefix("depends="));
+    let depends = text
+        .split('\0')
+        .find_map(|line| line.strip_prefix("depends="));
     let names = depends.unwrap_or_default().split(',');
-    Ok(names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    Ok(names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect())
 }
 
 #[cfg(test)]
@@ -74,7 +79,9 @@ mod tests {
     #[test]
     fn what_a_module_needs_comes_before_it_and_once() {
         let files = ["usb-storage", "usbcore", "scsi_mod", "sd_mod"];
-        let files = files.map(|name| (canonical(name), format!("{name}.ko"))).into();
+        let files = files
+            .map(|name| (canonical(name), format!("{name}.ko")))
+            .into();
         let needs = |file: &str| {
             let names: &[&str] = match file {
                 "usb-storage.ko" => &["usbcore", "scsi_mod"],
@@ -84,7 +91,10 @@ mod tests {
             Ok(names.iter().map(|&name| name.to_owned()).collect())
         };
         let ordered = order(&files, &["usb_storage", "sd_mod"], &needs).expect("all are there");
-        assert_eq!(ordered, ["usbcore.ko", "scsi_mod.ko", "usb-storage.ko", "sd_mod.ko"]);
+        assert_eq!(
+            ordered,
+            ["usbcore.ko", "scsi_mod.ko", "usb-storage.ko", "sd_mod.ko"]
+        );
         let missing = order(&files, &["vfat"], &needs).expect_err("it is not there");
         assert_eq!(missing.to_string(), "the kernel has no module vfat");
     }

@@ -6,8 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::process::Output;
 use std::time::Duration;
 
+use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 use mvpmu_report::compare;
@@ -17,6 +19,7 @@ use mvpmu_report::text;
 use mvpmu_report::Report;
 
 use super::disk::Disk;
+use super::DIRECTORY;
 use super::NAME;
 use crate::boot;
 use crate::boot::Dialogue;
@@ -31,6 +34,9 @@ use crate::tap::Case;
 
 const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// The directory for reports.
+const MARKER: &str = "mvpmu";
 
 /// The reports of the test machines that mvpmu-report compares with.
 const RECORDED: &str = "tools/kvm/mvpmu/report/recorded";
@@ -169,7 +175,10 @@ fn as_recorded(report: &Report, machine: Machine, directory: &Path) -> Result<Ca
     let name = "it is the recorded one, but for time";
     Ok(Case::new(name, found.is_empty(), || {
         let (new, recorded) = (new.display(), recorded.display());
-        format!("{}\nif that is right: cp {new} {recorded}", found.join("\n"))
+        format!(
+            "{}\nif that is right: cp {new} {recorded}",
+            found.join("\n")
+        )
     }))
 }
 
@@ -180,29 +189,61 @@ fn of_report(report: &Report, machine: Machine, directory: &Path) -> Result<Vec<
     let costs = &report.exits;
     let cost = costs.iter().all(|cost| cost.cycles.median > 0.0);
     Ok(vec![
-        Case::new("the report says that all has passed", passed, || verdict.clone()),
-        Case::new("it knows that the machine is emulated", report.cpu.emulated, String::new),
-        Case::new("each VM exit costs something", cost && !costs.is_empty(), || {
-            format!("{costs:?}")
+        Case::new("the report says that all has passed", passed, || {
+            verdict.clone()
         }),
+        Case::new(
+            "it knows that the machine is emulated",
+            report.cpu.emulated,
+            String::new,
+        ),
+        Case::new(
+            "each VM exit costs something",
+            cost && !costs.is_empty(),
+            || format!("{costs:?}"),
+        ),
         as_recorded(report, machine, directory)?,
     ])
 }
 
-/// The image twice: the same bytes.
-fn reproducible(directory: &Path) -> Result<(PathBuf, Case)> {
-    let mut images = Vec::new();
-    for name in ["image", "again"] {
-        let directory = directory.join(name);
-        fs::create_dir_all(&directory)?;
-        super::build(&directory)?;
-        images.push(directory.join(NAME));
-    }
-    let same = fs::read(&images[0])? == fs::read(&images[1])?;
-    let case = Case::new("a second image has the same bytes", same, || {
-        format!("{images:?} differ")
-    });
-    Ok((images.swap_remove(0), case))
+/// `make image`, and once more: the same bytes.
+fn reproducible(directory: &Path) -> Result<Case> {
+    super::make("small")?;
+    let again = directory.join("again");
+    fs::create_dir_all(&again)?;
+    super::build(&again)?;
+    let [first, second] =
+        [Path::new(DIRECTORY), &again].map(|directory| fs::read(directory.join(NAME)));
+    Ok(Case::new(
+        "a second image has the same bytes",
+        first? == second?,
+        || format!("{DIRECTORY} and {} differ", again.display()),
+    ))
+}
+
+/// Where README.md has the stick.
+const MOUNTED: &str = "/media/stick";
+
+/// Runs the commands of README.md that begin with a word and have to do with the stick, with `directory`
+/// in place of it. What they say, or the first that fails.
+fn as_readme_says(word: &str, directory: &Path) -> Result<Output> {
+    let readme = fs::read_to_string("README.md")?;
+    let lines = readme
+        .lines()
+        .filter(|line| line.starts_with("    ") && line.contains(MOUNTED));
+    let lines: Vec<_> = lines
+        .map(str::trim)
+        .filter(|line| line.starts_with(word))
+        .collect();
+    ensure!(!lines.is_empty(), "README.md does not say how: {word}");
+    let script = lines
+        .join(" && ")
+        .replace(MOUNTED, &directory.to_string_lossy());
+    let path = format!("build/tools:{}", std::env::var("PATH")?);
+    Ok(Command::new("sh")
+        .args(["-c", &script])
+        .env("PATH", path)
+        .output()?)
 }
 
 /// Text on the picture: lines of 16 pixels that are not all of one colour.
@@ -216,17 +257,24 @@ fn lines_of_text(picture: &Path) -> Result<usize> {
     let size = String::from_utf8_lossy(size);
     let width: usize = size.split(' ').next().unwrap_or_default().parse()?;
     let rows = pixels.chunks(16 * 3 * width);
-    Ok(rows.filter(|row| row.chunks(3).any(|pixel| pixel != &row[..3])).count())
+    Ok(rows
+        .filter(|row| row.chunks(3).any(|pixel| pixel != &row[..3]))
+        .count())
 }
 
-/// `mvpmu-report` on the files.
-fn tool(report: &Report, directory: &Path) -> Result<Vec<Case>> {
-    let path = directory.join("report.json");
+/// `mvpmu-report`, with the stick mounted.
+fn tool(report: &Report, mounted: &Path) -> Result<Vec<Case>> {
+    let path = mounted.join("mvpmu/report-1.json");
     let json = fs::read(&path)?;
-    let cut = directory.join("cut.json");
+    let cut = mounted.join("cut.json");
     fs::write(&cut, &json[..json.len() / 2])?;
-    let run = |files: &[&Path]| Command::new(paths::tool("mvpmu-report")).args(files).output();
-    let (one, two, refused) = (run(&[&path])?, run(&[&path, &path])?, run(&[&path, &cut])?);
+    let run = |files: &[&Path]| {
+        Command::new(paths::tool("mvpmu-report"))
+            .args(files)
+            .output()
+    };
+    let one = as_readme_says("mvpmu-report ", mounted)?;
+    let (two, refused) = (run(&[&path, &path])?, run(&[&path, &cut])?);
     let errors = String::from_utf8_lossy(&refused.stderr);
     let several = String::from_utf8_lossy(&two.stdout);
     Ok(vec![
@@ -250,44 +298,71 @@ fn tool(report: &Report, directory: &Path) -> Result<Vec<Case>> {
 
 /// On the AMD machine, from a stick, by firmware.
 pub fn on_amd(directory: &Path) -> Result<Vec<Case>> {
-    // QEMU writes the picture to its own directory, that of the checkout.
-    let (image, case) = reproducible(directory)?;
-    let mut cases = vec![case];
-    let stick = Disk::new(&directory.join("stick"), &[("EFI/BOOT/BOOTX64.EFI", &image)], true)?;
-    let release = Kernel::Main.product("release");
-    let disk = Disk::new(&directory.join("disk"), &[("EFI/other", &release)], false)?;
+    let mut cases = vec![reproducible(directory)?];
+    let mounted = directory.join("mounted");
+    for word in ["mkdir ", "cp "] {
+        let output = as_readme_says(word, &mounted)?;
+        ensure!(output.status.success(), "{output:?}");
+    }
+    let stick = Disk::new(&directory.join("stick"), &mounted)?;
+    let disk = Disk::new(&directory.join("disk"), &directory.join("again"))?;
     let before = disk.bytes()?;
 
+    // QEMU writes it to its own directory, that of the checkout.
     let picture = Path::new("screen.ppm");
     let _ = fs::remove_file(picture);
-    let boot = Boot::new(Machine::Amd);
+    // A busy host is not to be seen in the report.
+    let boot = Boot::new(Machine::Amd).with_instruction_clock();
     let options = pc(&stick, &disk, directory)?;
-    let ended = run(&boot, &files(None, None, directory), &options, AT_THE_SCREEN, directory)?;
+    let ended = run(
+        &boot,
+        &files(None, None, directory),
+        &options,
+        AT_THE_SCREEN,
+        directory,
+    )?;
     let (found, shown) = report(&stick, 1).context("the report on the stick")?;
     let lines = lines_of_text(picture)?;
     fs::rename(picture, directory.join("screen.ppm"))?;
     cases.extend(of_report(&found, Machine::Amd, directory)?);
     cases.extend([
         ended.went_off(),
-        ended.says("the serial console shows the verdict", &text::verdict(&found)),
-        ended.says("and where the report is", "The report is on sda1, in mvpmu/report-1.json."),
-        Case::new("so does the screen show text", lines > 20, || format!("{lines} lines of it")),
-        Case::new("the report as text is that of JSON", shown == text::report(&found), || shown.clone()),
-        Case::new("the other disk is as it was", disk.bytes()? == before, String::new),
+        ended.says(
+            "the serial console shows the verdict",
+            &text::verdict(&found),
+        ),
+        ended.says(
+            "and where the report is",
+            "The report is on sda1, in mvpmu/report-1.json.",
+        ),
+        Case::new("so does the screen show text", lines > 20, || {
+            format!("{lines} lines of it")
+        }),
+        Case::new(
+            "the report as text is that of JSON",
+            shown == text::report(&found),
+            || shown.clone(),
+        ),
+        Case::new(
+            "the other disk is as it was",
+            disk.bytes()? == before,
+            String::new,
+        ),
         Case::new(
             "and so is the image on the stick",
-            stick.read("EFI/BOOT/BOOTX64.EFI")? == fs::read(&image)?,
+            stick.read("EFI/BOOT/BOOTX64.EFI")? == fs::read(mounted.join("EFI/BOOT/BOOTX64.EFI"))?,
             String::new,
         ),
     ]);
-    cases.extend(tool(&found, directory)?);
+    fs::write(mounted.join("mvpmu/report-1.json"), file::json(&found)?)?;
+    cases.extend(tool(&found, &mounted)?);
     cases.extend(unable(&stick, directory)?);
     Ok(cases)
 }
 
 /// Where guests cannot have the PMU. Without firmware, as it takes time and changes nothing then.
 fn unable(stick: &Disk, directory: &Path) -> Result<Vec<Case>> {
-    let initrd = directory.join("image/initrd.zst");
+    let initrd = Path::new(DIRECTORY).join("initrd.zst");
     let run = |name: &str, boot: Boot, options: &[String]| {
         let directory = directory.join(name);
         fs::create_dir_all(&directory)?;
@@ -295,7 +370,7 @@ fn unable(stick: &Disk, directory: &Path) -> Result<Vec<Case>> {
         let files = files(Some(kernel), Some(initrd.clone()), &directory);
         run(&boot, &files, options, AT_THE_CONSOLE, &directory)
     };
-    let amd = Boot::new(Machine::Amd);
+    let amd = Boot::new(Machine::Amd).with_instruction_clock();
     let without_kvm = Boot {
         virtualisation: false,
         ..amd.clone()
@@ -307,13 +382,21 @@ fn unable(stick: &Disk, directory: &Path) -> Result<Vec<Case>> {
     let mut cases = vec![
         ended.says("without SVM it says so", reason),
         ended.went_off(),
-        Case::new("and leaves a report", text::verdict(&second).starts_with(reason), || {
-            format!("{:?}", second.verdict)
-        }),
-        Case::new("beside the first", first.verdict.outcome == Outcome::Passed, String::new),
+        Case::new(
+            "and leaves a report",
+            text::verdict(&second).starts_with(reason),
+            || format!("{:?}", second.verdict),
+        ),
+        Case::new(
+            "beside the first",
+            first.verdict.outcome == Outcome::Passed,
+            String::new,
+        ),
     ];
 
-    let marked = Disk::new(&directory.join("marked"), &[], true)?;
+    let reports = directory.join("reports");
+    fs::create_dir_all(reports.join(MARKER))?;
+    let marked = Disk::new(&directory.join("marked"), &reports)?;
     let before = (stick.bytes()?, marked.bytes()?);
     let without_pmu = Boot {
         pmu: Pmu::Off,
@@ -338,16 +421,18 @@ fn unable(stick: &Disk, directory: &Path) -> Result<Vec<Case>> {
 
 /// On the Intel machine, which has neither firmware nor a stick: the report is what it shows.
 pub fn on_intel(directory: &Path) -> Result<Vec<Case>> {
-    let image = directory.join("image");
-    fs::create_dir_all(&image)?;
-    super::build(&image)?;
+    fs::create_dir_all(directory)?;
+    super::build(directory)?;
     let boot = Boot::new(Machine::Intel);
     let kernel = boot.kernel.product(boot.machine.kernel());
-    let files = files(Some(kernel), Some(image.join("initrd.zst")), directory);
+    let files = files(Some(kernel), Some(directory.join("initrd.zst")), directory);
     let ended = run(&boot, &files, &[], AT_THE_CONSOLE, directory)?;
     Ok(vec![
         ended.says("it says that all has passed", "PASSED: all "),
-        ended.says("and that there is no stick", "No FAT file system has a directory mvpmu"),
+        ended.says(
+            "and that there is no stick",
+            "No FAT file system has a directory mvpmu",
+        ),
         ended.went_off(),
     ])
 }
