@@ -36,6 +36,8 @@ CPU ?=
 PMU ?= on
 # small, cloud or amd64, for make deb: Debian's configurations, and that of make kernel
 CONFIG ?= $(or $(patsubst CONFIG=%,%,$(filter CONFIG=%,$(configured))),amd64)
+# The same for make image, which takes small unless the command line says otherwise.
+image_config := $(if $(filter command environment,$(origin CONFIG)),$(CONFIG),small)
 # For make apply and unapply: somebody's tree of Linux.
 KDIR ?=
 # For make shell: what to boot in place of what is built here, and a command in place of the shell.
@@ -64,7 +66,7 @@ needs_bochs := $(if $(filter intel,$(MACHINE))$(filter-out zen%,$(CPU)),bochs)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test test-long bench listing fuzz sweep kernel module shell apply unapply patches menuconfig \
-	defconfig olddefconfig clean rootfs tools debug-kernel bochs deb
+	defconfig olddefconfig clean rootfs tools debug-kernel bochs deb image
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
@@ -84,6 +86,7 @@ help:
 	@echo 'make unapply KDIR=TREE  out of it again'
 	@echo 'make deb      Debian packages of the kernel, its headers and mvpmu, in build/deb; with Debian'"'"'s'
 	@echo '              configuration the kernel takes an hour or hours'
+	@echo 'make image    build/image/mvpmu.efi: to be booted by UEFI from a stick; surveys the machine, leaves a report'
 	@echo 'make patches  the series as mails, in build/patches'
 	@echo 'make menuconfig  asks what is to be built, and writes .config; make defconfig: writes the defaults'
 	@echo 'make clean    remove build (the cache and .config stay)'
@@ -134,6 +137,9 @@ demo: kernel tools $(needs_bochs)
 deb: rootfs tools
 	@$(scripts)/kernel.sh deb
 	@echo 'build/deb'
+
+image: kernel tools
+	@$(run) image --config '$(image_config)'
 
 test: kernel debug-kernel tools bochs
 	@CONFIG=small $(scripts)/kernel.sh deb

@@ -116,7 +116,8 @@ host() {
 	tree=$(mktemp -d)
 	cp -r $here/deb/mvpmu "$tree/"
 	cd "$tree/mvpmu"
-	cp /mvpmu/build/tools/mvpmu-top /mvpmu/build/tools/mvpmu-check /mvpmu/tools/kvm/mvpmu/man/*.1 .
+	cp /mvpmu/build/tools/mvpmu-top /mvpmu/build/tools/mvpmu-check /mvpmu/build/tools/mvpmu-report \
+		/mvpmu/tools/kvm/mvpmu/man/*.1 .
 	cp -r "$perf/installed" perf
 	cat >debian/changelog <<-EOF
 		mvpmu ($(version "$release")) trixie; urgency=low

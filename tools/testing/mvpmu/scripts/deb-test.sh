@@ -90,7 +90,8 @@ has_tools() {
 	dpkg-deb -x "$(deb mvpmu)" "$work/mvpmu"
 	cmp "$work/mvpmu/usr/bin/mvpmu-top" build/tools/mvpmu-top
 	cmp "$work/mvpmu/usr/bin/mvpmu-check" build/tools/mvpmu-check
-	for page in mvpmu-top mvpmu-check; do
+	cmp "$work/mvpmu/usr/bin/mvpmu-report" build/tools/mvpmu-report
+	for page in mvpmu-top mvpmu-check mvpmu-report; do
 		zcat "$work/mvpmu/usr/share/man/man1/$page.1.gz" | cmp - tools/kvm/mvpmu/man/"$page.1"
 	done
 	[ "$(dpkg-deb --ctrl-tarfile "$(deb mvpmu)" | tar -xO ./conffiles)" = /etc/modprobe.d/mvpmu.conf ]

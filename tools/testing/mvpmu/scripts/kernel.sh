@@ -171,8 +171,9 @@ if [ -n "$packages" ]; then
 	[ "$base" = small ] || config_package "$version"
 	product "$packages" "$({
 		echo "$linux_sum $base $config_package"
-		sum_of tools/testing/mvpmu/deb/mvpmu tools/testing/mvpmu/deb/kernel.config tools/testing/mvpmu/scripts/deb-build.sh tools/kvm/mvpmu/man \
-			tools/kvm/mvpmu/Cargo.toml build/tools/mvpmu-top build/tools/mvpmu-check
+		sum_of tools/testing/mvpmu/deb/mvpmu tools/testing/mvpmu/deb/kernel.config \
+			tools/testing/mvpmu/scripts/deb-build.sh tools/kvm/mvpmu/man tools/kvm/mvpmu/Cargo.toml \
+			build/tools/mvpmu-top build/tools/mvpmu-check build/tools/mvpmu-report
 	} | sha256sum | cut -c1-12)" build_packages
 	exit
 fi

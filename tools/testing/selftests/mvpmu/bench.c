@@ -3,13 +3,14 @@
  * Not a test: what a VM exit costs, in operations on PMU registers and in
  * instructions, as the test machine counts them (a CPUID leaf of its own).
  *
- *	bench SCENARIO HOST_EVENT COUNTERS FEW MANY
+ *	bench SCENARIO HOST_EVENT COUNTERS FEW MANY [tsc]
  *
  * lets a guest cause FEW exits and then MANY, several times, and writes what that
  * took on the CPU: "few KEY N" and "many KEY N" lines.  The difference is that of
  * MANY - FEW exits alone.  N is the median, so that what the kernel has to do by the
  * way, now and then, is not taken for a cost of the exits.  COUNTERS -1 is a guest
- * without a PMU, 100 one that uses all.
+ * without a PMU, 100 one that uses all.  With "tsc", for a real machine, which does
+ * not count so: "round N" lines, the cycles that MANY took more than FEW each time.
  */
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -133,6 +134,9 @@ static void guest(void)
 /* What the machine has counted on this CPU; all 0 where it does not count. */
 #define NR_KEYS		(MACHINE_INSTRUCTIONS + 1)
 
+/* Or cycles, as the first and only one. */
+static bool by_tsc;
+
 static const char * const keys[NR_KEYS] = {
 	[MACHINE_RDMSR]		= "rdmsr",
 	[MACHINE_WRMSR]		= "wrmsr",
@@ -146,6 +150,11 @@ static void read_counts(u64 *counts)
 {
 	unsigned int i;
 
+	if (by_tsc) {
+		memset(counts, 0, NR_KEYS * sizeof(*counts));
+		counts[0] = rdtsc();
+		return;
+	}
 	for (i = 0; i < NR_KEYS; i++)
 		TEST_ASSERT(machine_read(i, &counts[i]), "Only the test machines count operations");
 }
@@ -257,6 +266,14 @@ static void print_medians(const char *name, u64 (*counts)[NR_KEYS])
 	}
 }
 
+static void print_rounds(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ROUNDS; i++)
+		printf("round %ld\n", (s64)(many_counts[i][0] - few_counts[i][0]));
+}
+
 static struct kvm_vm *create_vm(struct kvm_vcpu **vcpu, int counters, u64 pages)
 {
 	struct kvm_vm *vm;
@@ -294,7 +311,8 @@ int main(int argc, char *argv[])
 	unsigned int i;
 	int counters;
 
-	TEST_ASSERT(argc == 6, "bench SCENARIO HOST_EVENT COUNTERS FEW MANY");
+	by_tsc = argc == 7 && !strcmp(argv[6], "tsc");
+	TEST_ASSERT(argc == 6 || by_tsc, "bench SCENARIO HOST_EVENT COUNTERS FEW MANY [tsc]");
 	for (scenario = 0; scenario < NR_SCENARIOS; scenario++)
 		if (!strcmp(argv[1], scenarios[scenario]))
 			break;
@@ -327,8 +345,12 @@ int main(int argc, char *argv[])
 		measure(many_counts[i], many);
 	}
 	machine_mark(MACHINE_END);
-	print_medians("few", few_counts);
-	print_medians("many", many_counts);
+	if (by_tsc) {
+		print_rounds();
+	} else {
+		print_medians("few", few_counts);
+		print_medians("many", many_counts);
+	}
 
 	kvm_vm_free(vms[0]);
 	if (scenario == SHARE)

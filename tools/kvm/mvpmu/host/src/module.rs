@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::key_value;
@@ -25,7 +26,7 @@ const MODULE: &str = "/sys/module/mvpmu";
 pub const LOAD: &str = "modprobe mvpmu enable_passthrough_pmu=1";
 
 /// What the module says of the host, in the file `capability`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Capability {
     /// amd, intel or other.
     pub vendor: String,

@@ -166,6 +166,38 @@ pub fn interactive(boot: &Boot, directory: &Path) -> Result<()> {
     }
 }
 
+/// What somebody types who reads the console.
+#[derive(Clone, Copy)]
+pub struct Dialogue {
+    /// When it shows this,
+    pub prompt: &'static str,
+    /// this, once.
+    pub answer: &'static str,
+}
+
+/// Runs a machine that is started by `command`, with somebody at its console, to its end; `None`: until
+/// the time was up. The console goes to a file in `directory`.
+pub fn attended(
+    command: &mut Command,
+    dialogue: Dialogue,
+    directory: &Path,
+    limit: Duration,
+) -> Result<Option<ExitStatus>> {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(File::create(directory.join("machine.log"))?));
+    let mut child = spawn(command)?;
+    let console = File::create(directory.join("console"))?;
+    let ended = stream(&mut child, console, false, Some(dialogue));
+    if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+        child.kill()?;
+        child.wait()?;
+        return Ok(None);
+    }
+    Ok(Some(child.wait()?))
+}
+
 /// How long a machine that does not end has to say where it is.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -186,7 +218,7 @@ fn execute(
         .stderr(Stdio::from(File::create(directory.join("machine.log"))?));
     let mut child = spawn(&mut command)?;
     let console = File::create(directory.join("console"))?;
-    let ended = stream(&mut child, console, echo);
+    let ended = stream(&mut child, console, echo, None);
 
     // The console is closed when the machine ends.
     if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
@@ -286,16 +318,32 @@ fn spawn(command: &mut Command) -> Result<Child> {
         .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))
 }
 
-/// Copies the console to a file and perhaps to stdout. The receiver gets
+/// Copies the console to a file and perhaps to stdout, and answers what it asks. The receiver gets
 /// something, or is cut off, when the console is closed.
-fn stream(child: &mut Child, mut log: File, echo: bool) -> mpsc::Receiver<()> {
+fn stream(
+    child: &mut Child,
+    mut log: File,
+    echo: bool,
+    dialogue: Option<Dialogue>,
+) -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel();
     let mut console = child.stdout.take();
+    let mut waiting = dialogue.zip(dialogue.and(child.stdin.take()));
     thread::spawn(move || {
         let mut buffer = [0; 4096];
+        let mut seen = Vec::new();
         while let Some(Ok(length @ 1..)) = console.as_mut().map(|from| from.read(&mut buffer)) {
             if log.write_all(&buffer[..length]).is_err() {
                 break;
+            }
+            if let Some((dialogue, keyboard)) = &mut waiting {
+                seen.extend_from_slice(&buffer[..length]);
+                let prompt = dialogue.prompt.as_bytes();
+                if seen.windows(prompt.len()).any(|window| window == prompt) {
+                    // A machine that is gone needs no answer.
+                    let _ = keyboard.write_all(dialogue.answer.as_bytes());
+                    waiting = None;
+                }
             }
             if echo {
                 // A closed stdout does not end the run.

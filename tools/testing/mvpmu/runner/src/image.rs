@@ -57,13 +57,15 @@ pub fn write(boot: &Boot, job: Option<&Job>, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn copy(archive: &mut Archive, path: &str, from: &Path) -> Result<()> {
+/// Adds a file.
+pub fn copy(archive: &mut Archive, path: &str, from: &Path) -> Result<()> {
     archive
         .copy(path, from)
         .with_context(|| from.display().to_string())
 }
 
-fn copy_directory(archive: &mut Archive, path: &str, from: &Path) -> Result<()> {
+/// Adds the files of a directory.
+pub fn copy_directory(archive: &mut Archive, path: &str, from: &Path) -> Result<()> {
     for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
         let entry = entry?;
         let name = entry.file_name();
@@ -100,7 +102,7 @@ fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
 }
 
 /// A system that runs a job.
-fn system() -> Result<Archive> {
+pub fn system() -> Result<Archive> {
     let mut archive = Archive::default();
     let source = Path::new(paths::INITRAMFS);
 
@@ -114,18 +116,33 @@ fn system() -> Result<Archive> {
     Ok(archive)
 }
 
+/// The scripts and programs with which KVM is loaded and unloaded.
+pub fn loaders(archive: &mut Archive) -> Result<()> {
+    let source = Path::new(paths::INITRAMFS);
+    for script in ["load-kvm", "unload-kvm", "load-provider"] {
+        copy(archive, &format!("/bin/{script}"), &source.join(script))?;
+    }
+    copy(archive, "/bin/load-module", &paths::tool("load-module"))
+}
+
+/// The selftests need the C library; pthread_cancel() loads libgcc_s. KVM's of Linux 7.3 are linked
+/// with libuuid.
+pub fn c_library(archive: &mut Archive) -> Result<()> {
+    for library in [LOADER, "libc.so.6", "libgcc_s.so.1", "libuuid.so.1"] {
+        let path = Path::new(LIBRARIES).join(library);
+        let real = fs::canonicalize(&path)?;
+        copy(archive, &path.to_string_lossy(), &real)?;
+    }
+    Ok(())
+}
+
 fn base(boot: &Boot) -> Result<Archive> {
     let mut archive = system()?;
-    let source = Path::new(paths::INITRAMFS);
 
-    for script in ["load-kvm", "unload-kvm", "load-provider", "linux-guest"] {
-        copy(
-            &mut archive,
-            &format!("/bin/{script}"),
-            &source.join(script),
-        )?;
-    }
-    for tool in ["port", "count", "load-module", "bare-guest"] {
+    loaders(&mut archive)?;
+    let guest = Path::new(paths::INITRAMFS).join("linux-guest");
+    copy(&mut archive, "/bin/linux-guest", &guest)?;
+    for tool in ["port", "count", "bare-guest"] {
         copy(&mut archive, &format!("/bin/{tool}"), &paths::tool(tool))?;
     }
     for test in ["exact_test", "register_test", "sampling_test"] {
@@ -152,13 +169,7 @@ fn base(boot: &Boot) -> Result<Archive> {
         }
         copy_directory(&mut archive, &format!("/selftests/{suite}"), &directory)?;
     }
-    // The selftests need the C library; pthread_cancel() loads libgcc_s. KVM's of Linux 7.3 are linked
-    // with libuuid.
-    for library in [LOADER, "libc.so.6", "libgcc_s.so.1", "libuuid.so.1"] {
-        let path = Path::new(LIBRARIES).join(library);
-        let real = fs::canonicalize(&path)?;
-        copy(&mut archive, &path.to_string_lossy(), &real)?;
-    }
+    c_library(&mut archive)?;
     Ok(archive)
 }
 

@@ -162,7 +162,7 @@ impl Boot {
 
 /// The files of a boot.
 pub struct Files {
-    /// What to boot; none: what is on the disk.
+    /// What to boot; without it, what the machine's firmware finds.
     pub kernel: Option<PathBuf>,
     /// The initial root file system.
     pub initrd: Option<PathBuf>,

@@ -27,7 +27,10 @@ mod sampling;
 mod schedule;
 mod suite;
 mod sweep;
-mod tap;
+mod uki;
+
+// As crate::tap, in each module.
+extern crate tap;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -96,6 +99,12 @@ enum Task {
     Demo {
         #[command(flatten)]
         options: Options,
+    },
+    /// The file that a real machine boots, build/image/mvpmu.efi
+    Image {
+        /// The configuration of its kernel
+        #[arg(long, default_value = "small")]
+        config: String,
     },
     /// All tests
     Test {
@@ -364,6 +373,10 @@ fn run() -> Result<ExitCode> {
             let report = demo::run(&options.boot()?, Path::new("build/demo"), true)?;
             demo::print(&report);
             Ok(ExitCode::from(u8::from(!demo::succeeded(&report))))
+        }
+        Task::Image { config } => {
+            uki::make(&config)?;
+            Ok(ExitCode::SUCCESS)
         }
         Task::Test {
             machines,

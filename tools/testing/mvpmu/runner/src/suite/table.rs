@@ -35,6 +35,7 @@ use crate::paths;
 use crate::paths::Kernel;
 use crate::sweep::Company;
 use crate::sweep::Sweep;
+use crate::uki;
 
 /// The first one looks at the registers, the others count.
 const MACHINE_TESTS: [&str; 3] = ["register_test", "exact_test", "sampling_test"];
@@ -343,6 +344,13 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             name: format!("{} installed", name(cpu)),
             work: Work::Installed(boot.clone()),
         });
+        if cpu == machine.cpu() {
+            let test = match machine {
+                Machine::Amd => uki::on_amd,
+                Machine::Intel => uki::on_intel,
+            };
+            groups.push(local(&format!("{} image", name(cpu)), 1, test));
+        }
         groups.push(kunit(cpu));
         groups.push(lifecycle(cpu, Kernel::Main));
         groups.push(lifecycle(cpu, Kernel::Debug));

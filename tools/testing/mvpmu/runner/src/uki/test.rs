@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Boots the image as a person does who has put it on a stick, and reads what it leaves there.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+use mvpmu_report::compare;
+use mvpmu_report::file;
+use mvpmu_report::schema::Outcome;
+use mvpmu_report::text;
+use mvpmu_report::Report;
+
+use super::disk::Disk;
+use super::DIRECTORY;
+use super::NAME;
+use crate::boot;
+use crate::boot::Dialogue;
+use crate::machine::Boot;
+use crate::machine::Files;
+use crate::machine::Machine;
+use crate::machine::Pmu;
+use crate::machine::RESET;
+use crate::paths;
+use crate::paths::Kernel;
+use crate::tap::Case;
+
+
+/// The directory for reports.
+const MARKER: &str = "mvpmu";
+
+/// The reports of the test machines that mvpmu-report compares with.
+const RECORDED: &str = "tools/kvm/mvpmu/report/recorded";
+
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// What the survey asks in the end; Enter is "power off". Before, the picture on the screen is taken:
+/// Ctrl-A C is the way from the console to QEMU's monitor and back.
+const AT_THE_SCREEN: Dialogue = Dialogue {
+    prompt: "power off after 10 minutes",
+    answer: "\x01cscreendump screen.ppm\n\x01c\n",
+};
+const AT_THE_CONSOLE: Dialogue = Dialogue {
+    answer: "\n",
+    ..AT_THE_SCREEN
+};
+
+/// What came of a boot.
+struct Ended {
+    /// Whether the machine went off as it was told to.
+    off: bool,
+    console: String,
+    path: PathBuf,
+}
+
+impl Ended {
+    fn went_off(&self) -> Case {
+        Case::new("Enter powers the machine off", self.off, || {
+            format!("see {}", self.path.display())
+        })
+    }
+
+    fn says(&self, name: &str, text: &str) -> Case {
+        Case::new(name, self.console.contains(text), || {
+            format!("no \"{text}\" in {}", self.path.display())
+        })
+    }
+}
+
+/// Boots a machine; with more options for the AMD machine.
+fn run(
+    boot: &Boot,
+    files: &Files,
+    options: &[String],
+    dialogue: Dialogue,
+    directory: &Path,
+) -> Result<Ended> {
+    paths::require(&boot.machine.needs())?;
+    let mut command = boot.machine.command(boot, files);
+    command.args(options);
+    let status = boot::attended(&mut command, dialogue, directory, LIMIT)?;
+    let path = directory.join("console");
+    let console = fs::read(&path)?;
+    let off = match boot.machine {
+        Machine::Amd => 0,
+        Machine::Intel => RESET,
+    };
+    Ok(Ended {
+        off: status.and_then(|status| status.code()) == Some(off),
+        console: String::from_utf8_lossy(&console).replace('\r', ""),
+        path,
+    })
+}
+
+fn files(kernel: Option<PathBuf>, initrd: Option<PathBuf>, directory: &Path) -> Files {
+    Files {
+        kernel,
+        initrd,
+        data: directory.join("data"),
+        stats: directory.join("stats"),
+    }
+}
+
+/// The options for a disk on USB, and for one that is not.
+fn on_usb(disk: &Disk) -> [String; 6] {
+    [
+        "-device".to_owned(),
+        "qemu-xhci".to_owned(),
+        "-drive".to_owned(),
+        format!("if=none,id=stick,format=raw,file={}", disk.path()),
+        "-device".to_owned(),
+        "usb-storage,drive=stick".to_owned(),
+    ]
+}
+
+fn built_in(disk: &Disk) -> [String; 4] {
+    [
+        "-drive".to_owned(),
+        format!("if=none,id=disk,format=raw,file={}", disk.path()),
+        "-device".to_owned(),
+        "virtio-blk-pci,drive=disk".to_owned(),
+    ]
+}
+
+/// As a PC has it: a screen, the stick and a disk; nothing is handed to the kernel but what
+/// QEMU's time needs (see `command_line()` in machine.rs), which the stub takes from SMBIOS.
+fn pc(stick: &Disk, disk: &Disk) -> Vec<String> {
+    let mut options = vec![
+        "-device".to_owned(),
+        "VGA".to_owned(),
+        "-smbios".to_owned(),
+        "type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check tsc=reliable".to_owned(),
+    ];
+    options.extend(on_usb(stick));
+    options.extend(built_in(disk));
+    options
+}
+
+/// The report with this number.
+fn report(stick: &Disk, number: u32) -> Result<(Report, String)> {
+    let read = |extension: &str| stick.read(&format!("mvpmu/report-{number}.{extension}"));
+    let report = file::parse(&String::from_utf8(read("json")?)?)?;
+    Ok((report, String::from_utf8(read("txt")?)?))
+}
+
+/// That nothing is other than in the report that is recorded for the machine; what it is else compared
+/// with would not be what the machine does.
+fn as_recorded(report: &Report, machine: Machine, directory: &Path) -> Result<Case> {
+    let recorded = Path::new(RECORDED).join(format!("{}.json", machine.name()));
+    let new = directory.join("report.json");
+    fs::write(&new, file::json(report)?)?;
+    let found = match file::read(&recorded) {
+        Ok(recorded) => {
+            let mut found = compare::differences(report, &recorded);
+            found.extend(compare::differences(&recorded, report));
+            found
+        }
+        Err(error) => vec![format!("{error:#}")],
+    };
+    let name = "it is the recorded one, but for time";
+    Ok(Case::new(name, found.is_empty(), || {
+        let (new, recorded) = (new.display(), recorded.display());
+        format!(
+            "{}\nif that is right: cp {new} {recorded}",
+            found.join("\n")
+        )
+    }))
+}
+
+/// What holds of each report of a machine that can do it.
+fn of_report(report: &Report, machine: Machine, directory: &Path) -> Result<Vec<Case>> {
+    let verdict = text::verdict(report);
+    let passed = report.verdict.outcome == Outcome::Passed;
+    let costs = &report.exits;
+    let cost = costs.iter().all(|cost| cost.cycles.median > 0.0);
+    Ok(vec![
+        Case::new("the report says that all has passed", passed, || {
+            verdict.clone()
+        }),
+        Case::new(
+            "it knows that the machine is emulated",
+            report.cpu.emulated,
+            String::new,
+        ),
+        Case::new(
+            "each VM exit costs something",
+            cost && !costs.is_empty(),
+            || format!("{costs:?}"),
+        ),
+        as_recorded(report, machine, directory)?,
+    ])
+}
+
+/// `make image`, and once more: the same bytes.
+fn reproducible(directory: &Path) -> Result<Case> {
+    super::make("small")?;
+    let again = directory.join("again");
+    fs::create_dir_all(&again)?;
+    super::build(&again)?;
+    let [first, second] =
+        [Path::new(DIRECTORY), &again].map(|directory| fs::read(directory.join(NAME)));
+    Ok(Case::new(
+        "a second image has the same bytes",
+        first? == second?,
+        || format!("{DIRECTORY} and {} differ", again.display()),
+    ))
+}
+
+/// Where README.md has the stick.
+const MOUNTED: &str = "/media/stick";
+
+/// Runs the commands of README.md that begin with a word and have to do with the stick, with `directory`
+/// in place of it. What they say, or the first that fails.
+fn as_readme_says(word: &str, directory: &Path) -> Result<Output> {
+    let readme = fs::read_to_string("README.md")?;
+    let lines = readme
+        .lines()
+        .filter(|line| line.starts_with("    ") && line.contains(MOUNTED));
+    let lines: Vec<_> = lines
+        .map(str::trim)
+        .filter(|line| line.starts_with(word))
+        .collect();
+    ensure!(!lines.is_empty(), "README.md does not say how: {word}");
+    let script = lines
+        .join(" && ")
+        .replace(MOUNTED, &directory.to_string_lossy());
+    let path = format!("build/tools:{}", std::env::var("PATH")?);
+    Ok(Command::new("sh")
+        .args(["-c", &script])
+        .env("PATH", path)
+        .output()?)
+}
+
+/// Text on the picture: lines of 16 pixels that are not all of one colour.
+fn lines_of_text(picture: &Path) -> Result<usize> {
+    let bytes = fs::read(picture).with_context(|| picture.display().to_string())?;
+    // "P6\nWIDTH HEIGHT\n255\n", then three bytes for each pixel.
+    let header: Vec<_> = bytes.splitn(4, |&byte| byte == b'\n').collect();
+    let [_, size, _, pixels] = header[..] else {
+        anyhow::bail!("{} is no picture", picture.display());
+    };
+    let size = String::from_utf8_lossy(size);
+    let width: usize = size.split(' ').next().unwrap_or_default().parse()?;
+    let rows = pixels.chunks(16 * 3 * width);
+    Ok(rows
+        .filter(|row| row.chunks(3).any(|pixel| pixel != &row[..3]))
+        .count())
+}
+
+/// `mvpmu-report`, with the stick mounted.
+fn tool(report: &Report, mounted: &Path) -> Result<Vec<Case>> {
+    let path = mounted.join("mvpmu/report-1.json");
+    let json = fs::read(&path)?;
+    let cut = mounted.join("cut.json");
+    fs::write(&cut, &json[..json.len() / 2])?;
+    let run = |files: &[&Path]| {
+        Command::new(paths::tool("mvpmu-report"))
+            .args(files)
+            .output()
+    };
+    let one = as_readme_says("mvpmu-report ", mounted)?;
+    let (two, refused) = (run(&[&path, &path])?, run(&[&path, &cut])?);
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    let several = String::from_utf8_lossy(&two.stdout);
+    Ok(vec![
+        Case::new(
+            "mvpmu-report shows it",
+            String::from_utf8_lossy(&one.stdout) == text::report(report),
+            || format!("{one:?}"),
+        ),
+        Case::new(
+            "mvpmu-report compares it with itself",
+            two.status.success() && several.contains("but for time:\n  nothing\n"),
+            || format!("{two:?}"),
+        ),
+        Case::new(
+            "mvpmu-report says of one that is cut off that it is",
+            refused.status.code() == Some(1) && errors.contains("cut.json: the report is cut off"),
+            || format!("{refused:?}"),
+        ),
+    ])
+}
+
+/// On the AMD machine, from a stick, by firmware.
+pub fn on_amd(directory: &Path) -> Result<Vec<Case>> {
+    let mut cases = vec![reproducible(directory)?];
+    let mounted = directory.join("mounted");
+    for word in ["mkdir ", "cp "] {
+        let output = as_readme_says(word, &mounted)?;
+        ensure!(output.status.success(), "{output:?}");
+    }
+    let stick = Disk::new(&directory.join("stick"), &mounted)?;
+    let disk = Disk::new(&directory.join("disk"), &directory.join("again"))?;
+    let before = disk.bytes()?;
+
+    // QEMU writes it to its own directory, that of the checkout.
+    let picture = Path::new("screen.ppm");
+    let _ = fs::remove_file(picture);
+    // A busy host is not to be seen in the report.
+    let boot = Boot::new(Machine::Amd).with_instruction_clock();
+    let options = pc(&stick, &disk);
+    let ended = run(
+        &boot,
+        &files(None, None, directory),
+        &options,
+        AT_THE_SCREEN,
+        directory,
+    )?;
+    let (found, shown) = report(&stick, 1).context("the report on the stick")?;
+    let lines = lines_of_text(picture)?;
+    fs::rename(picture, directory.join("screen.ppm"))?;
+    cases.extend(of_report(&found, Machine::Amd, directory)?);
+    cases.extend([
+        ended.went_off(),
+        ended.says(
+            "the serial console shows the verdict",
+            &text::verdict(&found),
+        ),
+        ended.says(
+            "and where the report is",
+            "The report is on sda1, in mvpmu/report-1.json.",
+        ),
+        Case::new("so does the screen show text", lines > 20, || {
+            format!("{lines} lines of it")
+        }),
+        Case::new(
+            "the report as text is that of JSON",
+            shown == text::report(&found),
+            || shown.clone(),
+        ),
+        Case::new(
+            "the other disk is as it was",
+            disk.bytes()? == before,
+            String::new,
+        ),
+        Case::new(
+            "and so is the image on the stick",
+            stick.read("EFI/BOOT/BOOTX64.EFI")? == fs::read(mounted.join("EFI/BOOT/BOOTX64.EFI"))?,
+            String::new,
+        ),
+    ]);
+    fs::write(mounted.join("mvpmu/report-1.json"), file::json(&found)?)?;
+    cases.extend(tool(&found, &mounted)?);
+    cases.extend(unable(&stick, directory)?);
+    Ok(cases)
+}
+
+/// Where guests cannot have the PMU. Without firmware, as it takes time and changes nothing then.
+fn unable(stick: &Disk, directory: &Path) -> Result<Vec<Case>> {
+    let initrd = Path::new(DIRECTORY).join("initrd.zst");
+    let run = |name: &str, boot: Boot, options: &[String]| {
+        let directory = directory.join(name);
+        fs::create_dir_all(&directory)?;
+        let kernel = Kernel::Main.product("bzImage");
+        let files = files(Some(kernel), Some(initrd.clone()), &directory);
+        run(&boot, &files, options, AT_THE_CONSOLE, &directory)
+    };
+    let amd = Boot::new(Machine::Amd).with_instruction_clock();
+    let without_kvm = Boot {
+        virtualisation: false,
+        ..amd.clone()
+    };
+    let ended = run("without-kvm", without_kvm, &on_usb(stick))?;
+    let (second, _) = report(stick, 2).context("the second report on the stick")?;
+    let (first, _) = report(stick, 1)?;
+    let reason = "UNABLE: CPU: AMD, without SVM";
+    let mut cases = vec![
+        ended.says("without SVM it says so", reason),
+        ended.went_off(),
+        Case::new(
+            "and leaves a report",
+            text::verdict(&second).starts_with(reason),
+            || format!("{:?}", second.verdict),
+        ),
+        Case::new(
+            "beside the first",
+            first.verdict.outcome == Outcome::Passed,
+            String::new,
+        ),
+    ];
+
+    let reports = directory.join("reports");
+    fs::create_dir_all(reports.join(MARKER))?;
+    let marked = Disk::new(&directory.join("marked"), &reports)?;
+    let before = (stick.bytes()?, marked.bytes()?);
+    let without_pmu = Boot {
+        pmu: Pmu::Off,
+        ..amd
+    };
+    let options = [&on_usb(stick)[..], &built_in(&marked)[..]].concat();
+    let ended = run("without-pmu", without_pmu, &options)?;
+    cases.extend([
+        ended.says("without a PMU it says so", "UNABLE: PMU: there is none"),
+        ended.says(
+            "and, where two disks have the directory, that nothing is written",
+            "sda1, vda1 all have a directory mvpmu: the report is only shown",
+        ),
+        Case::new(
+            "nothing is",
+            (stick.bytes()?, marked.bytes()?) == before,
+            String::new,
+        ),
+    ]);
+    Ok(cases)
+}
+
+/// On the Intel machine, which has neither firmware nor a stick: the report is what it shows.
+pub fn on_intel(directory: &Path) -> Result<Vec<Case>> {
+    fs::create_dir_all(directory)?;
+    super::build(directory)?;
+    let boot = Boot::new(Machine::Intel);
+    let kernel = boot.kernel.product(boot.machine.kernel());
+    let files = files(Some(kernel), Some(directory.join("initrd.zst")), directory);
+    let ended = run(&boot, &files, &[], AT_THE_CONSOLE, directory)?;
+    Ok(vec![
+        ended.says("it says that all has passed", "PASSED: all "),
+        ended.says(
+            "and that there is no stick",
+            "No FAT file system has a directory mvpmu",
+        ),
+        ended.went_off(),
+    ])
+}
