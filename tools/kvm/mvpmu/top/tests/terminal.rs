@@ -16,6 +16,9 @@ use std::thread;
 use std::time::Duration;
 
 use mvpmu_host::fixture::Host;
+use rustix::fs;
+use rustix::fs::inotify;
+use rustix::io;
 use rustix::process::kill_process;
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -87,6 +90,14 @@ fn output_of(mut terminal: File) -> Receiver<Vec<u8>> {
 /// How long a program that works may be silent on a machine that is busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// The host of the first reading.
+fn recorded(name: &str) -> Host {
+    let host = Host::new(name);
+    host.empty("/sys/module/mvpmu");
+    host.replay(include_str!("../recorded/first"));
+    host
+}
+
 /// The program on a terminal.
 struct Session {
     host: Host,
@@ -101,11 +112,7 @@ struct Session {
 }
 
 impl Session {
-    fn start(name: &str, size: (usize, usize), arguments: &[&str]) -> Self {
-        let host = Host::new(name);
-        host.empty("/sys/module/mvpmu");
-        host.replay(include_str!("../recorded/first"));
-
+    fn start(host: Host, size: (usize, usize), arguments: &[&str]) -> Self {
         let terminal = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         pty::grantpt(&terminal).expect("it is ours");
         pty::unlockpt(&terminal).expect("it is ours");
@@ -197,7 +204,7 @@ impl Session {
 }
 
 fn drawing(name: &str) -> Session {
-    let mut session = Session::start(name, SIZE, &["--interval", "0.1"]);
+    let mut session = Session::start(recorded(name), SIZE, &["--interval", "0.1"]);
     session.wait_for(ENTER_SCREEN);
     session.wait_to_see("mvpmu-top: intel");
     let now = termios::tcgetattr(&session.line).expect("it has attributes");
@@ -256,6 +263,31 @@ fn a_module_that_goes_is_said() {
     session.ends();
 }
 
+/// The file of a vCPU that is in memory, as debugfs has it: each time that it is read, time has passed.
+fn lets_time_pass(host: &Host, path: &str) {
+    const KEY: &str = "time_active_us: ";
+    let now = host.root().read(path).expect("it is recorded");
+    let (before, time) = now.split_once(KEY).expect("it has a time");
+    let (time, after) = time.split_once('\n').expect("it is a line");
+    let time: u64 = time.parse().expect("it is a number");
+    let later = format!("{before}{KEY}{}\n{after}", time + 1);
+
+    host.remove(path);
+    let file = host.root().path(path);
+    fs::mkfifoat(fs::CWD, &file, fs::Mode::RUSR | fs::Mode::WUSR).expect("a pipe");
+    let events = inotify::init(inotify::CreateFlags::empty()).expect("events of files");
+    inotify::add_watch(&events, &file, inotify::WatchFlags::CLOSE_NOWRITE)
+        .expect("those of the pipe");
+    thread::spawn(move || {
+        for text in [now, later].iter().cycle() {
+            // It can be opened when it is read, and is read when that has closed it.
+            if std::fs::write(&file, text).is_err() || io::read(&events, &mut [0; 64]).is_err() {
+                break;
+            }
+        }
+    });
+}
+
 /// The screen that README.md shows: its block of text that begins with the program's name.
 fn shown_screen() -> Option<&'static str> {
     let readme = include_str!("../../../../../README.md");
@@ -268,8 +300,12 @@ fn shown_screen() -> Option<&'static str> {
 #[test]
 fn the_screen_in_the_readme_is_that_of_the_program() {
     let shown = shown_screen().expect("README.md shows a screen");
-    let size = (100, shown.lines().count());
-    let mut session = Session::start("terminal-readme", size, &["--totals"]);
+    let size = (124, shown.lines().count());
+    let host = recorded("terminal-readme");
+    for vcpu in ["50-1", "51-2", "51-3"] {
+        lets_time_pass(&host, &format!("/sys/kernel/debug/mvpmu/{vcpu}/vcpu0"));
+    }
+    let mut session = Session::start(host, size, &["--totals"]);
     session.wait_for(ENTER_SCREEN);
     session.wait_to_see("q quit  p pause  / filter  < > sort  r reverse  t totals  h help");
     let lines: Vec<_> = session
