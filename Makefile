@@ -147,6 +147,7 @@ test: kernel debug-kernel tools bochs
 	@$(scripts)/debian.sh
 	@$(scripts)/series.sh $(filter-out $(KERNEL),$(versions)) $(KERNEL)
 	@$(scripts)/kernel.sh kconfig
+	@$(if $(or $(if $(GROUP),,all),$(findstring $(GROUP),shown commands)),$(scripts)/checkout-test.sh $(long),:)
 	@$(run) test $(long) $(what) '$(GROUP)'
 
 test-long: long := --long

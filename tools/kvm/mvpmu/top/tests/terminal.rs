@@ -16,6 +16,9 @@ use std::thread;
 use std::time::Duration;
 
 use mvpmu_host::fixture::Host;
+use rustix::fs;
+use rustix::fs::inotify;
+use rustix::io;
 use rustix::process::kill_process;
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -29,12 +32,12 @@ const ENTER_SCREEN: &str = "\x1b[?1049h";
 const LEAVE_SCREEN: &str = "\x1b[?1049l";
 const SHOW_CURSOR: &str = "\x1b[?25h";
 
-const WIDTH: usize = 140;
-const HEIGHT: usize = 30;
+/// Width and height of the usual terminal.
+const SIZE: (usize, usize) = (140, 30);
 
 /// The screen after all that was written: of the sequences only those that move and clear matter.
-fn screen(written: &str) -> String {
-    let mut cells = vec![vec![' '; WIDTH]; HEIGHT];
+fn screen(written: &str, (width, height): (usize, usize)) -> String {
+    let mut cells = vec![vec![' '; width]; height];
     let (mut row, mut column) = (0, 0);
     let mut chars = written.chars();
     while let Some(c) = chars.next() {
@@ -62,7 +65,7 @@ fn screen(written: &str) -> String {
                 row = numbers.next().unwrap_or(1) - 1;
                 column = numbers.next().unwrap_or(1) - 1;
             }
-            Some('J') => cells = vec![vec![' '; WIDTH]; HEIGHT],
+            Some('J') => cells = vec![vec![' '; width]; height],
             _ => {}
         }
     }
@@ -87,9 +90,18 @@ fn output_of(mut terminal: File) -> Receiver<Vec<u8>> {
 /// How long a program that works may be silent on a machine that is busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// The host of the first reading.
+fn recorded(name: &str) -> Host {
+    let host = Host::new(name);
+    host.empty("/sys/module/mvpmu");
+    host.replay(include_str!("../recorded/first"));
+    host
+}
+
 /// The program on a terminal.
 struct Session {
     host: Host,
+    size: (usize, usize),
     terminal: File,
     output: Receiver<Vec<u8>>,
     /// Ours of the other end, so that it stays when the program has ended.
@@ -100,11 +112,7 @@ struct Session {
 }
 
 impl Session {
-    fn start(name: &str) -> Self {
-        let host = Host::new(name);
-        host.empty("/sys/module/mvpmu");
-        host.replay(include_str!("../recorded/first"));
-
+    fn start(host: Host, size: (usize, usize), arguments: &[&str]) -> Self {
         let terminal = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         pty::grantpt(&terminal).expect("it is ours");
         pty::unlockpt(&terminal).expect("it is ours");
@@ -115,19 +123,19 @@ impl Session {
             .open(name.to_str().expect("it is ASCII"))
             .expect("its other end")
             .into();
-        let size = Winsize {
-            ws_row: HEIGHT as u16,
-            ws_col: WIDTH as u16,
+        let window = Winsize {
+            ws_row: size.1 as u16,
+            ws_col: size.0 as u16,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
-        termios::tcsetwinsize(&line, size).expect("it has a size");
+        termios::tcsetwinsize(&line, window).expect("it has a size");
         let before = termios::tcgetattr(&line).expect("it has attributes");
         let end = || Stdio::from(line.try_clone().expect("a descriptor"));
         let child = Command::new(env!("CARGO_BIN_EXE_mvpmu-top"))
             .arg("--root")
             .arg(host.directory())
-            .args(["--interval", "0.1"])
+            .args(arguments)
             .env("TERM", "xterm")
             .stdin(end())
             .stdout(end())
@@ -138,6 +146,7 @@ impl Session {
         let output = output_of(terminal.try_clone().expect("a descriptor"));
         Session {
             host,
+            size,
             terminal,
             output,
             line,
@@ -152,11 +161,15 @@ impl Session {
         while !so(&String::from_utf8_lossy(&self.seen)) {
             let bytes = self.output.recv_timeout(LIMIT).unwrap_or_else(|_| {
                 let _ = self.child.kill();
-                let seen = String::from_utf8_lossy(&self.seen);
-                panic!("nothing more after:\n{}", screen(&seen));
+                panic!("nothing more after:\n{}", self.screen());
             });
             self.seen.extend_from_slice(&bytes);
         }
+    }
+
+    /// What is on the screen.
+    fn screen(&self) -> String {
+        screen(&String::from_utf8_lossy(&self.seen), self.size)
     }
 
     /// Until the program has written this sequence.
@@ -166,7 +179,8 @@ impl Session {
 
     /// Until this stands on the screen.
     fn wait_to_see(&mut self, text: &str) {
-        self.wait_until(|seen| screen(seen).contains(text));
+        let size = self.size;
+        self.wait_until(|seen| screen(seen, size).contains(text));
     }
 
     fn type_keys(&mut self, keys: &str) {
@@ -190,7 +204,7 @@ impl Session {
 }
 
 fn drawing(name: &str) -> Session {
-    let mut session = Session::start(name);
+    let mut session = Session::start(recorded(name), SIZE, &["--interval", "0.1"]);
     session.wait_for(ENTER_SCREEN);
     session.wait_to_see("mvpmu-top: intel");
     let now = termios::tcgetattr(&session.line).expect("it has attributes");
@@ -245,6 +259,61 @@ fn a_module_that_goes_is_said() {
     session.wait_to_see("is another debugfs mounted there?");
     session.host.remove("/sys/module/mvpmu");
     session.wait_to_see("mvpmu is not loaded: modprobe");
+    session.type_keys("q");
+    session.ends();
+}
+
+/// The file of a vCPU that is in memory, as debugfs has it: each time that it is read, time has passed.
+fn lets_time_pass(host: &Host, path: &str) {
+    const KEY: &str = "time_active_us: ";
+    let now = host.root().read(path).expect("it is recorded");
+    let (before, time) = now.split_once(KEY).expect("it has a time");
+    let (time, after) = time.split_once('\n').expect("it is a line");
+    let time: u64 = time.parse().expect("it is a number");
+    let later = format!("{before}{KEY}{}\n{after}", time + 1);
+
+    host.remove(path);
+    let file = host.root().path(path);
+    fs::mkfifoat(fs::CWD, &file, fs::Mode::RUSR | fs::Mode::WUSR).expect("a pipe");
+    let events = inotify::init(inotify::CreateFlags::empty()).expect("events of files");
+    inotify::add_watch(&events, &file, inotify::WatchFlags::CLOSE_NOWRITE)
+        .expect("those of the pipe");
+    thread::spawn(move || {
+        for text in [now, later].iter().cycle() {
+            // It can be opened when it is read, and is read when that has closed it.
+            if std::fs::write(&file, text).is_err() || io::read(&events, &mut [0; 64]).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+/// The screen that README.md shows: its block of text that begins with the program's name.
+fn shown_screen() -> Option<&'static str> {
+    let readme = include_str!("../../../../../README.md");
+    let blocks = readme.split("\n```").skip(1).step_by(2);
+    let mut texts = blocks.filter_map(|block| block.split_once('\n'));
+    texts.find_map(|(_, text)| text.starts_with("mvpmu-top:").then_some(text))
+}
+
+// Counts, not rates: these are what was recorded, whenever it is read. The last line is drawn last.
+#[test]
+fn the_screen_in_the_readme_is_that_of_the_program() {
+    let shown = shown_screen().expect("README.md shows a screen");
+    let size = (124, shown.lines().count());
+    let host = recorded("terminal-readme");
+    for vcpu in ["50-1", "51-2", "51-3"] {
+        lets_time_pass(&host, &format!("/sys/kernel/debug/mvpmu/{vcpu}/vcpu0"));
+    }
+    let mut session = Session::start(host, size, &["--totals"]);
+    session.wait_for(ENTER_SCREEN);
+    session.wait_to_see("q quit  p pause  / filter  < > sort  r reverse  t totals  h help");
+    let lines: Vec<_> = session
+        .screen()
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    assert_eq!(lines.join("\n"), shown);
     session.type_keys("q");
     session.ends();
 }

@@ -26,6 +26,13 @@ const LIBRARIES: &str = "/lib/x86_64-linux-gnu";
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 const PERF: &str = "/usr/bin/perf";
 
+/// The monolithic daemon of libvirt, and what talks to it.
+const LIBVIRT: [&str; 2] = ["/usr/sbin/libvirtd", "/usr/bin/virsh"];
+/// The daemon's driver, which it loads.
+const LIBVIRT_DRIVER: &str =
+    "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so";
+const CPU_MAP: &str = "/usr/share/libvirt/cpu_map";
+
 /// What QEMU loads for a q35 machine without a display that boots a kernel.
 const FIRMWARE: [&str; 3] = [
     "/usr/share/seabios/bios-256k.bin",
@@ -49,6 +56,9 @@ pub fn write(boot: &Boot, job: Option<&Job>, to: &Path) -> Result<()> {
     }
     if is_built && job.is_some_and(|job| job.perf) {
         perf()?.write(&mut out)?;
+    }
+    if is_built && job.is_some_and(|job| job.libvirt) {
+        libvirt()?.write(&mut out)?;
     }
     if let Some(job) = job {
         job.archive(kernel)?.write(&mut out)?;
@@ -221,5 +231,16 @@ fn guest(kernel: Kernel) -> Result<Archive> {
     let mut bytes = Vec::new();
     initrd.write(&mut bytes)?;
     archive.file("/guest/initrd", 0o644, bytes);
+    Ok(archive)
+}
+
+/// Debian's libvirt, with the driver of QEMU.
+fn libvirt() -> Result<Archive> {
+    let mut archive = Archive::default();
+    for path in LIBVIRT {
+        program(&mut archive, path, Path::new(path))?;
+    }
+    program(&mut archive, LIBVIRT_DRIVER, Path::new(LIBVIRT_DRIVER))?;
+    copy_directory(&mut archive, CPU_MAP, Path::new(CPU_MAP))?;
     Ok(archive)
 }

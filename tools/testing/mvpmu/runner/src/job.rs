@@ -11,6 +11,7 @@ use anyhow::Context;
 use anyhow::Result;
 
 use crate::cpio::Archive;
+use crate::page;
 use crate::paths;
 use crate::paths::Kernel;
 
@@ -27,6 +28,8 @@ pub struct Job {
     pub perf: bool,
     /// Whether the tools for hosts are needed.
     pub host_tools: bool,
+    /// Whether libvirt is needed, and the recipes of the page of hypervisors.
+    pub libvirt: bool,
     /// The name under which it needs mvpmu a second time: KVM's symbols are for modules of
     /// certain names only, and this one must not be loaded.
     pub second_provider: Option<&'static str>,
@@ -59,6 +62,12 @@ impl Job {
         if let Some(path) = &self.image {
             let image = fs::read(path).with_context(|| path.display().to_string())?;
             archive.file("/job/image", 0o644, image);
+        }
+
+        if self.libvirt {
+            for (name, text) in page::recipes()? {
+                archive.file(&format!("/job/{name}"), 0o644, text);
+            }
         }
 
         let mut run = String::from("#!/bin/sh\nexec /job/script");

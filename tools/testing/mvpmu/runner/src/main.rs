@@ -21,10 +21,12 @@ mod machine_stats;
 mod mutants;
 mod object_code;
 mod oracle;
+mod page;
 mod paths;
 mod results;
 mod sampling;
 mod schedule;
+mod shown;
 mod suite;
 mod sweep;
 mod uki;
@@ -88,6 +90,9 @@ enum Task {
         /// The job needs mvpmu-top and mvpmu-check
         #[arg(long)]
         host_tools: bool,
+        /// The job needs libvirt, and the recipes of the page of hypervisors
+        #[arg(long)]
+        libvirt: bool,
         /// Time limit in seconds
         #[arg(long, default_value_t = 120)]
         timeout: u64,
@@ -120,6 +125,12 @@ enum Task {
         /// Only the groups whose name contains this
         #[arg(default_value = "")]
         filter: String,
+    },
+    /// Prints the commands of the documentation that a test runs in a fresh checkout
+    Shown {
+        /// Also those that take long
+        #[arg(long)]
+        long: bool,
     },
     /// What a VM exit and sampling cost with each provider; writes build/bench/switch.json, .md and
     /// .svg, and sampling.json
@@ -356,6 +367,7 @@ fn run() -> Result<ExitCode> {
             linux_guest,
             perf,
             host_tools,
+            libvirt,
             timeout,
             out,
         } => {
@@ -365,6 +377,7 @@ fn run() -> Result<ExitCode> {
                 linux_guest,
                 perf,
                 host_tools,
+                libvirt,
                 ..Job::default()
             };
             run_job(options, &job, &out, timeout)
@@ -387,6 +400,13 @@ fn run() -> Result<ExitCode> {
             let length = if long { Length::Long } else { Length::Usual };
             let passed = suite::run(&machines.cpus()?, &filter, oracle, length)?;
             Ok(ExitCode::from(u8::from(!passed)))
+        }
+        Task::Shown { long } => {
+            let length = if long { Length::Long } else { Length::Usual };
+            for command in shown::in_checkout(length) {
+                println!("{command}");
+            }
+            Ok(ExitCode::SUCCESS)
         }
         Task::Bench {
             machines,

@@ -3,6 +3,7 @@
 //! `make test`: runs the groups of tests, and says what became of them.
 
 mod group;
+mod guests;
 mod selftests;
 mod skips;
 mod table;
@@ -20,6 +21,7 @@ use self::group::Group;
 pub use self::group::Length;
 use crate::attackers;
 use crate::machine::Cpu;
+use crate::machine::Machine;
 use crate::mutants;
 use crate::oracle::Oracle;
 use crate::results::Tally;
@@ -28,6 +30,13 @@ use crate::tap::Case;
 use crate::tap::Verdict;
 
 const LOGS: &str = "build/test";
+
+/// The names of all groups that there are on the two machines, with those that take long.
+pub fn names() -> Result<Vec<String>> {
+    let cpus: Vec<_> = [Machine::Amd, Machine::Intel].map(Machine::cpu).to_vec();
+    let groups = table::groups(&cpus, Length::Long)?;
+    Ok(groups.into_iter().map(|group| group.name).collect())
+}
 
 /// Runs all groups whose name contains `filter`. Whether all passed.
 pub fn run(cpus: &[Cpu], filter: &str, oracle: Oracle, length: Length) -> Result<bool> {

@@ -218,7 +218,10 @@ impl Group {
             } => {
                 let outcome = boot::run(boot, job, &directory, *limit, false)?;
                 let mut cases = results::of_job(&outcome, tests);
-                if matches!(&job.script[..], "selftests" | "linux-guests") {
+                if matches!(
+                    &job.script[..],
+                    "selftests" | "linux-guests" | "hypervisors"
+                ) {
                     cases.extend(results::of_guests(&outcome));
                 }
                 // What a guest leaves is in a directory of its own.

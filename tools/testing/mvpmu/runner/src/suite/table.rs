@@ -11,6 +11,8 @@ use super::group::Group;
 use super::group::Length;
 use super::group::Provider;
 use super::group::Work;
+use super::guests::hypervisors;
+use super::guests::linux_guests;
 use super::selftests::cpu_groups;
 use super::selftests::kvm_selftests;
 use super::selftests::long_groups;
@@ -33,6 +35,7 @@ use crate::object_code;
 use crate::oracle::Oracle;
 use crate::paths;
 use crate::paths::Kernel;
+use crate::shown;
 use crate::sweep::Company;
 use crate::sweep::Sweep;
 use crate::uki;
@@ -98,24 +101,19 @@ fn host_tools(name: &str, boot: Boot, reason: Option<&str>) -> Group {
     }
 }
 
-/// Debian's perf in a Linux guest of so many vCPUs, and in L1, which has to give the same.
-fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
-    let number = match vcpus {
-        1 | 2 => String::new(),
-        _ => format!(", {vcpus} vCPUs"),
-    };
+/// The commands for hosts that the documentation shows.
+fn shown_commands(cpu: Cpu) -> Group {
     Group {
-        name: format!("{} linux guests {}{number}", name(cpu), provider.name()),
+        name: format!("{} shown commands", name(cpu)),
         work: Work::Boot {
             boot: Boot::of_cpu(cpu),
             job: Job {
-                arguments: vec![provider.name().to_owned(), vcpus.to_string()],
-                linux_guest: true,
-                perf: true,
-                ..Job::new("linux-guests")
+                arguments: shown::on_host().into_iter().map(str::to_owned).collect(),
+                host_tools: true,
+                ..Job::new("shown")
             },
-            tests: ["perf", "guest/perf"].map(str::to_owned).to_vec(),
-            limit: Duration::from_secs(1500),
+            tests: vec!["shown".to_owned()],
+            limit: Duration::from_secs(600),
         },
     }
 }
@@ -325,6 +323,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         local("apply", 1, checks::apply),
         local("options", 1, checks::options),
         local("documentation", 1, checks::documentation),
+        local("shown commands", 1, shown::test),
         local("deb packages", 1, checks::packages),
         local("object code", 1, object_code::test),
         local("cargo test", usize::MAX, checks::cargo_test),
@@ -416,6 +415,8 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         groups.push(with_watchdog(cpu));
         groups.extend(model_groups(cpu));
         groups.push(with_shared_events(cpu));
+        groups.push(hypervisors(cpu));
+        groups.push(shown_commands(cpu));
         if cpu == machine.cpu() {
             groups.push(with_debug_kernel(machine));
         }
