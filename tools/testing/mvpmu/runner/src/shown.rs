@@ -48,7 +48,7 @@ use By::Selection;
 const AS_SHOWN: &str = "as it is shown";
 
 /// In the order in which they are run.
-const TABLE: [(&str, By); 44] = [
+const TABLE: [(&str, By); 48] = [
     ("make help", Checkout),
     ("make tools", Checkout),
     ("make demo", Checkout),
@@ -67,6 +67,19 @@ const TABLE: [(&str, By); 44] = [
         Checkout,
     ),
     ("make patches", Checkout),
+    ("make image", Checkout),
+    (
+        "mkdir -p /media/stick/EFI/BOOT /media/stick/mvpmu",
+        Group("amd image", "in the image of a stick"),
+    ),
+    (
+        "cp build/image/mvpmu.efi /media/stick/EFI/BOOT/BOOTX64.EFI",
+        Group("amd image", "in the image of a stick"),
+    ),
+    (
+        "mvpmu-report /media/stick/mvpmu/report-1.json",
+        Group("amd image", "with a report from there"),
+    ),
     (
         "make listing MACHINE=intel SCENARIO=io HOST=event",
         CheckoutLong,
