@@ -67,6 +67,7 @@ compiles() {
 	own=tools/testing/mvpmu/kernel/$wanted.config
 	[ ! -f "$own" ] || fragments="$fragments $own"
 	[ ! -f "$src/drivers/virt/mvpmu/Kconfig" ] || fragments="$fragments tools/testing/mvpmu/kernel/mvpmu.config"
+	fragments="$fragments tools/testing/mvpmu/kernel/pc.config"
 	rm -f "$linux/main/.config.key"
 	rm -rf "$tmp/built"
 	# shellcheck disable=SC2086

@@ -44,7 +44,10 @@ fragments=$inner/kernel/base.config
 own=tools/testing/mvpmu/kernel/$version.config
 [ ! -e "$own" ] || fragments="$fragments /mvpmu/$own"
 [ ! -d drivers/virt/mvpmu ] || fragments="$fragments $inner/kernel/mvpmu.config"
-[ "$variant" != debug ] || fragments="$fragments $inner/kernel/debug.config"
+case $variant in
+debug) fragments="$fragments $inner/kernel/debug.config" ;;
+*) fragments="$fragments $inner/kernel/pc.config" ;;
+esac
 
 # Of .config what the fragments do not say yet.
 options=build/options.config
