@@ -71,7 +71,9 @@ disk)
 		$((all - efi - 2))M
 	;;
 memory)
-	apt install $(cd "$root" && echo debs/*.deb | sed 's,debs/,/&,g')
+	(cd "$root" && find debs -name '*.deb' -printf '/%p\n') >"$directory/debs"
+	# shellcheck disable=SC2046
+	apt install $(cat "$directory/debs")
 	leave_debian
 	cp "$root/boot/vmlinuz-$release" "$directory/vmlinuz"
 	rm -r "$root/debs"

@@ -360,7 +360,12 @@ pub fn apply(directory: &Path) -> Result<Vec<Case>> {
 pub fn each_patch(directory: &Path) -> Result<Vec<Case>> {
     let version = fs::read_to_string("build/linux-version").context("build/linux-version")?;
     let place = directory.to_string_lossy();
-    script(directory, "each-patch", EACH_PATCH_TEST, &[version.trim(), &place])
+    script(
+        directory,
+        "each-patch",
+        EACH_PATCH_TEST,
+        &[version.trim(), &place],
+    )
 }
 
 /// The options of the build: Kconfig, .config and make.

@@ -67,7 +67,10 @@ pub fn test(base: &Boot, directory: &Path) -> Result<Vec<Case>> {
     let mut cases = run("install-debian", &with_disk)?;
     for name in ["installed", "other"] {
         // Without a system on the disk the firmware would wait for somebody.
-        if cases.iter().any(|case| matches!(case.verdict, Verdict::Failed(_))) {
+        if cases
+            .iter()
+            .any(|case| matches!(case.verdict, Verdict::Failed(_)))
+        {
             return Ok(cases);
         }
         cases.extend(run(name, &from_disk)?);
@@ -86,6 +89,10 @@ fn make(kind: &str, directory: &Path) -> Result<()> {
         .stderr(log)
         .status()?;
     let log = directory.join("log");
-    ensure!(status.success(), "{INSTALL} has failed: see {}", log.display());
+    ensure!(
+        status.success(),
+        "{INSTALL} has failed: see {}",
+        log.display()
+    );
     Ok(())
 }

@@ -160,9 +160,13 @@ pub fn on_host() -> Vec<&'static str> {
 /// Each command that is shown, with a page that shows it.
 fn shown() -> Result<BTreeMap<String, PathBuf>> {
     let mut shown = BTreeMap::new();
-    let mut pages: Vec<_> = ["README.md", "CONTRIBUTING.md", "tools/testing/mvpmu/README.md"]
-        .map(PathBuf::from)
-        .to_vec();
+    let mut pages: Vec<_> = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "tools/testing/mvpmu/README.md",
+    ]
+    .map(PathBuf::from)
+    .to_vec();
     for directory in ["Documentation/virt/kvm/x86", "tools/kvm/mvpmu/man"] {
         for entry in fs::read_dir(directory).context(directory)? {
             let path = entry?.path();

@@ -32,7 +32,6 @@ use crate::paths;
 use crate::paths::Kernel;
 use crate::tap::Case;
 
-
 /// The directory for reports.
 const MARKER: &str = "mvpmu";
 
