@@ -74,8 +74,7 @@ pub fn copy(archive: &mut Archive, path: &str, from: &Path) -> Result<()> {
         .with_context(|| from.display().to_string())
 }
 
-/// Adds the files of a directory.
-pub fn copy_directory(archive: &mut Archive, path: &str, from: &Path) -> Result<()> {
+fn copy_directory(archive: &mut Archive, path: &str, from: &Path) -> Result<()> {
     for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
         let entry = entry?;
         let name = entry.file_name();

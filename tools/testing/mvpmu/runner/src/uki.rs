@@ -54,6 +54,9 @@ const DRIVERS: [&str; 13] = [
     "vfat",
 ];
 
+/// What the survey loads and unloads.
+const KVM: [&str; 3] = ["kvm-amd", "kvm-intel", "mvpmu"];
+
 /// Makes it, of the kernel with this configuration.
 pub fn make(config: &str) -> Result<()> {
     match config {
@@ -72,18 +75,33 @@ pub fn make(config: &str) -> Result<()> {
 }
 
 /// The root file system: what a job has, too, of what the survey needs.
-fn root_file_system(kernel: Kernel) -> Result<Archive> {
+fn root_file_system(kernel: Kernel, part: &Path) -> Result<Archive> {
     let mut archive = image::system()?;
     image::loaders(&mut archive)?;
     image::c_library(&mut archive)?;
     for tool in ["mvpmu-survey", "mvpmu-check"] {
-        image::copy(&mut archive, &format!("/bin/{tool}"), &paths::tool(tool))?;
+        stripped(
+            &mut archive,
+            &format!("/bin/{tool}"),
+            &paths::tool(tool),
+            part,
+        )?;
+    }
+    let selftests = Path::new(paths::SELFTESTS).join("mvpmu");
+    for entry in fs::read_dir(selftests)? {
+        let entry = entry?;
+        let path = format!("/selftests/mvpmu/{}", entry.file_name().to_string_lossy());
+        stripped(&mut archive, &path, &entry.path(), part)?;
     }
     let modules = kernel.product("modules");
-    image::copy_directory(&mut archive, "/modules", &modules)?;
-    let selftests = Path::new(paths::SELFTESTS).join("mvpmu");
-    image::copy_directory(&mut archive, "/selftests/mvpmu", &selftests)?;
     let drivers = drivers::in_order(&modules, &DRIVERS)?;
+    for name in drivers.iter().chain(&drivers::in_order(&modules, &KVM)?) {
+        image::copy(
+            &mut archive,
+            &format!("/modules/{name}"),
+            &modules.join(name),
+        )?;
+    }
     let drivers = drivers.iter().map(|name| format!("/modules/{name}\n"));
     archive.file("/image/drivers", 0o644, drivers.collect::<String>());
     let release = fs::read_to_string(kernel.product("release"))?;
@@ -92,20 +110,35 @@ fn root_file_system(kernel: Kernel) -> Result<Archive> {
     Ok(archive)
 }
 
+/// Adds a program without its symbols, which are most of it: firmware reads slowly. By way of the file
+/// `part`.
+fn stripped(archive: &mut Archive, path: &str, from: &Path, part: &Path) -> Result<()> {
+    let output = Command::new("strip")
+        .arg("-o")
+        .args([part, from])
+        .output()
+        .context("strip")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "strip: {said}");
+    image::copy(archive, path, part)?;
+    fs::remove_file(part)?;
+    Ok(())
+}
+
 /// Writes the image, and the root file system that is in it, to a directory.
 fn build(directory: &Path) -> Result<()> {
     let kernel = Kernel::Main;
     let bz_image = kernel.product("bzImage");
     paths::require(&[bz_image.clone(), paths::SELFTESTS.into(), STUB.into()])?;
+    // What is not complete has another name.
+    let part = directory.join("part");
     let initrd = directory.join("initrd.zst");
-    compress(&root_file_system(kernel)?, &initrd)?;
+    compress(&root_file_system(kernel, &part)?, &initrd)?;
     let release = fs::read_to_string(kernel.product("release"))?;
     let os_release = format!(
         "ID=mvpmu\nNAME=mvpmu\nVERSION_ID={0}\nPRETTY_NAME=\"mvpmu {0}\"\n",
         env!("CARGO_PKG_VERSION")
     );
-    // What is not complete has another name.
-    let part = directory.join("part");
     let output = Command::new("ukify")
         .arg("build")
         .arg("--linux")

@@ -24,6 +24,9 @@ pub const MARKER: &str = "mvpmu";
 /// How long USB may take to find what is plugged in.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long no disk has appeared, when all that are there are known. USB storage is asked after a second.
+const QUIET: Duration = Duration::from_secs(3);
+
 const POINT: &str = "/run/stick";
 const OPTIONS: &std::ffi::CStr = c"codepage=437,iocharset=ascii,errors=remount-ro";
 
@@ -37,25 +40,30 @@ pub enum Search {
     Ambiguous(Vec<String>),
 }
 
-/// Looks for it, for a while.
+/// Looks for it, for a while: of two disks that are marked one must not win as it was found first.
 pub fn search() -> Search {
     let begin = Instant::now();
-    loop {
-        let mut found: Vec<_> = devices()
-            .into_iter()
-            .filter(|name| is_marked(name))
-            .collect();
-        match found.len() {
-            0 if begin.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(200)),
-            0 => return Search::Nothing,
-            1 => {
-                return Search::Found(Stick {
-                    device: found.remove(0),
-                    number: None,
-                })
-            }
-            _ => return Search::Ambiguous(found),
+    let mut known = devices();
+    let mut since = begin;
+    while begin.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(200));
+        let now = devices();
+        if now != known {
+            known = now;
+            since = Instant::now();
         }
+        if since.elapsed() >= QUIET && known.iter().any(|name| is_marked(name)) {
+            break;
+        }
+    }
+    let mut found: Vec<_> = known.into_iter().filter(|name| is_marked(name)).collect();
+    match found.len() {
+        0 => Search::Nothing,
+        1 => Search::Found(Stick {
+            device: found.remove(0),
+            number: None,
+        }),
+        _ => Search::Ambiguous(found),
     }
 }
 

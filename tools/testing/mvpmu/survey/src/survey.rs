@@ -42,6 +42,10 @@ const SHORT: Duration = Duration::from_secs(60);
 
 const LOG: &str = "/tmp/said";
 
+/// On the kernel's command line: the report is shown as JSON, too, for who boots by network and reads the
+/// serial port.
+const AS_JSON: &str = "mvpmu.json";
+
 /// What has been found so far.
 pub struct Survey<'a> {
     consoles: &'a mut Consoles,
@@ -359,6 +363,13 @@ impl<'a> Survey<'a> {
 
     fn show(&mut self) {
         self.consoles.line("");
+        let options = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        if options.split_whitespace().any(|option| option == AS_JSON) {
+            match file::json(&self.report) {
+                Ok(json) => self.consoles.line(&json),
+                Err(error) => self.consoles.line(&format!("{error:#}")),
+            }
+        }
         self.consoles.line(&text::report(&self.report));
         if let (Some(stick), Some(place)) = (&self.stick, &self.place) {
             self.consoles.line(&format!(
