@@ -7,8 +7,9 @@
 set -eu
 # shellcheck source=tools/testing/mvpmu/scripts/lib.sh
 . "$(dirname -- "$0")/lib.sh"
-# What make hands down. The kernel that is built stays.
-unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES VARIANT CONFIG KCONFIG_CONFIG KDIR KERNEL_IMAGE MODULES INITRD
+# What make hands down. The version of Linux that is built stays.
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES VARIANT MACHINE CPU PMU CONFIG KCONFIG_CONFIG KDIR KERNEL_IMAGE \
+	MODULES INITRD COMMAND APPEND SCENARIO COUNTERS HOST GROUP
 cd "$TOP"
 enter=$SCRIPTS/enter.sh
 
