@@ -27,4 +27,17 @@ mod tests {
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
     }
+
+    // Seen to fail when a scenario of the image has no name in the manual.
+    #[test]
+    fn the_manual_names_each_exit_of_a_report() {
+        let manual = include_str!("../../man/mvpmu-report.1");
+        for cost in crate::file::parse(include_str!("../recorded/amd.json"))
+            .expect("it is a report")
+            .exits
+        {
+            let scenario = format!(".B {}\n", cost.scenario);
+            assert!(manual.contains(&scenario), "{scenario}");
+        }
+    }
 }

@@ -167,12 +167,11 @@ pub fn interactive(boot: &Boot, directory: &Path) -> Result<()> {
 }
 
 /// What somebody types who reads the console.
-#[derive(Clone, Copy)]
 pub struct Dialogue {
     /// When it shows this,
     pub prompt: &'static str,
     /// this, once.
-    pub answer: &'static str,
+    pub answer: String,
 }
 
 /// Runs a machine that is started by `command`, with somebody at its console, to its end; `None`: until
@@ -247,7 +246,7 @@ impl Files {
 }
 
 /// An empty directory.
-fn empty(directory: &Path) -> Result<()> {
+pub fn empty(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(fs::create_dir_all(directory)?),
@@ -328,7 +327,7 @@ fn stream(
 ) -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel();
     let mut console = child.stdout.take();
-    let mut waiting = dialogue.zip(dialogue.and(child.stdin.take()));
+    let mut waiting = dialogue.and_then(|dialogue| Some((dialogue, child.stdin.take()?)));
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         let mut seen = Vec::new();

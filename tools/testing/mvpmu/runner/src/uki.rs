@@ -3,6 +3,7 @@
 //! `make image`: one file that a machine's firmware boots, a Unified Kernel Image: kernel, initial root
 //! file system and command line. What runs in it is the crate `survey`.
 
+mod boots;
 mod disk;
 mod drivers;
 mod test;

@@ -4,10 +4,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
-use std::time::Duration;
 
 use anyhow::ensure;
 use anyhow::Context;
@@ -19,16 +17,18 @@ use mvpmu_report::schema::Provider;
 use mvpmu_report::text;
 use mvpmu_report::Report;
 
+use super::boots::built_in;
+use super::boots::files;
+use super::boots::on_usb;
+use super::boots::pc;
+use super::boots::run;
 use super::disk::Disk;
 use super::DIRECTORY;
 use super::NAME;
 use crate::boot;
-use crate::boot::Dialogue;
 use crate::machine::Boot;
-use crate::machine::Files;
 use crate::machine::Machine;
 use crate::machine::Pmu;
-use crate::machine::RESET;
 use crate::paths;
 use crate::paths::Kernel;
 use crate::tap::Case;
@@ -38,110 +38,6 @@ const MARKER: &str = "mvpmu";
 
 /// The reports of the test machines that mvpmu-report compares with.
 const RECORDED: &str = "tools/kvm/mvpmu/report/recorded";
-
-const LIMIT: Duration = Duration::from_secs(900);
-
-/// What the survey asks in the end; Enter is "power off". Before, the picture on the screen is taken:
-/// Ctrl-A C is the way from the console to QEMU's monitor and back.
-const AT_THE_SCREEN: Dialogue = Dialogue {
-    prompt: "power off after 10 minutes",
-    answer: "\x01cscreendump screen.ppm\n\x01c\n",
-};
-const AT_THE_CONSOLE: Dialogue = Dialogue {
-    answer: "\n",
-    ..AT_THE_SCREEN
-};
-
-/// What came of a boot.
-struct Ended {
-    /// Whether the machine went off as it was told to.
-    off: bool,
-    console: String,
-    path: PathBuf,
-}
-
-impl Ended {
-    fn went_off(&self) -> Case {
-        Case::new("Enter powers the machine off", self.off, || {
-            format!("see {}", self.path.display())
-        })
-    }
-
-    fn says(&self, name: &str, text: &str) -> Case {
-        Case::new(name, self.console.contains(text), || {
-            format!("no \"{text}\" in {}", self.path.display())
-        })
-    }
-}
-
-/// Boots a machine; with more options for the AMD machine.
-fn run(
-    boot: &Boot,
-    files: &Files,
-    options: &[String],
-    dialogue: Dialogue,
-    directory: &Path,
-) -> Result<Ended> {
-    paths::require(&boot.machine.needs())?;
-    let mut command = boot.machine.command(boot, files);
-    command.args(options);
-    let status = boot::attended(&mut command, dialogue, directory, LIMIT)?;
-    let path = directory.join("console");
-    let console = fs::read(&path)?;
-    let off = match boot.machine {
-        Machine::Amd => 0,
-        Machine::Intel => RESET,
-    };
-    Ok(Ended {
-        off: status.and_then(|status| status.code()) == Some(off),
-        console: String::from_utf8_lossy(&console).replace('\r', ""),
-        path,
-    })
-}
-
-fn files(kernel: Option<PathBuf>, initrd: Option<PathBuf>, directory: &Path) -> Files {
-    Files {
-        kernel,
-        initrd,
-        data: directory.join("data"),
-        stats: directory.join("stats"),
-    }
-}
-
-/// The options for a disk on USB, and for one that is not.
-fn on_usb(disk: &Disk) -> [String; 6] {
-    [
-        "-device".to_owned(),
-        "qemu-xhci".to_owned(),
-        "-drive".to_owned(),
-        format!("if=none,id=stick,format=raw,file={}", disk.path()),
-        "-device".to_owned(),
-        "usb-storage,drive=stick".to_owned(),
-    ]
-}
-
-fn built_in(disk: &Disk) -> [String; 4] {
-    [
-        "-drive".to_owned(),
-        format!("if=none,id=disk,format=raw,file={}", disk.path()),
-        "-device".to_owned(),
-        "virtio-blk-pci,drive=disk".to_owned(),
-    ]
-}
-
-/// As a PC has it: a screen, the stick and a disk; nothing is handed to the kernel but what
-/// QEMU's time needs (see `command_line()` in machine.rs), which the stub takes from SMBIOS.
-fn pc(stick: &Disk, disk: &Disk) -> Vec<String> {
-    let mut options = vec![
-        "-device".to_owned(),
-        "VGA".to_owned(),
-        "-smbios".to_owned(),
-        "type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check tsc=reliable".to_owned(),
-    ];
-    options.extend(on_usb(stick));
-    options.extend(built_in(disk));
-    options
-}
 
 /// The report with this number.
 fn report(stick: &Disk, number: u32) -> Result<(Report, String)> {
@@ -300,6 +196,8 @@ fn tool(report: &Report, mounted: &Path) -> Result<Vec<Case>> {
 
 /// On the AMD machine, from a stick, by firmware.
 pub fn on_amd(directory: &Path) -> Result<Vec<Case>> {
+    // Nothing of an earlier run may look like something of this.
+    boot::empty(directory)?;
     let mut cases = vec![reproducible(directory)?];
     let mounted = directory.join("mounted");
     for word in ["mkdir ", "cp "] {
@@ -310,22 +208,19 @@ pub fn on_amd(directory: &Path) -> Result<Vec<Case>> {
     let disk = Disk::new(&directory.join("disk"), &directory.join("again"))?;
     let before = disk.bytes()?;
 
-    // QEMU writes it to its own directory, that of the checkout.
-    let picture = Path::new("screen.ppm");
-    let _ = fs::remove_file(picture);
     // A busy host is not to be seen in the report.
     let boot = Boot::new(Machine::Amd).with_instruction_clock();
+    let picture = directory.join("screen.ppm");
     let options = pc(&stick, &disk);
     let ended = run(
         &boot,
         &files(None, None, directory),
         &options,
-        AT_THE_SCREEN,
+        Some(&picture),
         directory,
     )?;
     let (found, shown) = report(&stick, 1).context("the report on the stick")?;
-    let lines = lines_of_text(picture)?;
-    fs::rename(picture, directory.join("screen.ppm"))?;
+    let lines = lines_of_text(&picture)?;
     cases.extend(of_report(&found, Machine::Amd, directory)?);
     cases.extend([
         ended.went_off(),
@@ -370,7 +265,7 @@ fn unable(stick: &Disk, directory: &Path) -> Result<Vec<Case>> {
         fs::create_dir_all(&directory)?;
         let kernel = Kernel::Main.product("bzImage");
         let files = files(Some(kernel), Some(initrd.clone()), &directory);
-        run(&boot, &files, options, AT_THE_CONSOLE, &directory)
+        run(&boot, &files, options, None, &directory)
     };
     let amd = Boot::new(Machine::Amd).with_instruction_clock();
     let without_kvm = Boot {
@@ -423,7 +318,7 @@ fn unable(stick: &Disk, directory: &Path) -> Result<Vec<Case>> {
 
 /// On the Intel machine, which has neither firmware nor a stick: the report is what it shows.
 pub fn on_intel(directory: &Path) -> Result<Vec<Case>> {
-    fs::create_dir_all(directory)?;
+    boot::empty(directory)?;
     super::build(directory)?;
     let boot = Boot {
         append: "mvpmu.json".to_owned(),
@@ -431,7 +326,7 @@ pub fn on_intel(directory: &Path) -> Result<Vec<Case>> {
     };
     let kernel = boot.kernel.product(boot.machine.kernel());
     let files = files(Some(kernel), Some(directory.join("initrd.zst")), directory);
-    let ended = run(&boot, &files, &[], AT_THE_CONSOLE, directory)?;
+    let ended = run(&boot, &files, &[], None, directory)?;
     let json = ended.console.find("\n{\n").zip(ended.console.find("\n}\n"));
     let (begin, end) = json.context("no JSON on the console")?;
     let found = file::parse(&ended.console[begin..end + 3])?;
