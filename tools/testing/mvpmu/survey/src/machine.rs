@@ -55,15 +55,16 @@ fn hypervisor() -> Option<String> {
 
 /// "tsc: Refined TSC clocksource calibration: 2595.124 MHz", or what was detected before that.
 fn tsc_khz(log: &[String]) -> Option<u64> {
+    const SAID: [(&str, &str); 2] = [
+        ("Refined TSC clocksource calibration: ", " MHz"),
+        ("Detected ", " MHz processor"),
+    ];
     let said = log.iter().filter_map(|line| {
-        let (_, rest) = line.split_once("tsc: ")?;
-        let mhz = rest.strip_suffix(" MHz")?;
-        let mhz = mhz.strip_prefix("Refined TSC clocksource calibration: ");
-        let mhz = mhz.or_else(|| {
-            rest.strip_suffix(" MHz processor")?
-                .strip_prefix("Detected ")
+        let (_, text) = line.split_once("tsc: ")?;
+        let mhz = SAID.iter().find_map(|(begin, end)| {
+            text.strip_prefix(begin)?.strip_suffix(end)?.parse::<f64>().ok()
         });
-        Some(mhz?.parse::<f64>().ok()? * 1000.0)
+        Some(mhz? * 1000.0)
     });
     said.last().map(|khz| khz.round() as u64)
 }
