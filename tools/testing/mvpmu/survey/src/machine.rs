@@ -59,14 +59,17 @@ fn tsc_khz(log: &[String]) -> Option<u64> {
         ("Refined TSC clocksource calibration: ", " MHz"),
         ("Detected ", " MHz processor"),
     ];
-    let said = log.iter().filter_map(|line| {
+    let mut said = log.iter().filter_map(|line| {
         let (_, text) = line.split_once("tsc: ")?;
         let mhz = SAID.iter().find_map(|(begin, end)| {
-            text.strip_prefix(begin)?.strip_suffix(end)?.parse::<f64>().ok()
+            text.strip_prefix(begin)?
+                .strip_suffix(end)?
+                .parse::<f64>()
+                .ok()
         });
         Some(mhz? * 1000.0)
     });
-    said.last().map(|khz| khz.round() as u64)
+    said.next_back().map(|khz| khz.round() as u64)
 }
 
 /// What was booted.
