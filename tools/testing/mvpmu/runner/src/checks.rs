@@ -89,8 +89,10 @@ fn extension(path: &Path) -> &str {
 /// A licence in every file, but those that tools write, or read as a whole.
 fn licences(files: &[PathBuf]) -> Case {
     let exempt = |path: &Path| {
-        matches!(extension(path), "patch" | "lock" | "sha256" | "svg" | "png")
-            || path.starts_with("Documentation/ABI")
+        matches!(
+            extension(path),
+            "patch" | "lock" | "sha256" | "svg" | "png" | "json"
+        ) || path.starts_with("Documentation/ABI")
             || ["LICENSE", "COPYING", "settings"]
                 .iter()
                 .any(|name| path.ends_with(name))
