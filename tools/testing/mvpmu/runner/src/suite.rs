@@ -4,6 +4,7 @@
 
 mod group;
 mod guests;
+mod hosts;
 mod selftests;
 mod skips;
 mod table;

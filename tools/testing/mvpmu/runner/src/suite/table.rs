@@ -13,6 +13,8 @@ use super::group::Provider;
 use super::group::Work;
 use super::guests::hypervisors;
 use super::guests::linux_guests;
+use super::hosts::host_tools;
+use super::hosts::shown_commands;
 use super::selftests::cpu_groups;
 use super::selftests::kvm_selftests;
 use super::selftests::long_groups;
@@ -80,40 +82,6 @@ fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
             },
             tests: vec!["refusal".to_owned()],
             limit: Duration::from_secs(60),
-        },
-    }
-}
-
-/// The tools for hosts; on a machine that cannot do it, with the reason.
-fn host_tools(name: &str, boot: Boot, reason: Option<&str>) -> Group {
-    Group {
-        name: format!("{} host tools{name}", boot.machine.name()),
-        work: Work::Boot {
-            boot,
-            job: Job {
-                arguments: reason.into_iter().map(str::to_owned).collect(),
-                host_tools: true,
-                ..Job::new("host-tools")
-            },
-            tests: vec!["host-tools".to_owned()],
-            limit: Duration::from_secs(1200),
-        },
-    }
-}
-
-/// The commands for hosts that the documentation shows.
-fn shown_commands(cpu: Cpu) -> Group {
-    Group {
-        name: format!("{} shown commands", name(cpu)),
-        work: Work::Boot {
-            boot: Boot::of_cpu(cpu),
-            job: Job {
-                arguments: shown::on_host().into_iter().map(str::to_owned).collect(),
-                host_tools: true,
-                ..Job::new("shown")
-            },
-            tests: vec!["shown".to_owned()],
-            limit: Duration::from_secs(600),
         },
     }
 }
