@@ -383,7 +383,10 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         groups.push(with_watchdog(cpu));
         groups.extend(model_groups(cpu));
         groups.push(with_shared_events(cpu));
-        groups.push(hypervisors(cpu));
+        // On Intel it takes several minutes.
+        if machine == Machine::Amd || length == Length::Long {
+            groups.push(hypervisors(cpu));
+        }
         groups.push(shown_commands(cpu));
         if cpu == machine.cpu() {
             groups.push(with_debug_kernel(machine));
