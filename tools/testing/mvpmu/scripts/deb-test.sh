@@ -221,15 +221,20 @@ switch_off() {
 	sed -i 's/^\(options mvpmu enable_passthrough_pmu=\)1/\10/' "$root$conf"
 }
 
-# perf finds its libraries, and each is of a package that it depends on.
+# perf finds its libraries, and each that it is linked with itself is of a package that it depends on.
 perf_runs() {
 	in_debian perf --version
-	in_debian ldd /usr/bin/perf | awk '/=>/ { print $3 }' | while read -r library; do
+	readelf -d "$root/usr/bin/perf" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' >"$work/needed"
+	in_debian ldd /usr/bin/perf >"$work/got"
+	not grep 'not found' "$work/got"
+	awk 'NR == FNR { needed[$1]; next } $1 in needed && /=>/ { print $3 }' "$work/needed" "$work/got" >"$work/found"
+	[ "$(wc -l <"$work/found")" -ge 10 ]
+	while read -r library; do
 		# dpkg knows it by the directory that /lib is a link to, or by the one in /usr.
 		package=$(in_debian dpkg-query -S "$(in_debian readlink -f "$library")" | sed 's/:.*//')
 		echo "$library: $package"
 		field mvpmu-perf Depends | tr , '\n' | awk '{ print $1 }' | grep -qxF "$package"
-	done
+	done <"$work/found"
 }
 
 upgrade_keeps() {
