@@ -48,7 +48,7 @@ use By::Selection;
 const AS_SHOWN: &str = "as it is shown";
 
 /// In the order in which they are run.
-const TABLE: [(&str, By); 48] = [
+const TABLE: [(&str, By); 50] = [
     ("make help", Checkout),
     ("make tools", Checkout),
     ("make demo", Checkout),
@@ -79,6 +79,14 @@ const TABLE: [(&str, By); 48] = [
     (
         "mvpmu-report /media/stick/mvpmu/report-1.json",
         Group("amd image", "with a report from there"),
+    ),
+    (
+        "mvpmu-report report-1.json",
+        Group("amd image", "with a report from a stick"),
+    ),
+    (
+        "mvpmu-report zen5/report-1.json zen4/report-1.json",
+        Group("cargo test", "with reports that are recorded"),
     ),
     (
         "make listing MACHINE=intel SCENARIO=io HOST=event",
