@@ -114,7 +114,7 @@ mod tests {
         run(&["/bin/sh", "-c", script], limit, &log).expect("sh runs")
     }
 
-    // Seen to fail when the output is a pipe that is read to its end: the test does not end then.
+    // Seen to fail when what it says is not kept.
     #[test]
     fn a_program_that_does_not_end_is_killed_with_its_children() {
         let ran = sh("echo begin; sleep 1000 & wait", Duration::from_millis(200));

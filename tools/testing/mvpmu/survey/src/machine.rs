@@ -127,8 +127,9 @@ pub fn remarkable(log: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const CPUINFO: &str = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\n\
-        model\t\t: 17\nmodel name\t: AMD EPYC\nstepping\t: 1\nmicrocode\t: 0xa101148\n\nprocessor\t: 1\n";
+    const CPUINFO: &str =
+        "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel name\t: AMD EPYC\n\
+        model\t\t: 17\nstepping\t: 1\nmicrocode\t: 0xa101148\n\nprocessor\t: 1\n";
 
     // Seen to fail when the name of a line needs only to begin so: "model" is also in "model name".
     #[test]
