@@ -164,6 +164,9 @@ core_functions! {
     /// Recomputes which events are masked.
     handle_interrupt_mask_change = "_ZN8BX_CPU_C25handleInterruptMaskChangeEv"();
 
+    /// Forgets what was decoded from a page, from those parts of it (see `code_written`).
+    handle_smc = "_Z9handleSMCmj"(address: u64, parts: u32);
+
     /// The replaced change of the activity state.
     core_enter_sleep_state = "_ZN8BX_CPU_C17enter_sleep_stateEj"(state: u32);
     /// The replaced CPUID of the CPU model.
@@ -217,6 +220,7 @@ fn unloaded() -> ! {
 // Read for each instruction: not behind a lock.
 static CPU: SingleCell<*mut u8> = SingleCell::new(std::ptr::null_mut());
 static PC_SYSTEM: SingleCell<*mut u8> = SingleCell::new(std::ptr::null_mut());
+static DECODED: SingleCell<*mut u8> = SingleCell::new(std::ptr::null_mut());
 
 /// The CPU object; null before the core is loaded.
 #[inline(always)]
@@ -228,6 +232,26 @@ pub fn cpu() -> *mut u8 {
 #[inline(always)]
 pub fn pc_system() -> *mut u8 {
     PC_SYSTEM.get()
+}
+
+/// Physical memory `[address, address + len)`, which is RAM and within a page, is written: what was
+/// decoded from it no longer holds.
+pub fn code_written(address: u64, len: u32) {
+    /// The core keeps a word for each page, at this offset a pointer to them; each bit is a 32nd of
+    /// the page from which something was decoded.
+    const WORDS: usize = 8;
+    const PART: u64 = 4096 / u32::BITS as u64;
+    let part = |address: u64| 1u32 << (address / PART % u64::from(u32::BITS));
+    let parts = part(address) | part(address + u64::from(len) - 1);
+    // SAFETY: The object of the pinned file; it has a word for each page below 4 GiB.
+    let word = unsafe {
+        let words = DECODED.get().add(WORDS).cast::<*mut u32>().read();
+        &mut *words.add((address / 4096) as usize)
+    };
+    if *word & parts != 0 {
+        *word &= !parts;
+        handle_smc(address, parts);
+    }
 }
 
 /// The address of a function of the core, for the work-arounds.
@@ -255,6 +279,7 @@ pub fn load(path: &Path) -> Result<(), String> {
     }
     CPU.set(symbol(handle, "bx_cpu")?.cast());
     PC_SYSTEM.set(symbol(handle, "bx_pc_system")?.cast());
+    DECODED.set(symbol(handle, "pageWriteStampTable")?.cast());
     Ok(())
 }
 

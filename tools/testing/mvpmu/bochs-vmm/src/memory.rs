@@ -9,6 +9,7 @@ use vm_memory::GuestAddress;
 use vm_memory::GuestMemoryBackend;
 use vm_memory::GuestMemoryMmap;
 
+use crate::core;
 use crate::ioapic;
 use crate::log;
 
@@ -106,13 +107,15 @@ pub fn set_word(address: u64, value: u64) -> Option<()> {
     at.is_aligned().then(|| unsafe { at.write(value) })
 }
 
-/// Replaces `BX_MEM_C::writePhysicalPage(cpu, address, len, data)`.
+/// Replaces `BX_MEM_C::writePhysicalPage(cpu, address, len, data)`, which is called where the
+/// TLB has no entry, or none for writing.
 #[export_name = "_ZN8BX_MEM_C17writePhysicalPageEP8BX_CPU_CmjPv"]
 unsafe extern "C-unwind" fn write(_cpu: *mut c_void, address: u64, len: u32, data: *const u8) {
     let address = address & ADDRESS_MASK;
     if let Some(to) = host(address, u64::from(len)) {
         // SAFETY: `to` is valid for `len`, `data` is the core's buffer of `len`.
         unsafe { std::ptr::copy_nonoverlapping(data, to, len as usize) };
+        core::code_written(address, len);
         return;
     }
     let mut bytes = [0u8; 8];

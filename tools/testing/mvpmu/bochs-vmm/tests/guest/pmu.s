@@ -52,6 +52,20 @@ guest_self_branch:
 	report_counters
 	jmp finish
 
+# A function changes after it was called, by a write that misses the TLB.
+guest_own_code:
+	call answer
+	call send
+	mov %cr3, %rax
+	mov %rax, %cr3
+	movb $2, answer+1(%rip)
+	call answer
+	call send
+	jmp finish
+answer:
+	mov $1, %eax
+	ret
+
 guest_nothing:
 	call setup
 	program_counters
