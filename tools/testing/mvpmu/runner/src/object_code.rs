@@ -15,6 +15,7 @@ mod callbacks;
 mod image;
 #[cfg(test)]
 mod tests;
+mod tracepoints;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,15 @@ const MAY_SLEEP: [&str; 5] = [
 
 /// Rare ones, which KVM calls through the pointer.
 const BY_POINTER: [&str; 2] = ["pmi", "msr_access"];
+
+/// The events of the ways into a guest and out of it.
+const EVENTS: [&str; 5] = [
+    "mvpmu_load",
+    "mvpmu_park",
+    "mvpmu_put",
+    "mvpmu_release",
+    "mvpmu_pmi",
+];
 
 /// How the vendors are called in the names of functions.
 const VENDORS: [(&str, &str); 2] = [
@@ -89,6 +99,7 @@ pub fn test(directory: &Path) -> Result<Vec<Case>> {
         }
     }
     let mut reached = BTreeSet::new();
+    let mut events: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (vendor, part) in VENDORS {
         let load = |table: &&BTreeMap<&str, Place>| {
             let names = module.names_at(table["load"]);
@@ -105,8 +116,20 @@ pub fn test(directory: &Path) -> Result<Vec<Case>> {
             cases.push(Case::new(&name, problems.is_empty(), || {
                 problems.join("\n")
             }));
+            for place in walk.in_first() {
+                for (event, problem) in tracepoints::of(module, place)? {
+                    events.entry(event).or_default().extend(problem);
+                }
+            }
             reached.extend(walk.reached());
         }
+    }
+    for event in EVENTS {
+        let name = format!("{event} costs a NOP while it is off");
+        cases.push(match events.get(event) {
+            None => Case::failed(name, "nothing calls it"),
+            Some(problems) => Case::new(name, problems.is_empty(), || problems.join("\n")),
+        });
     }
     let mut text: String = reached.iter().map(|name| format!("{name}\n")).collect();
     for (border, why) in walk::BORDERS {

@@ -3,6 +3,7 @@
 //! `make test`: runs the groups of tests, and says what became of them.
 
 mod group;
+mod perf;
 mod selftests;
 mod skips;
 mod table;

@@ -11,6 +11,8 @@ use super::group::Group;
 use super::group::Length;
 use super::group::Provider;
 use super::group::Work;
+use super::perf::linux_guests;
+use super::perf::tracepoints;
 use super::selftests::cpu_groups;
 use super::selftests::kvm_selftests;
 use super::selftests::long_groups;
@@ -18,7 +20,7 @@ use super::selftests::model_groups;
 use super::selftests::own_selftests;
 use super::selftests::selftests;
 use super::selftests::with_debug_kernel;
-use super::selftests::with_shared_events;
+use super::selftests::with_host_events;
 use super::selftests::with_watchdog;
 use crate::checks;
 use crate::differential;
@@ -93,28 +95,6 @@ fn host_tools(name: &str, boot: Boot, reason: Option<&str>) -> Group {
             },
             tests: vec!["host-tools".to_owned()],
             limit: Duration::from_secs(1200),
-        },
-    }
-}
-
-/// Debian's perf in a Linux guest of so many vCPUs, and in L1, which has to give the same.
-fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
-    let number = match vcpus {
-        1 | 2 => String::new(),
-        _ => format!(", {vcpus} vCPUs"),
-    };
-    Group {
-        name: format!("{} linux guests {}{number}", name(cpu), provider.name()),
-        work: Work::Boot {
-            boot: Boot::of_cpu(cpu),
-            job: Job {
-                arguments: vec![provider.name().to_owned(), vcpus.to_string()],
-                linux_guest: true,
-                perf: true,
-                ..Job::new("linux-guests")
-            },
-            tests: ["perf", "guest/perf"].map(str::to_owned).to_vec(),
-            limit: Duration::from_secs(1500),
         },
     }
 }
@@ -400,7 +380,8 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         }
         groups.push(with_watchdog(cpu));
         groups.extend(model_groups(cpu));
-        groups.push(with_shared_events(cpu));
+        groups.extend(with_host_events(cpu));
+        groups.push(tracepoints(cpu));
         if cpu == machine.cpu() {
             groups.push(with_debug_kernel(machine));
         }

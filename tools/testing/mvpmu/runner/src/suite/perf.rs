@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The groups with Debian's perf.
+
+use std::time::Duration;
+
+use super::group::Group;
+use super::group::Provider;
+use super::group::Work;
+use crate::job::Job;
+use crate::machine::name;
+use crate::machine::Boot;
+use crate::machine::Cpu;
+
+/// Debian's perf in a Linux guest of so many vCPUs, and in L1, which has to give the same.
+pub fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
+    let number = match vcpus {
+        1 | 2 => String::new(),
+        _ => format!(", {vcpus} vCPUs"),
+    };
+    Group {
+        name: format!("{} linux guests {}{number}", name(cpu), provider.name()),
+        work: Work::Boot {
+            boot: Boot::of_cpu(cpu),
+            job: Job {
+                arguments: vec![provider.name().to_owned(), vcpus.to_string()],
+                linux_guest: true,
+                perf: true,
+                ..Job::new("linux-guests")
+            },
+            tests: ["perf", "guest/perf"].map(str::to_owned).to_vec(),
+            limit: Duration::from_secs(1500),
+        },
+    }
+}
+
+/// What Debian's perf says of mvpmu's tracepoints.
+pub fn tracepoints(cpu: Cpu) -> Group {
+    Group {
+        name: format!("{} perf and tracepoints", name(cpu)),
+        work: Work::Boot {
+            boot: Boot::of_cpu(cpu),
+            job: Job {
+                perf: true,
+                ..Job::new("trace")
+            },
+            tests: vec!["trace".to_owned()],
+            limit: Duration::from_secs(600),
+        },
+    }
+}
