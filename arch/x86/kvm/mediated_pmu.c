@@ -143,11 +143,30 @@ static atomic_t nr_waiting;
 static void retry_waiting(struct work_struct *work);
 static DECLARE_DELAYED_WORK(retry_work, retry_waiting);
 
-/* Has @update called for all vCPUs once perf would account a guest. */
-static void retry_waiting(struct work_struct *work)
+/* Has @update called for all vCPUs. */
+static void request_all_updates(unsigned int req)
 {
 	struct kvm *kvm;
 
+	guard(mutex)(&kvm_lock);
+	list_for_each_entry(kvm, &vm_list, vm_list) {
+		if (kvm->arch.created_mediated_pmu)
+			kvm_make_all_cpus_request(kvm, req);
+	}
+}
+
+/*
+ * Perf wants the PMU back.  A vCPU that is in the guest has left it when this
+ * returns, and none enters before @update was called.
+ */
+static void yield_pmu(void)
+{
+	request_all_updates(KVM_REQ_PMU | KVM_REQUEST_WAIT);
+}
+
+/* Has @update called for all vCPUs once perf would account a guest. */
+static void retry_waiting(struct work_struct *work)
+{
 	if (!atomic_read(&nr_waiting))
 		return;
 	if (perf_create_mediated_pmu()) {
@@ -155,12 +174,7 @@ static void retry_waiting(struct work_struct *work)
 		return;
 	}
 	perf_release_mediated_pmu();
-
-	guard(mutex)(&kvm_lock);
-	list_for_each_entry(kvm, &vm_list, vm_list) {
-		if (kvm->arch.created_mediated_pmu)
-			kvm_make_all_cpus_request(kvm, KVM_REQ_PMU);
-	}
+	request_all_updates(KVM_REQ_PMU);
 }
 
 /**
@@ -244,6 +258,8 @@ int kvm_mediated_pmu_register(const struct kvm_mediated_pmu_ops *ops)
 	}
 
 	set_static_calls(ops);
+	if (ops->yields)
+		perf_set_mediated_pmu_yield(yield_pmu);
 	provider = ops;
 	set_provider_mode(vendor_ready);
 	return 0;
@@ -264,6 +280,7 @@ void kvm_mediated_pmu_unregister(const struct kvm_mediated_pmu_ops *ops)
 		return;
 
 	set_provider_mode(false);
+	perf_set_mediated_pmu_yield(NULL);
 	provider = NULL;
 	set_static_calls(NULL);
 	cancel_delayed_work_sync(&retry_work);

@@ -3,7 +3,10 @@
 //! What the host's PMU can do, and what stands in the way.
 
 use crate::{
-    policy,
+    policy::{
+        self,
+        Choice, //
+    },
     vendor::{
         Amd,
         Intel,

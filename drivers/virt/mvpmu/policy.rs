@@ -8,6 +8,7 @@ use kernel::{
     fmt,
     kvm::{
         mediated_pmu::{
+            trace::State,
             Passthrough,
             Selectors,
             Wait, //
@@ -25,6 +26,44 @@ use kernel::{
     x86::pmu::CounterSet, //
 };
 
+/// A parameter with a few values that have names.
+pub(crate) trait Choice: Copy + 'static {
+    /// The parameter.
+    const PARAMETER: &'static str;
+    /// The values.
+    const ALL: &'static [Self];
+
+    /// The name of this one.
+    fn name(self) -> &'static str;
+
+    /// The value of a name. If there is none, the log gets the list.
+    fn named(name: &BStr) -> Result<Self> {
+        let found = Self::ALL
+            .iter()
+            .find(|choice| choice.name().as_bytes() == &**name);
+
+        if found.is_none() {
+            pr_err!(
+                "{}={name} is none of:{}\n",
+                Self::PARAMETER,
+                Names(Self::ALL)
+            );
+        }
+        found.copied().ok_or(EINVAL)
+    }
+}
+
+/// The names of values.
+struct Names<T: 'static>(&'static [T]);
+
+impl<T: Choice> fmt::Display for Names<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|choice| write!(f, " {}", choice.name()))
+    }
+}
+
 /// How eagerly the context is switched, the parameter `switch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -34,9 +73,11 @@ pub(crate) enum Mode {
     Auto,
 }
 
-impl Mode {
-    /// The name in the parameter and in debugfs.
-    pub(crate) fn name(self) -> &'static str {
+impl Choice for Mode {
+    const PARAMETER: &'static str = "switch";
+    const ALL: &'static [Self] = &[Self::Eager, Self::Auto];
+
+    fn name(self) -> &'static str {
         match self {
             Self::Eager => "eager",
             Self::Auto => "auto",
@@ -46,10 +87,7 @@ impl Mode {
 
 impl ModuleParam for Mode {
     fn try_from_param_arg(arg: &BStr) -> Result<Self> {
-        [Self::Eager, Self::Auto]
-            .into_iter()
-            .find(|mode| mode.name().as_bytes() == &**arg)
-            .ok_or(EINVAL)
+        Self::named(arg)
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,24 +109,26 @@ pub(crate) enum HostEvents {
     /// Whoever comes first has the PMU: they cannot be created while a guest counts, and a guest
     /// waits while there are any.
     Share,
+    /// Those of who may profile the host come first: guests that count give the PMU up, and wait.
+    Prefer,
 }
 
-impl HostEvents {
-    /// The name in the parameter.
+impl Choice for HostEvents {
+    const PARAMETER: &'static str = "host_events";
+    const ALL: &'static [Self] = &[Self::Refuse, Self::Share, Self::Prefer];
+
     fn name(self) -> &'static str {
         match self {
             Self::Refuse => "refuse",
             Self::Share => "share",
+            Self::Prefer => "prefer",
         }
     }
 }
 
 impl ModuleParam for HostEvents {
     fn try_from_param_arg(arg: &BStr) -> Result<Self> {
-        [Self::Refuse, Self::Share]
-            .into_iter()
-            .find(|choice| choice.name().as_bytes() == &**arg)
-            .ok_or(EINVAL)
+        Self::named(arg)
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +140,11 @@ impl ModuleParam for HostEvents {
 /// switches eagerly always does.
 pub(crate) fn accounts_vms() -> bool {
     mode() == Mode::Eager || crate::module_parameters::host_events.value() == HostEvents::Refuse
+}
+
+/// Whether guests give the PMU back to perf.
+pub(crate) fn yields() -> bool {
+    !accounts_vms() && crate::module_parameters::host_events.value() == HostEvents::Prefer
 }
 
 /// Set by one context and taken by another, on the same CPU.
@@ -151,22 +196,35 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    fn state(&self) -> State {
+        if self.wait.is_some() {
+            State::Waiting
+        } else if self.counters.is_empty() {
+            State::Dormant
+        } else {
+            State::Active
+        }
+    }
+
+    /// Whether perf wants the hardware back.
+    fn is_wanted(&self) -> bool {
+        self.accounting.as_ref().is_some_and(MediatedVm::is_wanted)
+    }
+
     /// Tells perf. If an event of the host counts in guests, the guest cannot have the PMU: its
     /// counters stand still until it can.
     fn account(&mut self, vcpu: &Vcpu, counters: CounterSet, stats: &VcpuStats) -> CounterSet {
-        if counters.is_empty() {
+        if counters.is_empty() || self.is_wanted() {
             self.accounting = None;
-        } else if self.accounting.is_none() && !accounts_vms() {
+        }
+        if !counters.is_empty() && self.accounting.is_none() && !accounts_vms() {
             match MediatedVm::new() {
                 Ok(accounted) => self.accounting = Some(accounted),
-                Err(_) => {
-                    stats.refused();
+                Err(error) => {
+                    stats.refused(vcpu, error);
                     match &self.wait {
                         Some(wait) => wait.go_on(),
-                        None => {
-                            self.wait = Some(Wait::begin(vcpu));
-                            stats.waits(true);
-                        }
+                        None => self.wait = Some(Wait::begin(vcpu)),
                     }
                     return CounterSet::EMPTY;
                 }
@@ -174,7 +232,6 @@ impl Usage {
         }
         if let Some(wait) = self.wait.take() {
             wait.end(vcpu);
-            stats.waits(false);
         }
         counters
     }
@@ -212,7 +269,13 @@ impl Demand {
             return Passthrough::ALL;
         }
 
+        // The guest's guest has the hardware, up to its exit.
+        if keep && usage.is_wanted() {
+            return Passthrough::NONE;
+        }
+
         let before = usage.counters;
+        let state = usage.state();
         let enabled = selectors.enabled();
         let after = if !enabled.is_empty() || !self.idle.load(Relaxed) {
             before.union(enabled)
@@ -223,10 +286,10 @@ impl Demand {
         };
         let after = usage.account(vcpu, after, stats);
 
-        if before.is_empty() != after.is_empty() {
-            stats.active(!after.is_empty());
-        }
         usage.counters = after;
+        if usage.state() != state {
+            stats.enters(vcpu, usage.state(), after);
+        }
         Passthrough::new(after, self.steady_reads.load(Relaxed) < STEADY_READS)
     }
 

@@ -14,7 +14,6 @@ use crate::{
     stats::{
         CountedVcpu,
         CountedVm,
-        Tally,
         Totals,
         VcpuStats, //
     },
@@ -30,6 +29,7 @@ use kernel::{
     fmt,
     kvm::{
         mediated_pmu::{
+            trace::PutReason,
             MsrAccess,
             Passthrough,
             Put,
@@ -93,7 +93,6 @@ pub(crate) struct VcpuData {
 /// What of a vCPU only its thread touches.
 pub(crate) struct Local<V> {
     place: State<V>,
-    tally: Tally,
     /// Puts since a counter was enabled.
     idle_puts: u32,
 }
@@ -102,7 +101,6 @@ impl<V> Default for Local<V> {
     fn default() -> Self {
         Self {
             place: State::default(),
-            tally: Tally::default(),
             idle_puts: 0,
         }
     }
@@ -115,18 +113,23 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
     type Config = Usage;
     type State = Local<V>;
 
+    fn yields(&self) -> bool {
+        policy::yields()
+    }
+
     fn vm_create(&self, vm: &Vm) -> Result<Self::VmData> {
         let accounting = if policy::accounts_vms() {
             Some(MediatedVm::new()?)
         } else {
             None
         };
-        let name = CString::try_from_fmt(fmt!("{}-{}", vm.pid(), self.totals.next_vm()))?;
+        let number = self.totals.next_vm();
+        let name = CString::try_from_fmt(fmt!("{}-{number}", vm.pid()))?;
 
         Ok(KBox::new(
             VmData {
                 debugfs: self.debugfs.subdir(&name),
-                counted: CountedVm::new(self.totals.clone()),
+                counted: CountedVm::new(number, self.totals.clone()),
                 _accounting: accounting,
             },
             GFP_KERNEL_ACCOUNT,
@@ -167,13 +170,16 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
 
     fn load(mut this: Switching<'_, Self>, lvtpc: GuestLvtpc) {
         let data = this.data();
+        let kvm = this.kvm();
         let irq = this.irq();
         let (local, mut pmu) = this.state();
 
         if let State::Memory = local.place {
             data.lvtpc_unknown.take();
-            local.place.load(&mut pmu, lvtpc, irq);
-            data.stats.loaded(&mut local.tally);
+
+            let accesses = local.place.load(&mut pmu, lvtpc, irq);
+
+            data.stats.loaded(kvm, accesses);
             return;
         }
 
@@ -182,30 +188,33 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         if let Some((resident, mut hardware)) = local.place.in_hardware(&mut accesses, irq) {
             resident.reload(&mut hardware, &mut pmu);
         }
-        data.stats.accessed(&mut local.tally, &accesses);
+        data.stats.accessed(kvm, &accesses);
         if let State::Hardware(parked) = &mut local.place {
             parked.route_pmi(lvtpc, data.lvtpc_unknown.take(), irq);
         }
     }
 
     #[inline(always)]
-    fn put(mut this: Switching<'_, Self>) -> Put {
+    fn put(this: Switching<'_, Self>) -> Put {
         let data = this.data();
         let contended = LentPmu::is_contended(this.irq());
 
         if data.parks && !contended {
-            data.stats.parked(&mut this.state().0.tally);
+            data.stats.parked(this.kvm());
             Put::InHardware
         } else {
-            Self::put_now(this);
+            Self::put_now::<false>(this);
             Put::InMemory
         }
     }
 
     #[inline(always)]
-    fn release(mut this: Switching<'_, Self>) {
-        this.data().stats.released(&mut this.state().0.tally);
-        Self::put_now(this);
+    fn release(this: Switching<'_, Self>) {
+        let data = this.data();
+        let kvm = this.kvm();
+
+        data.stats.released(kvm);
+        Self::put_now::<true>(this);
     }
 
     #[inline(always)]
@@ -230,23 +239,24 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
 
             overflowed = resident.increment(&mut hardware, &mut pmu, moved);
         }
-        data.stats.accessed(&mut local.tally, &accesses);
+        data.stats.accessed(kvm, &accesses);
         overflowed
     }
 
-    fn pmi(vcpu: Pin<&VcpuData>) {
-        vcpu.lvtpc_unknown.set();
-        vcpu.stats.pmi();
+    fn pmi(vcpu: &Vcpu, data: Pin<&VcpuData>) {
+        data.lvtpc_unknown.set();
+        data.stats.pmi(vcpu);
     }
 
     fn msr_access(mut this: Switching<'_, Self>, msr: u32, access: MsrAccess) -> bool {
         let data = this.data();
+        let kvm = this.kvm();
         let irq = this.irq();
         let (local, mut pmu) = this.state();
         let mut accesses = Accesses::default();
         let mut current = true;
 
-        data.stats.intercepted(access);
+        data.stats.intercepted(kvm, access);
         if access == MsrAccess::Write && msr == V::GLOBAL_CTRL.index() {
             data.demand.global_ctrl_written();
         }
@@ -256,7 +266,7 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
         if let Some((resident, mut hardware)) = local.place.in_hardware(&mut accesses, irq) {
             current = resident.sync(&mut hardware, &mut pmu, msr, access);
         }
-        data.stats.accessed(&mut local.tally, &accesses);
+        data.stats.accessed(kvm, &accesses);
         !current
     }
 }
@@ -264,9 +274,10 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
 impl<V: Vendor> Provider<V> {
     /// Brings the state to memory.
     ///
-    /// Not inline, as most VM exits leave the state in hardware.
+    /// Not inline, as most VM exits leave the state in hardware. Two functions, so that it takes no
+    /// instruction to tell the reason.
     #[inline(never)]
-    fn put_now(mut this: Switching<'_, Self>) {
+    fn put_now<const RELEASE: bool>(mut this: Switching<'_, Self>) {
         let data = this.data();
         let kvm = this.kvm();
         let irq = this.irq();
@@ -274,8 +285,13 @@ impl<V: Vendor> Provider<V> {
         let Some(put) = local.place.put(&mut pmu, irq) else {
             return;
         };
+        let reason = if RELEASE {
+            PutReason::Release
+        } else {
+            PutReason::Exit
+        };
 
-        data.stats.put(&mut local.tally, &put.accesses, put.ticks);
+        data.stats.put(kvm, reason, &put);
 
         let idle = data.demand.switched(&mut local.idle_puts, put.selected);
         let steady = put

@@ -1,12 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the module did, per vCPU and in total.
+//! What the module did, per vCPU and in total: in debugfs, in KVM's statistics and as events of
+//! tracepoints.
 
-use crate::registers::Accesses;
+use crate::{
+    registers::Accesses,
+    switch::Done, //
+};
 use core::ops::Deref;
 use kernel::{
     fmt,
-    kvm::mediated_pmu::MsrAccess,
+    kvm::{
+        mediated_pmu::{
+            stat::Count,
+            trace::{
+                PutReason,
+                Source,
+                State, //
+            },
+            MsrAccess, //
+        },
+        Vcpu, //
+    },
     new_mutex,
     prelude::*,
     sync::{
@@ -17,47 +32,14 @@ use kernel::{
         Arc,
         Mutex, //
     },
-    x86::tsc::{
-        self,
-        to_micros, //
+    x86::{
+        pmu::CounterSet,
+        tsc::{
+            self,
+            to_micros, //
+        },
     },
 };
-
-/// A counter with one writer at a time; anybody may read it at any time.
-struct Count(Atomic<u64>);
-
-impl Default for Count {
-    fn default() -> Self {
-        Self(Atomic::new(0))
-    }
-}
-
-impl Count {
-    /// Not atomic as a whole, as there is one writer: no locked instruction on VM entry and exit.
-    #[inline(always)]
-    fn add(&self, n: u64) {
-        self.set(self.0.load(Relaxed).wrapping_add(n));
-    }
-
-    /// Shows a number that the writer keeps.
-    #[inline(always)]
-    fn set(&self, n: u64) {
-        self.0.store(n, Relaxed);
-    }
-}
-
-/// What the thread of a vCPU keeps of the numbers that it changes on VM entry and exit, so that it
-/// need not read what it shows.
-#[derive(Default)]
-pub(crate) struct Tally {
-    loads: u64,
-    puts: u64,
-    parks: u64,
-    releases: u64,
-    hw_reads: u64,
-    hw_writes: u64,
-    ticks: u64,
-}
 
 /// Defines the counts, their names in debugfs, how they are shown, and their meaning once.
 macro_rules! counts {
@@ -67,6 +49,8 @@ macro_rules! counts {
         pub(crate) struct VcpuStats {
             $($(#[doc = $doc])* $name: Count,)*
             period: Period,
+            /// The number of the VM, in the names of debugfs.
+            vm: u64,
         }
 
         /// Counts at one moment.
@@ -77,7 +61,7 @@ macro_rules! counts {
 
         impl Snapshot {
             fn add(&mut self, stats: &VcpuStats) {
-                $(self.$name = self.$name.wrapping_add(stats.$name.0.load(Relaxed));)*
+                $(self.$name = self.$name.wrapping_add(stats.$name.get());)*
                 self.add_period(&stats.period);
             }
 
@@ -161,85 +145,105 @@ impl Snapshot {
     }
 }
 
+/// Adds to a count of a vCPU, here and in KVM's statistics.
+macro_rules! add {
+    ($stats:expr, $vcpu:expr, $name:ident, $n:expr) => {{
+        let n: u64 = $n;
+
+        $stats.$name.add(n);
+        $vcpu.statistics().$name().add(n);
+    }};
+}
+
 impl VcpuStats {
-    /// A load took place.
+    /// Where the events of this vCPU come from.
     #[inline(always)]
-    pub(crate) fn loaded(&self, tally: &mut Tally) {
-        tally.loads = tally.loads.wrapping_add(1);
-        self.loads.set(tally.loads);
+    fn source<'a>(&'a self, vcpu: &'a Vcpu) -> Source<'a> {
+        Source::new(vcpu, &self.vm)
     }
 
-    /// A put took place, after so many ticks, with these `accesses`.
+    /// A load took place, with these `accesses`, which count at the put.
     #[inline(always)]
-    pub(crate) fn put(&self, tally: &mut Tally, accesses: &Accesses, ticks: u64) {
-        tally.puts = tally.puts.wrapping_add(1);
-        tally.ticks = tally.ticks.wrapping_add(ticks);
-        self.puts.set(tally.puts);
-        self.time_in_hardware_us.set(tally.ticks);
-        self.accessed(tally, accesses);
+    pub(crate) fn loaded(&self, vcpu: &Vcpu, accesses: Accesses) {
+        add!(self, vcpu, loads, 1);
+        self.source(vcpu).load(accesses.reads, accesses.writes);
     }
 
-    /// The put was not that of a VM exit.
+    /// A put took place.
     #[inline(always)]
-    pub(crate) fn released(&self, tally: &mut Tally) {
-        tally.releases = tally.releases.wrapping_add(1);
-        self.releases.set(tally.releases);
+    pub(crate) fn put(&self, vcpu: &Vcpu, reason: PutReason, put: &Done) {
+        let accesses = &put.accesses;
+
+        add!(self, vcpu, puts, 1);
+        self.time_in_hardware_us.add(put.ticks);
+        self.accessed(vcpu, accesses);
+        self.source(vcpu)
+            .put(reason, accesses.reads, accesses.writes);
+    }
+
+    /// The put that follows is not that of a VM exit.
+    #[inline(always)]
+    pub(crate) fn released(&self, vcpu: &Vcpu) {
+        add!(self, vcpu, releases, 1);
+        self.source(vcpu).release();
     }
 
     /// A VM exit left the state in hardware.
     #[inline(always)]
-    pub(crate) fn parked(&self, tally: &mut Tally) {
-        tally.parks = tally.parks.wrapping_add(1);
-        self.switches_avoided.set(tally.parks);
+    pub(crate) fn parked(&self, vcpu: &Vcpu) {
+        add!(self, vcpu, switches_avoided, 1);
+        self.source(vcpu).park();
     }
 
     /// Events of the host are in the way of using the hardware.
-    pub(crate) fn refused(&self) {
-        self.refusals.add(1);
+    pub(crate) fn refused(&self, vcpu: &Vcpu, error: Error) {
+        add!(self, vcpu, refusals, 1);
+        self.source(vcpu).refuse(error);
     }
 
-    /// The vCPU waits for the hardware, or no longer.
-    pub(crate) fn waits(&self, waits: bool) {
-        self.waiting.set(waits.into());
-    }
-
-    /// The vCPU begins to use the hardware, or ends it.
-    pub(crate) fn active(&self, active: bool) {
+    /// The vCPU comes into another state, in which it uses these counters.
+    pub(crate) fn enters(&self, vcpu: &Vcpu, state: State, counters: CounterSet) {
         let ticks = self.period.ticks();
+        let active = state == State::Active;
+        let waiting = u64::from(state == State::Waiting);
 
         if active {
-            self.activations.add(1);
-            self.time_dormant_us.add(ticks);
-        } else {
+            add!(self, vcpu, activations, 1);
+        }
+        if self.period.active.load(Relaxed) {
             self.time_active_us.add(ticks);
+        } else {
+            self.time_dormant_us.add(ticks);
         }
         self.period.since.store(tsc::read(), Relaxed);
         self.period.active.store(active, Relaxed);
+        self.waiting.set(waiting);
+        vcpu.statistics().waiting().set(waiting);
+        self.source(vcpu).state(state, counters);
     }
 
     /// There were accesses to the hardware.
     #[inline(always)]
-    pub(crate) fn accessed(&self, tally: &mut Tally, accesses: &Accesses) {
-        tally.hw_reads = tally.hw_reads.wrapping_add(accesses.reads.into());
-        tally.hw_writes = tally.hw_writes.wrapping_add(accesses.writes.into());
+    pub(crate) fn accessed(&self, vcpu: &Vcpu, accesses: &Accesses) {
         if accesses.reads != 0 {
-            self.hw_reads.set(tally.hw_reads);
+            add!(self, vcpu, hw_reads, accesses.reads.into());
         }
         if accesses.writes != 0 {
-            self.hw_writes.set(tally.hw_writes);
+            add!(self, vcpu, hw_writes, accesses.writes.into());
         }
     }
 
     /// A PMI of the guest arrived.
-    pub(crate) fn pmi(&self) {
-        self.pmis.add(1);
+    pub(crate) fn pmi(&self, vcpu: &Vcpu) {
+        add!(self, vcpu, pmis, 1);
+        self.source(vcpu).pmi();
     }
 
     /// The guest accessed a PMU register and KVM intercepted it.
-    pub(crate) fn intercepted(&self, access: MsrAccess) {
+    pub(crate) fn intercepted(&self, vcpu: &Vcpu, access: MsrAccess) {
         match access {
-            MsrAccess::Read => self.guest_reads.add(1),
-            MsrAccess::Write => self.guest_writes.add(1),
+            MsrAccess::Read => add!(self, vcpu, guest_reads, 1),
+            MsrAccess::Write => add!(self, vcpu, guest_writes, 1),
         }
     }
 
@@ -296,33 +300,41 @@ impl Totals {
 }
 
 /// A VM that exists, in the totals.
-pub(crate) struct CountedVm(Arc<Totals>);
+pub(crate) struct CountedVm {
+    number: u64,
+    totals: Arc<Totals>,
+}
 
 impl CountedVm {
-    pub(crate) fn new(totals: Arc<Totals>) -> Self {
+    /// Counts a VM with the number that [`Totals::next_vm`] gave it.
+    pub(crate) fn new(number: u64, totals: Arc<Totals>) -> Self {
         totals.inner.lock().vms += 1;
-        Self(totals)
+        Self { number, totals }
     }
 
     /// Counts a vCPU of this VM.
     pub(crate) fn vcpu(&self) -> Result<CountedVcpu> {
-        let stats = Arc::new(VcpuStats::default(), GFP_KERNEL_ACCOUNT)?;
+        let stats = VcpuStats {
+            vm: self.number,
+            ..VcpuStats::default()
+        };
+        let stats = Arc::new(stats, GFP_KERNEL_ACCOUNT)?;
 
-        self.0
+        self.totals
             .inner
             .lock()
             .vcpus
             .push(stats.clone(), GFP_KERNEL_ACCOUNT)?;
         Ok(CountedVcpu {
             stats,
-            totals: self.0.clone(),
+            totals: self.totals.clone(),
         })
     }
 }
 
 impl Drop for CountedVm {
     fn drop(&mut self) {
-        self.0.inner.lock().vms -= 1;
+        self.totals.inner.lock().vms -= 1;
     }
 }
 
@@ -352,7 +364,7 @@ impl Drop for CountedVcpu {
     fn drop(&mut self) {
         let mut inner = self.totals.inner.lock();
 
-        self.stats.waits(false);
+        self.stats.waiting.set(0);
         inner.past.add(&self.stats);
         inner.vcpus.retain(|other| !Arc::ptr_eq(other, &self.stats));
     }

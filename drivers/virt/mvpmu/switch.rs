@@ -99,18 +99,18 @@ pub(crate) struct Resident<V> {
 }
 
 impl<V: Vendor> State<V> {
-    /// Takes the PMU from perf and loads the guest's state.
+    /// Takes the PMU from perf and loads the guest's state. The operations, which [`Done`] has, too.
     #[inline(always)]
     pub(crate) fn load(
         &mut self,
         pmu: &mut GuestPmu<'_>,
         lvtpc: GuestLvtpc,
         irq: &LocalInterruptDisabled,
-    ) {
+    ) -> Accesses {
         // Perf stops the PMU as a whole. Selectors and counters must not change while it counts,
         // else they would overflow on the way.
         let Some((lent, dirty)) = LentPmu::load(lvtpc, V::counters(), irq) else {
-            return;
+            return Accesses::default();
         };
         let mut accesses = Accesses::default();
 
@@ -125,6 +125,7 @@ impl<V: Vendor> State<V> {
         if let Self::Hardware(parked) = self {
             parked.accesses = accesses;
         }
+        accesses
     }
 
     /// What is in hardware, and its registers. They count in `accesses`.

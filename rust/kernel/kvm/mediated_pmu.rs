@@ -20,7 +20,10 @@ use crate::{
 };
 
 mod registration;
+pub mod stat;
 mod state;
+#[cfg(CONFIG_MVPMU)]
+pub mod trace;
 mod wait;
 pub use registration::{
     Registration,
@@ -117,6 +120,12 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// default: in memory.
     type State: Default + Send;
 
+    /// Whether guests give the PMU back when perf wants it for an event that counts in them.
+    ///
+    /// Then perf has [`Provider::update`] called for all vCPUs, which looks at
+    /// [`MediatedVm::is_wanted`](crate::perf::guest::MediatedVm::is_wanted).
+    fn yields(&self) -> bool;
+
     /// A VM with a PMU is about to get its first vCPU. May sleep.
     ///
     /// An error fails the creation of the vCPU.
@@ -137,7 +146,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// accesses from memory, and does not call [`Provider::load`] and [`Provider::put`].
     ///
     /// With `keep` the guest accesses something directly and goes on to, as it runs a guest of its
-    /// own: "nothing" is but a wish, for which KVM calls again later.
+    /// own: "nothing" is but a wish, for which KVM calls again later. Until then the guest stays
+    /// accounted, also if perf wants the PMU back.
     fn update(
         vcpu: &Vcpu,
         data: Pin<&Self::VcpuData>,
@@ -164,7 +174,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     fn increment(this: Switching<'_, Self>, counters: CounterSet) -> CounterSet;
 
     /// A PMI of the guest arrived; KVM injects it. Hard interrupt context.
-    fn pmi(_vcpu: Pin<&Self::VcpuData>) {
+    fn pmi(_vcpu: &Vcpu, _data: Pin<&Self::VcpuData>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 

@@ -75,7 +75,7 @@ fn here(_irq: &LocalInterruptDisabled) -> u32 {
 /// Accounts one VM or vCPU that uses the PMU directly.
 ///
 /// While an instance exists, events that count inside guests (`!exclude_guest`) cannot be created,
-/// but for the hardlockup detector's, which gives way.
+/// but for the hardlockup detector's, which gives way, and those to which guests give way.
 pub struct MediatedVm(());
 
 impl MediatedVm {
@@ -90,6 +90,16 @@ impl MediatedVm {
         // doesn't track.
         to_result(unsafe { bindings::perf_create_mediated_pmu() })?;
         Ok(Self(()))
+    }
+
+    /// Whether perf wants the PMU back, for an event that counts inside guests, from whoever has
+    /// promised that ([`Provider::yields`]).
+    ///
+    /// [`Provider::yields`]: crate::kvm::mediated_pmu::Provider::yields
+    #[inline(always)]
+    pub fn is_wanted(&self) -> bool {
+        // SAFETY: The C API requires nothing.
+        unsafe { bindings::perf_mediated_pmu_wanted() }
     }
 }
 

@@ -16,6 +16,9 @@ struct module;
 /**
  * struct kvm_mediated_pmu_ops - a provider of the mediated PMU
  * @owner: module that is pinned while any VM exists
+ * @yields: guests give the PMU back when perf wants it for an event that counts
+ *	in them, for which KVM has @update called that looks at
+ *	perf_mediated_pmu_wanted().  Needs guests to be accounted by @update.
  * @vm_create: a VM with a PMU is about to get its first vCPU.  May sleep.  0 or
  *	a negative errno, which fails vCPU creation.  May keep data in
  *	kvm->arch.mediated_pmu_provider_data.
@@ -35,7 +38,7 @@ struct module;
  *	neither @load nor @put.  Accounts the guest with perf before it returns
  *	any.  If @keep, some pass through and L2 runs: "none" is but a wish, for
  *	which KVM calls again when L2 has exited, and until then the guest must
- *	stay accounted.  May sleep.
+ *	stay accounted, also if perf wants the PMU back.  May sleep.
  * @load: the vCPU enters the guest: put perf's host context out, the guest's
  *	PMU state of vcpu->arch.pmu and the guest's LVTPC (its mask bit) into
  *	hardware, unless they are there.  IRQs are off.  The last thing before
@@ -65,6 +68,7 @@ struct module;
  */
 struct kvm_mediated_pmu_ops {
 	struct module *owner;
+	bool yields;
 
 	int (*vm_create)(const struct kvm_mediated_pmu_ops *ops,
 			 struct kvm *kvm);

@@ -159,11 +159,13 @@ impl<P: Provider> Registration<P> {
     /// Fails with `EBUSY` while VMs exist or another provider is registered, and with `ENODEV` if
     /// KVM or the host's PMU cannot do it; KVM logs the reason.
     pub fn new(module: &'static ThisModule, provider: P) -> impl PinInit<Self, Error> {
+        let yields = provider.yields();
+
         try_pin_init!(Self {
             provider,
             ops <- Opaque::try_ffi_init(|slot: *mut bindings::kvm_mediated_pmu_ops| {
                 // SAFETY: `slot` is valid for writes.
-                unsafe { slot.write(Self::ops(module)) };
+                unsafe { slot.write(Self::ops(module, yields)) };
                 // SAFETY: `slot` is pinned until `drop`, which unregisters it. `provider`, the
                 // field before it, is initialised. The callbacks follow the contract of the ops.
                 to_result(unsafe { bindings::kvm_mediated_pmu_register(slot) })
@@ -171,9 +173,10 @@ impl<P: Provider> Registration<P> {
         })
     }
 
-    fn ops(module: &'static ThisModule) -> bindings::kvm_mediated_pmu_ops {
+    fn ops(module: &'static ThisModule, yields: bool) -> bindings::kvm_mediated_pmu_ops {
         bindings::kvm_mediated_pmu_ops {
             owner: module.as_ptr(),
+            yields,
             vm_create: Some(Self::vm_create_callback),
             vm_destroy: Some(Self::vm_destroy_callback),
             vcpu_create: Some(Self::vcpu_create_callback),
@@ -340,8 +343,10 @@ impl<P: Provider> Registration<P> {
     ///
     /// Called by KVM as `pmi`.
     unsafe extern "C" fn pmi_callback(vcpu: *mut bindings::kvm_vcpu) {
-        // SAFETY: By the contract of `pmi` the vCPU's `vcpu_create` succeeded.
-        P::pmi(unsafe { Self::data(vcpu) });
+        // SAFETY: By the contract of `pmi` the vCPU exists and its `vcpu_create` succeeded.
+        let (vcpu, data) = unsafe { (Vcpu::from_raw(vcpu), Self::data(vcpu)) };
+
+        P::pmi(vcpu, data);
     }
 
     /// # Safety

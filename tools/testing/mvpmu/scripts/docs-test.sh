@@ -64,6 +64,6 @@ test_that 'the files of the ABI are in order' abi
 test_that 'rustdoc documents the kernel crate' rustdoc_as_built rust/kernel.o
 test_that 'rustdoc has nothing to say of our part of it' not findings_in kernel.o "$crates"
 test_that 'rustdoc documents the module, private items too' \
-	rustdoc_as_built drivers/virt/mvpmu/mvpmu.o --document-private-items -Arustdoc::private_intra_doc_links
-test_that 'rustdoc has nothing to say of it' not findings_in mvpmu.o drivers/virt/mvpmu
+	rustdoc_as_built drivers/virt/mvpmu/mvpmu_main.o --document-private-items -Arustdoc::private_intra_doc_links
+test_that 'rustdoc has nothing to say of it' not findings_in mvpmu_main.o drivers/virt/mvpmu
 done_testing

@@ -4,6 +4,7 @@
 # kernel-build.sh STEP SRC OBJ ...: the steps of a kernel build, inside the root file system.
 #   config SRC OBJ FRAGMENT...   tinyconfig + fragments; every line of them must take effect
 #   kernel SRC OBJ DEST          bzImage and modules, products to DEST
+#   module SRC OBJ DEST          only the object code of our module, before it is linked
 #   selftests SRC OBJ DEST       KVM's selftests of the list and ours, to DEST
 set -eu
 step=$1
@@ -65,6 +66,11 @@ kernel() {
 	cp "$obj/include/config/kernel.release" "$1/release"
 	find "$obj" -name '*.ko' ! -path "$obj/mutants/*" -exec cp {} "$1/modules/" \;
 	! has_module || mutants "$1"
+}
+
+module() {
+	make -C "$src" O="$obj" -j"$jobs" drivers/virt/mvpmu/mvpmu.o
+	cp "$obj/drivers/virt/mvpmu/mvpmu.o" "$1/"
 }
 
 has_module() {

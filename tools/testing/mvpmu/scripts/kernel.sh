@@ -5,7 +5,7 @@
 # build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions, or `source`:
 # only unpack Linux, apply the series and lay the overlay over it, or `kconfig`: its programs conf and
 # mconf, or `deb`: Debian packages, of the kernel with the configuration CONFIG, and mvpmu, or `deb-again`:
-# the same once more. KERNEL=7.2 selects another version of linux-source than 7.3. What .config (KCONFIG_CONFIG) says
+# the same once more, or `static-branches`: only the module's object code, with CONFIG_JUMP_LABEL. KERNEL=7.2 selects another version of linux-source than 7.3. What .config (KCONFIG_CONFIG) says
 # of mvpmu goes into the variant that it names, VARIANT.
 #
 # Products are kept in the cache under a sum of all that goes into them.
@@ -46,6 +46,7 @@ own=tools/testing/mvpmu/kernel/$version.config
 [ ! -d drivers/virt/mvpmu ] || fragments="$fragments $inner/kernel/mvpmu.config"
 case $variant in
 debug) fragments="$fragments $inner/kernel/debug.config" ;;
+static-branches) fragments="$fragments $inner/kernel/static-branches.config" ;;
 *) fragments="$fragments $inner/kernel/pc.config" ;;
 esac
 
@@ -128,6 +129,13 @@ build_linux() {
 	step "Linux $version ($variant)" "$enter" sh $inner/scripts/kernel-build.sh kernel "$src" "$obj" "$1"
 }
 
+build_module() {
+	stage
+	# shellcheck disable=SC2086
+	step "configure ($variant)" "$enter" sh $inner/scripts/kernel-build.sh config "$src" "$obj" $fragments
+	step "module ($variant)" "$enter" sh $inner/scripts/kernel-build.sh module "$src" "$obj" "$1"
+}
+
 build_tests() {
 	stage
 	step 'KVM selftests' "$enter" sh $inner/scripts/kernel-build.sh selftests "$src" "/cache/$linux/main" "$1"
@@ -178,6 +186,10 @@ if [ -n "$packages" ]; then
 			tools/testing/mvpmu/scripts/deb-build.sh tools/kvm/mvpmu/man tools/kvm/mvpmu/Cargo.toml \
 			build/tools/mvpmu-top build/tools/mvpmu-check build/tools/mvpmu-report
 	} | sha256sum | cut -c1-12)" build_packages
+	exit
+fi
+if [ "$variant" = static-branches ]; then
+	product "$variant" "$linux_sum" build_module
 	exit
 fi
 product "$variant" "$linux_sum" build_linux

@@ -118,7 +118,7 @@ const char *pmu_missing(void)
 }
 
 /* VMs have a directory each, PID-N; N grows. */
-static unsigned long newest_vm(void)
+unsigned long newest_vm(void)
 {
 	unsigned long n, newest = 0;
 	struct dirent *entry;
@@ -139,25 +139,31 @@ static unsigned long newest_vm(void)
 	return newest;
 }
 
-u64 pmu_loads(struct kvm_vcpu *vcpu)
+u64 mvpmu_count(const char *key)
 {
+	size_t length = strlen(key);
 	char path[64], line[128];
 	bool found = false;
-	u64 loads = 0;
+	u64 count = 0;
 	FILE *file;
-
-	/* KVM's own code loads at each VM entry. */
-	if (!parameter_is_set(MVPMU_ENABLED))
-		return vcpu_get_stat(vcpu, exits);
 
 	snprintf(path, sizeof(path), MVPMU_DEBUGFS "/%d-%lu/vcpu0", getpid(), newest_vm());
 	file = fopen(path, "r");
 	TEST_ASSERT(file, "Cannot open %s", path);
 	while (!found && fgets(line, sizeof(line), file))
-		found = sscanf(line, "loads: %lu", &loads) == 1;
+		found = !strncmp(line, key, length) &&
+			sscanf(line + length, ": %lu", &count) == 1;
 	fclose(file);
-	TEST_ASSERT(found, "%s has no loads", path);
-	return loads;
+	TEST_ASSERT(found, "%s has no %s", path, key);
+	return count;
+}
+
+u64 pmu_loads(struct kvm_vcpu *vcpu)
+{
+	/* KVM's own code loads at each VM entry. */
+	if (!parameter_is_set(MVPMU_ENABLED))
+		return vcpu_get_stat(vcpu, exits);
+	return mvpmu_count("loads");
 }
 
 void pmu_sync_to_guest(struct kvm_vm *vm)

@@ -143,6 +143,10 @@ const char *pmu_missing(void);
  * VM that this process created last.
  */
 u64 pmu_loads(struct kvm_vcpu *vcpu);
+/* Host: the number in debugfs of the VM that this process created last. */
+unsigned long newest_vm(void);
+/* Host: what debugfs says of its vCPU 0. */
+u64 mvpmu_count(const char *key);
 /* Host: a VM with one vCPU that has all of the PMU. */
 struct kvm_vm *pmu_vm_create(struct kvm_vcpu **vcpu, void *guest_code);
 void pmu_sync_to_guest(struct kvm_vm *vm);

@@ -3,98 +3,18 @@
  * Events of the host that count in guests, too, and guests that count: one at a
  * time.  With mvpmu's host_events=refuse, and with KVM's C code, a VM with a PMU
  * has it for all of its life; with host_events=share whoever comes first has it,
- * and a guest that comes second waits.
+ * and a guest that comes second waits; with host_events=prefer, too, and see
+ * preferred_events_test.c.
  */
-#include <dirent.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <linux/perf_event.h>
-
+#include "host_events.h"
 #include "kvm_test_harness.h"
 #include "payload.h"
 
-#define MVPMU		"/sys/kernel/debug/mvpmu"
-#define HOST_EVENTS	"/sys/module/mvpmu/parameters/host_events"
-#define NOBODY		65534
 #define ITERATIONS	1000
-
-/* An event of this process in user mode, which counts in guests, too; or -errno. */
-static int open_event(void)
-{
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_HARDWARE,
-		.config = PERF_COUNT_HW_INSTRUCTIONS,
-		.size = sizeof(attr),
-		.exclude_kernel = 1,
-		.exclude_hv = 1,
-	};
-	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
-
-	return fd < 0 ? -errno : fd;
-}
-
-/* The same by a user who may do nothing; 0 or the errno. */
-static int open_event_as_nobody(void)
-{
-	int status, fd;
-	pid_t pid;
-
-	pid = fork();
-	TEST_ASSERT(pid >= 0, __KVM_SYSCALL_ERROR("fork", pid));
-	if (!pid) {
-		if (setresuid(NOBODY, NOBODY, NOBODY))
-			_exit(255);
-		fd = open_event();
-		_exit(fd < 0 ? -fd : 0);
-	}
-	TEST_ASSERT(waitpid(pid, &status, 0) == pid && WIFEXITED(status),
-		    "The child has to end");
-	return WEXITSTATUS(status);
-}
-
-static bool shares(void)
-{
-	char value[16] = "";
-	int fd = open(HOST_EVENTS, O_RDONLY);
-
-	if (fd < 0)
-		return false;
-	TEST_ASSERT(read(fd, value, sizeof(value) - 1) > 0, "Cannot read " HOST_EVENTS);
-	close(fd);
-	return !strcmp(value, "share\n");
-}
-
-/* Whether debugfs says that the vCPU of this process's only VM waits. */
-static bool waits(void)
-{
-	char prefix[32], path[320], text[4096];
-	struct dirent *entry;
-	DIR *dir;
-	int fd, n;
-
-	path[0] = 0;
-	snprintf(prefix, sizeof(prefix), "%d-", getpid());
-	dir = opendir(MVPMU);
-	TEST_ASSERT(dir, "Cannot open " MVPMU);
-	while ((entry = readdir(dir)))
-		if (!strncmp(entry->d_name, prefix, strlen(prefix)))
-			snprintf(path, sizeof(path), MVPMU "/%s/vcpu0", entry->d_name);
-	closedir(dir);
-
-	fd = open(path, O_RDONLY);
-	TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR(path, fd));
-	n = read(fd, text, sizeof(text) - 1);
-	TEST_ASSERT(n >= 0, __KVM_SYSCALL_ERROR(path, n));
-	text[n] = 0;
-	close(fd);
-	TEST_ASSERT(strstr(text, "\nwaiting: "), "%s has no line \"waiting\"", path);
-	return strstr(text, "\nwaiting: 1\n");
-}
 
 static u64 expected(void)
 {
@@ -151,8 +71,8 @@ FIXTURE_TEARDOWN(host_events)
 /* Has to fail when perf knows only of vCPUs that count. */
 TEST_F(host_events, cannot_be_opened_while_a_vm_exists)
 {
-	if (shares())
-		SKIP(return, "host_events=share");
+	if (!mode_is("refuse"))
+		SKIP(return, "host_events is not refuse");
 
 	EXPECT_EQ(0, open_event_as_nobody());
 	self->vm = pmu_vm_create(&self->vcpu, guest_count);
@@ -170,8 +90,8 @@ TEST_F(host_events, keep_a_vm_from_its_first_vcpu)
 {
 	int event, vcpu;
 
-	if (shares())
-		SKIP(return, "host_events=share");
+	if (!mode_is("refuse"))
+		SKIP(return, "host_events is not refuse");
 
 	event = open_event();
 	ASSERT_GE(event, 0);
@@ -189,7 +109,7 @@ TEST_F(host_events, keep_a_vm_from_its_first_vcpu)
 /* Has to fail when perf knows of the VM for all of its life. */
 TEST_F(host_events, can_be_opened_while_no_guest_counts)
 {
-	if (!shares())
+	if (mode_is("refuse"))
 		SKIP(return, "host_events=refuse");
 
 	self->vm = pmu_vm_create(&self->vcpu, guest_count);
@@ -211,7 +131,7 @@ TEST_F(host_events, let_a_guest_wait_which_goes_on_when_they_are_closed)
 	pthread_t thread;
 	int event;
 
-	if (!shares())
+	if (mode_is("refuse"))
 		SKIP(return, "host_events=refuse");
 
 	event = open_event();

@@ -15,6 +15,7 @@ mod callbacks;
 mod image;
 #[cfg(test)]
 mod tests;
+mod tracepoints;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use anyhow::Result;
 use self::image::Image;
 use self::image::Place;
 use self::walk::Walk;
+use crate::paths;
 use crate::paths::Kernel;
 use crate::tap::Case;
 
@@ -47,16 +49,29 @@ const MAY_SLEEP: [&str; 5] = [
 /// Rare ones, which KVM calls through the pointer.
 const BY_POINTER: [&str; 2] = ["pmi", "msr_access"];
 
+/// The events of the ways into a guest and out of it.
+const EVENTS: [&str; 5] = [
+    "mvpmu_load",
+    "mvpmu_park",
+    "mvpmu_put",
+    "mvpmu_release",
+    "mvpmu_pmi",
+];
+
 /// How the vendors are called in the names of functions.
 const VENDORS: [(&str, &str); 2] = [
     ("amd", "vendor::amd::Amd"),
     ("intel", "vendor::intel::Intel"),
 ];
 
-fn read(product: &str) -> Result<Image> {
-    let path = Kernel::Main.product(product);
-    let data = fs::read(&path).with_context(|| path.display().to_string())?;
-    Image::new(product, &data)
+fn read(path: &Path) -> Result<Image> {
+    let data = fs::read(path).with_context(|| path.display().to_string())?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Image::new(&name, &data)
+}
+
+fn product(name: &str) -> Result<Image> {
+    read(&Kernel::Main.product(name))
 }
 
 /// That KVM reaches the callback by direct branches, which only lead to its trampoline.
@@ -70,12 +85,52 @@ fn called(kvm: &Image, callback: &str) -> Result<Case> {
     Ok(Case::new(&name, calls > 0, || "there is none".to_owned()))
 }
 
+/// The callbacks of a vendor, whose code has names with `part` in them.
+fn of_vendor<'a, 'b>(
+    module: &Image,
+    tables: &'a [BTreeMap<&'b str, Place>],
+    vendor: &str,
+    part: &str,
+) -> Result<&'a BTreeMap<&'b str, Place>> {
+    let load = |table: &&BTreeMap<&str, Place>| {
+        let names = module.names_at(table["load"]);
+        names.iter().any(|name| name.contains(part))
+    };
+    let table = tables.iter().find(load);
+    table.with_context(|| format!("the module registers no callbacks for {vendor}"))
+}
+
+/// What the events cost on those ways.
+fn tracepoints_when_off(images: &[Image], names: &[&str]) -> Result<Vec<Case>> {
+    let module = &images[0];
+    let tables = callbacks::tables(module, names)?;
+    let mut events: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (vendor, part) in VENDORS {
+        let table = of_vendor(module, &tables, vendor, part)?;
+        for callback in names.iter().filter(|name| !MAY_SLEEP.contains(name)) {
+            for place in Walk::new(images, table[callback])?.in_first() {
+                for (event, problem) in tracepoints::of(module, place)? {
+                    events.entry(event).or_default().extend(problem);
+                }
+            }
+        }
+    }
+    let cases = EVENTS.into_iter().map(|event| {
+        let name = format!("{event} costs a NOP while it is off");
+        match events.get(event) {
+            None => Case::failed(name, "nothing calls it"),
+            Some(problems) => Case::new(name, problems.is_empty(), || problems.join("\n")),
+        }
+    });
+    Ok(cases.collect())
+}
+
 /// The group of `make test`. Leaves a list of the functions that were looked into.
 pub fn test(directory: &Path) -> Result<Vec<Case>> {
-    let images = [
-        read("modules/mvpmu.ko")?,
-        read("vmlinux")?,
-        read("modules/kvm.ko")?,
+    let mut images = [
+        product("modules/mvpmu.ko")?,
+        product("vmlinux")?,
+        product("modules/kvm.ko")?,
     ];
     let [module, _, kvm] = &images;
     let header = fs::read_to_string(HEADER).context(HEADER)?;
@@ -90,13 +145,7 @@ pub fn test(directory: &Path) -> Result<Vec<Case>> {
     }
     let mut reached = BTreeSet::new();
     for (vendor, part) in VENDORS {
-        let load = |table: &&BTreeMap<&str, Place>| {
-            let names = module.names_at(table["load"]);
-            names.iter().any(|name| name.contains(part))
-        };
-        let table = tables.iter().find(load);
-        let table =
-            table.with_context(|| format!("the module registers no callbacks for {vendor}"))?;
+        let table = of_vendor(module, &tables, vendor, part)?;
         for callback in on_the_way.clone() {
             let walk = Walk::new(&images, table[callback])?;
             let problems = walk.problems();
@@ -113,5 +162,8 @@ pub fn test(directory: &Path) -> Result<Vec<Case>> {
         text.push_str(&format!("not looked into: {border}: {why}\n"));
     }
     fs::write(directory.join("reached"), text)?;
+    // The same module, as distributions build it.
+    images[0] = read(Path::new(paths::STATIC_BRANCHES))?;
+    cases.extend(tracepoints_when_off(&images, &names)?);
     Ok(cases)
 }

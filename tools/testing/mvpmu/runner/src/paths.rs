@@ -29,6 +29,9 @@ pub const BOCHS: &str = "build/bochs/bochs.so";
 /// KVM's selftests and ours.
 pub const SELFTESTS: &str = "build/selftests";
 
+/// The module's object code, with static branches.
+pub const STATIC_BRANCHES: &str = "build/static-branches/mvpmu.o";
+
 /// Which build of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kernel {

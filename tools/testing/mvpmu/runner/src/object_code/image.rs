@@ -3,8 +3,10 @@
 //! The functions of a kernel or module, and where each of them branches to.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 
+use anyhow::bail;
 use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
@@ -13,6 +15,7 @@ use iced_x86::Decoder;
 use iced_x86::DecoderOptions;
 use iced_x86::FlowControl;
 use iced_x86::Instruction;
+use iced_x86::Mnemonic;
 use iced_x86::OpKind;
 use iced_x86::Register;
 use object::Object;
@@ -31,6 +34,9 @@ pub type Place = (usize, u64);
 
 /// The section with what `static_cpu_has()` does until it has become a branch or a NOP.
 const PATCHED: &str = ".altinstr_aux";
+
+/// The section that says which instructions are static branches.
+const STATIC_BRANCHES: &str = "__jump_table";
 
 /// What a relocation puts in.
 #[derive(Clone)]
@@ -74,6 +80,41 @@ pub struct Image {
     patched: Vec<(Place, u64)>,
     /// What the linker has left open in the code.
     relocations: HashMap<Place, (Symbol, i64)>,
+    /// The static branches, of a module: where each is, and the symbol of its key.
+    static_branches: BTreeMap<Place, String>,
+}
+
+/// Where the linker would put something into an instruction: what is immediate or relative comes last.
+fn field_of(instruction: &Instruction) -> u64 {
+    instruction.next_ip().wrapping_sub(4)
+}
+
+/// The static branches in a section of a module: in each 16 bytes the branch, where it leads, and the
+/// key.
+fn static_branches<'a>(
+    file: &object::File<'a>,
+    section: &object::Section<'a, '_>,
+) -> Result<BTreeMap<Place, String>> {
+    let relocations: BTreeMap<u64, _> = section.relocations().collect();
+    let symbol = |offset: u64| {
+        let relocation = relocations.get(&offset)?;
+        match relocation.target() {
+            RelocationTarget::Symbol(symbol) => {
+                Some((file.symbol_by_index(symbol).ok()?, relocation.addend()))
+            }
+            _ => None,
+        }
+    };
+    let mut branches = BTreeMap::new();
+    for &offset in relocations.keys().filter(|&offset| offset % 16 == 0) {
+        let (Some((code, addend)), Some((key, _))) = (symbol(offset), symbol(offset + 8)) else {
+            bail!("{STATIC_BRANCHES}+{offset:#x} is no entry");
+        };
+        let index = code.section_index().context("a static branch elsewhere")?;
+        let address = code.address().wrapping_add_signed(addend);
+        branches.insert((index.0, address), key.name()?.to_owned());
+    }
+    Ok(branches)
 }
 
 impl Image {
@@ -92,6 +133,7 @@ impl Image {
             code: BTreeMap::new(),
             patched: Vec::new(),
             relocations: HashMap::new(),
+            static_branches: BTreeMap::new(),
         };
         for symbol in file.symbols() {
             let (Some(section), SymbolKind::Text) = (symbol.section_index(), symbol.kind()) else {
@@ -108,6 +150,9 @@ impl Image {
             image.names.insert(name, at);
         }
         for section in file.sections() {
+            if section.name()? == STATIC_BRANCHES {
+                image.static_branches = static_branches(&file, &section)?;
+            }
             if section.kind() != SectionKind::Text {
                 continue;
             }
@@ -172,22 +217,83 @@ impl Image {
     /// What the instructions of the function that begins at `place` do, with their addresses. All of
     /// its instructions, whether something jumps there or not.
     pub fn deeds(&self, place: Place) -> Result<Vec<(u64, Deed)>> {
+        let mut deeds = Vec::new();
+        for instruction in self.instructions(place)? {
+            if let Some(deed) = self.deed(place, &instruction)? {
+                deeds.push((instruction.ip(), deed));
+            }
+        }
+        Ok(deeds)
+    }
+
+    fn instructions(&self, place: Place) -> Result<Vec<Instruction>> {
         let context = || format!("{}: {:?}", self.name, self.names_at(place));
         let function = self.functions.get(&place).with_context(context)?;
         let bytes = self.bytes(place, function.size).with_context(context)?;
-        let mut deeds = Vec::new();
-        for instruction in Decoder::with_ip(64, bytes, place.1, DecoderOptions::NONE) {
+        let decoder = Decoder::with_ip(64, bytes, place.1, DecoderOptions::NONE);
+        let instructions: Vec<_> = decoder.into_iter().collect();
+        for instruction in &instructions {
             ensure!(
                 !instruction.is_invalid(),
                 "{:?}: no instruction at {:#x}",
                 function.names,
                 instruction.ip()
             );
-            if let Some(deed) = self.deed(place, &instruction)? {
-                deeds.push((instruction.ip(), deed));
+        }
+        Ok(instructions)
+    }
+
+    /// The static branches in the function that begins at `place`: the address, the symbol of the key,
+    /// and whether it is a NOP, as it has to be while the key is off.
+    pub fn static_branches(&self, place: Place) -> Result<Vec<(u64, &str, bool)>> {
+        let instructions = self.instructions(place)?;
+        let here = instructions.iter().filter_map(|instruction| {
+            let key = self.static_branches.get(&(place.0, instruction.ip()))?;
+            let nop = instruction.mnemonic() == Mnemonic::Nop;
+            Some((instruction.ip(), key.as_str(), nop))
+        });
+        Ok(here.collect())
+    }
+
+    /// The addresses of the instructions of the function that begins at `place` which are executed
+    /// while all static branches are what they are here.
+    pub fn executed(&self, place: Place) -> Result<BTreeSet<u64>> {
+        let instructions = self.instructions(place)?;
+        let by_address: BTreeMap<_, _> = instructions.iter().map(|i| (i.ip(), i)).collect();
+        let mut executed = BTreeSet::new();
+        let mut pending = vec![place.1];
+        while let Some(address) = pending.pop() {
+            let Some(instruction) = by_address.get(&address) else {
+                continue;
+            };
+            if !executed.insert(address) {
+                continue;
+            }
+            let flow = instruction.flow_control();
+            let is_jump = matches!(
+                flow,
+                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+            );
+            // What has a relocation leads to another function.
+            if is_jump
+                && instruction.op0_kind() == OpKind::NearBranch64
+                && !self
+                    .relocations
+                    .contains_key(&(place.0, field_of(instruction)))
+            {
+                pending.push(instruction.near_branch_target());
+            }
+            if matches!(
+                flow,
+                FlowControl::Next
+                    | FlowControl::Call
+                    | FlowControl::IndirectCall
+                    | FlowControl::ConditionalBranch
+            ) {
+                pending.push(instruction.next_ip());
             }
         }
-        Ok(deeds)
+        Ok(executed)
     }
 
     /// All functions.
@@ -214,8 +320,7 @@ impl Image {
         if instruction.has_lock_prefix() || exchange && of_memory {
             return Ok(Some(Deed::LockedAccess));
         }
-        // What is immediate or relative comes last in an instruction.
-        let field = (function.0, instruction.next_ip() - 4);
+        let field = (function.0, field_of(instruction));
         let relocation = self.relocations.get(&field);
         if instruction.code() == Code::Mov_rm64_imm32 && of_memory {
             let Some((Symbol::Here((section, address)), addend)) = relocation else {

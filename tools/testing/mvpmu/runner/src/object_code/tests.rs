@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use super::callbacks;
 use super::image::Image;
+use super::tracepoints;
 use super::walk::Walk;
 use crate::tap::Verdict;
 
@@ -188,5 +189,53 @@ fn what_is_no_table_is_an_error() {
         let begin = format!("{stores}; call kvm_mediated_pmu_register");
         let module = image(test, &[("begin", &begin), ("load", "ret")]);
         assert!(callbacks::tables(&module, &callbacks::names(HEADER)).is_err());
+    }
+}
+
+/// A module with a function `begin` that calls a tracepoint, and a static branch of that at the label 1,
+/// which leads to the label 2.
+fn events(test: &str, begin: &str) -> Vec<(String, Option<String>)> {
+    let jump_table = ".pushsection __jump_table, \"aw\"; .long 1b - .; .long 2b - .; \
+                      .quad __tracepoint_event - .; .popsection";
+    let begin = format!("{begin}; {jump_table}");
+    let module = image(test, &[("begin", &begin)]);
+    let begin = module.find("begin").unwrap();
+    tracepoints::of(&module, begin).unwrap()
+}
+
+/// The NOPs that objtool puts for a branch.
+const NOPS: [&str; 2] = [".byte 0x0f, 0x1f, 0x44, 0, 0", ".byte 0x66, 0x90"];
+
+// Has to fail when what comes behind a NOP is taken for the branch, or the event is not found.
+#[test]
+fn an_event_behind_a_nop_is_fine() {
+    for (i, nop) in NOPS.iter().enumerate() {
+        let begin = format!("push %rbx; 1: {nop}; pop %rbx; ret; 2: call rust_do_trace_event; ret");
+        let found = events(&format!("event-{i}"), &begin);
+        assert_eq!(found, [("event".to_owned(), None)]);
+    }
+}
+
+// Has to fail when a static branch that jumps, a usual branch or another event's passes for a NOP.
+#[test]
+fn an_event_that_costs_more_is_found() {
+    let off = "it is called at";
+    let other = "the call at";
+    for (i, (begin, problem)) in [
+        ("1: jmp 2f; ret; 2: call rust_do_trace_event; ret", off),
+        (
+            "nop; 1: cmpl $0, (%rdi); jne 2f; ret; 2: call rust_do_trace_event; ret",
+            off,
+        ),
+        ("1: nop; ret; 2: call rust_do_trace_another; ret", other),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let found = events(&format!("cost-{i}"), begin);
+        let [(_, Some(found))] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert!(found.starts_with(problem), "{found}");
     }
 }

@@ -102,6 +102,12 @@ impl<'a> Walk<'a> {
         &self.problems
     }
 
+    /// Where those of the first image are.
+    pub fn in_first(&self) -> impl Iterator<Item = Place> + '_ {
+        let first = self.reached.keys().filter(|at| at.0 == 0);
+        first.map(|at| at.1)
+    }
+
     /// The names of the functions, each with that of its image.
     pub fn reached(&self) -> impl Iterator<Item = String> + '_ {
         self.reached

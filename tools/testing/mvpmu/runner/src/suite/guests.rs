@@ -50,3 +50,19 @@ pub fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
         },
     }
 }
+
+/// What Debian's perf says of mvpmu's tracepoints.
+pub fn tracepoints(cpu: Cpu) -> Group {
+    Group {
+        name: format!("{} perf and tracepoints", name(cpu)),
+        work: Work::Boot {
+            boot: Boot::of_cpu(cpu),
+            job: Job {
+                perf: true,
+                ..Job::new("trace")
+            },
+            tests: vec!["trace".to_owned()],
+            limit: Duration::from_secs(600),
+        },
+    }
+}

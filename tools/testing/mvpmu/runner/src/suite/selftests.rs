@@ -22,11 +22,16 @@ use crate::paths;
 use crate::paths::Kernel;
 
 /// Our selftests that are about mvpmu itself: not for KVM's C code.
-const ABOUT_MVPMU: [&str; 2] = ["debugfs_test", "topdown_test"];
+const ABOUT_MVPMU: [&str; 4] = ["debugfs_test", "stats_test", "topdown_test", "trace_test"];
 
 /// Selftests of groups of their own: for the debug kernel, whose lockup detector is perf's and which has
-/// BPF programs, and for machines on which an instruction takes some cycles.
-const ELSEWHERE: [&str; 3] = ["watchdog_test", "snapshot_test", "cycles_test"];
+/// BPF programs, for machines on which an instruction takes some cycles, and for a parameter.
+const ELSEWHERE: [&str; 4] = [
+    "watchdog_test",
+    "snapshot_test",
+    "cycles_test",
+    "preferred_events_test",
+];
 
 /// The selftest of slots and PERF_METRICS: not for KVM's C code, which gives guests neither.
 const OF_METRICS: &str = "mvpmu/topdown_test";
@@ -139,15 +144,23 @@ pub fn with_debug_kernel(machine: Machine) -> Group {
     selftests(boot, "debug kernel's selftests", Provider::Mvpmu, tests)
 }
 
-/// Events of the host that count in guests, where whoever comes first has the PMU.
-pub fn with_shared_events(cpu: Cpu) -> Group {
-    let tests = vec!["mvpmu/host_events_test".to_owned()];
-    let boot = Boot::of_cpu(cpu);
-    let mut group = selftests(boot, "selftests with shared events", Provider::Mvpmu, tests);
-    if let Work::Boot { job, .. } = &mut group.work {
-        job.arguments[0].push_str(",host_events=share");
-    }
-    group
+/// Events of the host that count in guests: where whoever comes first has the PMU, and where those
+/// of an administrator come before guests.
+pub fn with_host_events(cpu: Cpu) -> Vec<Group> {
+    let tests = ["host_events_test", "preferred_events_test", "trace_test"]
+        .map(|test| format!("mvpmu/{test}"));
+    let with = |suite: &str, option: &str| {
+        let boot = Boot::of_cpu(cpu);
+        let mut group = selftests(boot, suite, Provider::Mvpmu, tests.to_vec());
+        if let Work::Boot { job, .. } = &mut group.work {
+            job.arguments[0].push_str(option);
+        }
+        group
+    };
+    vec![
+        with("selftests with shared events", ",host_events=share"),
+        with("selftests with preferred events", ",host_events=prefer"),
+    ]
 }
 
 /// The selftests of what differs between CPUs: which state is switched how, and what of it guests can

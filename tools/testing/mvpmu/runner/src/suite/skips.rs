@@ -18,17 +18,39 @@ struct Skips {
     tests: &'static [&'static str],
 }
 
-/// Tests of the parameter `host_events=share`, and of `refuse`.
-const OF_SHARED_EVENTS: [&str; 2] = [
-    "host_events_test: host_events.can_be_opened_while_no_guest_counts",
-    "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
-];
+/// Tests of the parameter `host_events`: of `refuse`, of `share` and `prefer`, and of `prefer` alone.
 const OF_REFUSED_EVENTS: [&str; 2] = [
     "host_events_test: host_events.cannot_be_opened_while_a_vm_exists",
     "host_events_test: host_events.keep_a_vm_from_its_first_vcpu",
 ];
+const OF_OTHER_EVENTS: [&str; 3] = [
+    "host_events_test: host_events.can_be_opened_while_no_guest_counts",
+    "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
+    "trace_test: trace.refusals_and_waits_are_events",
+];
+const OF_PREFERRED_EVENTS: [&str; 2] = [
+    "preferred_events_test: preferred_events.take_the_pmu_from_a_guest_that_runs_and_does_nothing_for_it",
+    "preferred_events_test: preferred_events.take_the_pmu_from_a_guest_which_goes_on_afterwards",
+];
 
-const EXPECTED: [Skips; 13] = [
+/// The groups in which events are refused, and those in which they are not.
+const REFUSE: &str = "events are refused";
+const OTHER: &str = "events are not refused";
+
+const fn of_events(
+    begin: &'static str,
+    why: &'static str,
+    tests: &'static [&'static str],
+) -> Skips {
+    Skips {
+        begin,
+        end: "",
+        why,
+        tests,
+    }
+}
+
+const EXPECTED: [Skips; 17] = [
     Skips {
         begin: "amd selftests",
         end: "",
@@ -68,42 +90,24 @@ const EXPECTED: [Skips; 13] = [
             "nested_test: nested.vmcs12_enables_for_l1",
         ],
     },
-    Skips {
-        begin: "amd selftests mvpmu",
-        end: "",
-        why: "the PMU is not shared",
-        tests: &OF_SHARED_EVENTS,
-    },
-    Skips {
-        begin: "amd selftests c",
-        end: "",
-        why: "the PMU is not shared",
-        tests: &OF_SHARED_EVENTS,
-    },
-    Skips {
-        begin: "amd selftests with shared events",
-        end: "",
-        why: "the PMU is shared",
-        tests: &OF_REFUSED_EVENTS,
-    },
-    Skips {
-        begin: "intel selftests mvpmu",
-        end: "",
-        why: "the PMU is not shared",
-        tests: &OF_SHARED_EVENTS,
-    },
-    Skips {
-        begin: "intel selftests c",
-        end: "",
-        why: "the PMU is not shared",
-        tests: &OF_SHARED_EVENTS,
-    },
-    Skips {
-        begin: "intel selftests with shared events",
-        end: "",
-        why: "the PMU is shared",
-        tests: &OF_REFUSED_EVENTS,
-    },
+    of_events("amd selftests mvpmu", REFUSE, &OF_OTHER_EVENTS),
+    of_events("amd selftests c", REFUSE, &OF_OTHER_EVENTS),
+    of_events("amd selftests with shared events", OTHER, &OF_REFUSED_EVENTS),
+    of_events("amd selftests with shared events", OTHER, &OF_PREFERRED_EVENTS),
+    of_events(
+        "amd selftests with preferred events",
+        OTHER,
+        &OF_REFUSED_EVENTS,
+    ),
+    of_events("intel selftests mvpmu", REFUSE, &OF_OTHER_EVENTS),
+    of_events("intel selftests c", REFUSE, &OF_OTHER_EVENTS),
+    of_events("intel selftests with shared events", OTHER, &OF_REFUSED_EVENTS),
+    of_events("intel selftests with shared events", OTHER, &OF_PREFERRED_EVENTS),
+    of_events(
+        "intel selftests with preferred events",
+        OTHER,
+        &OF_REFUSED_EVENTS,
+    ),
     Skips {
         begin: "",
         end: "",
@@ -117,6 +121,7 @@ const EXPECTED: [Skips; 13] = [
         tests: &[
             "debugfs_test: debugfs.stopped_guest_is_not_switched_while_the_host_counts",
             "debugfs_test: debugfs.time_passes_in_the_state_that_the_vcpu_is_in",
+            "trace_test: trace.accesses_to_registers_are_those_of_the_puts",
         ],
     },
     Skips {

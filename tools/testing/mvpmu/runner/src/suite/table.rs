@@ -13,6 +13,7 @@ use super::group::Provider;
 use super::group::Work;
 use super::guests::hypervisors;
 use super::guests::linux_guests;
+use super::guests::tracepoints;
 use super::hosts::host_tools;
 use super::hosts::shown_commands;
 use super::selftests::cpu_groups;
@@ -22,7 +23,7 @@ use super::selftests::model_groups;
 use super::selftests::own_selftests;
 use super::selftests::selftests;
 use super::selftests::with_debug_kernel;
-use super::selftests::with_shared_events;
+use super::selftests::with_host_events;
 use super::selftests::with_watchdog;
 use crate::checks;
 use crate::differential;
@@ -382,7 +383,8 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         }
         groups.push(with_watchdog(cpu));
         groups.extend(model_groups(cpu));
-        groups.push(with_shared_events(cpu));
+        groups.extend(with_host_events(cpu));
+        groups.push(tracepoints(cpu));
         // On Intel it takes several minutes.
         if machine == Machine::Amd || length == Length::Long {
             groups.push(hypervisors(cpu));

@@ -63,7 +63,7 @@ module! {
         },
         host_events: HostEvents {
             default: crate::HostEvents::Refuse,
-            description: "Events of the host that count in guests: not while a VM has the PMU (refuse, default), or whoever comes first (share)",
+            description: "Events of the host that count in guests: not while a VM has the PMU (refuse, default), or whoever comes first (share), or before guests (prefer)",
         },
     },
 }
