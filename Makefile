@@ -144,7 +144,7 @@ image: kernel tools
 test: kernel debug-kernel tools bochs
 	@CONFIG=small $(scripts)/kernel.sh deb
 	@CONFIG=small $(scripts)/kernel.sh deb-again
-	@$(scripts)/kernel.sh static-branches
+	@$(if $(long),$(scripts)/kernel.sh static-branches,:)
 	@$(scripts)/debian.sh
 	@$(scripts)/series.sh $(filter-out $(KERNEL),$(versions)) $(KERNEL)
 	@$(scripts)/kernel.sh kconfig

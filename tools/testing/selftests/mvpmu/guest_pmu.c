@@ -174,7 +174,16 @@ void pmu_sync_to_guest(struct kvm_vm *vm)
 
 struct kvm_vm *pmu_vm_create(struct kvm_vcpu **vcpu, void *guest_code)
 {
-	struct kvm_vm *vm = vm_create_with_one_vcpu(vcpu, guest_code);
+	return pmu_vm_create_with(vcpu, guest_code, 0);
+}
+
+struct kvm_vm *pmu_vm_create_with(struct kvm_vcpu **vcpu, void *guest_code, u64 capability)
+{
+	struct kvm_vm *vm = vm_create(1);
+
+	if (capability)
+		vm_enable_cap(vm, KVM_CAP_PMU_CAPABILITY, capability);
+	*vcpu = vm_vcpu_add(vm, 0, guest_code);
 
 	if (host_cpu_is_intel)
 		shape = (struct pmu_shape) {
@@ -187,6 +196,9 @@ struct kvm_vm *pmu_vm_create(struct kvm_vcpu **vcpu, void *guest_code)
 			.nr_gp = kvm_cpu_property(X86_PROPERTY_NR_PERFCTR_CORE),
 			.width = 48,
 		};
+	/* KVM emulates neither slots nor metrics. */
+	if (capability == KVM_PMU_CAP_EMULATED)
+		shape.nr_fixed = min(shape.nr_fixed, 3);
 	/* Bit 15 of the capabilities; they are shares of what fixed counter 3 counts. */
 	if (shape.nr_fixed > 3)
 		shape.has_metrics = vcpu_get_msr(*vcpu, MSR_IA32_PERF_CAPABILITIES) >> 15 & 1;

@@ -149,6 +149,8 @@ unsigned long newest_vm(void);
 u64 mvpmu_count(const char *key);
 /* Host: a VM with one vCPU that has all of the PMU. */
 struct kvm_vm *pmu_vm_create(struct kvm_vcpu **vcpu, void *guest_code);
+/* The same with KVM_PMU_CAP_*, or 0 as a userspace that does not choose. */
+struct kvm_vm *pmu_vm_create_with(struct kvm_vcpu **vcpu, void *guest_code, u64 capability);
 void pmu_sync_to_guest(struct kvm_vm *vm);
 /* Host: whether @shape has every counter of the CPU. */
 bool guest_has_all_counters(void);

@@ -282,4 +282,24 @@ TEST_F(topdown, guest_without_slots_gets_gp)
 	EXPECT_FALSE(run_guest(self->vcpu, NULL));
 }
 
+static void guest_access_nothing(void)
+{
+	u64 value;
+
+	GUEST_ASSERT_EQ(GP_VECTOR, rdmsr_safe(vendor->fixed_counter + 3, &value));
+	GUEST_ASSERT_EQ(GP_VECTOR, rdmsr_safe(MSR_PERF_METRICS, &value));
+	GUEST_DONE();
+}
+
+/* KVM emulates neither, also while mvpmu gives them to other VMs. */
+TEST_F(topdown, emulated_pmu_has_none)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+
+	vm = pmu_vm_create_with(&vcpu, guest_access_nothing, KVM_PMU_CAP_EMULATED);
+	EXPECT_FALSE(run_guest(vcpu, NULL));
+	kvm_vm_free(vm);
+}
+
 TEST_HARNESS_MAIN

@@ -17,7 +17,8 @@
 //!   mediated one that does not count) owns nothing: what counts under perf's selectors then is
 //!   the host's, GuestOnly or not.
 //! * What the host writes else is the host's. It is *unclaimed* until something decides: a VM entry
-//!   with the register within reach makes it the guest's. A count in host mode, or the host
+//!   with the register within reach makes it the guest's, but not a selector with GuestOnly that is
+//!   off: perf leaves one when KVM no longer emulates a counter with it. A count in host mode, or the host
 //!   switching the counters on while the selector is not GuestOnly, makes it an *event* of the
 //!   host's. So is what firmware has left at RESET.
 //! * At a VM exit all that was claimed stays the guest's until the host rewrites it. INIT changes

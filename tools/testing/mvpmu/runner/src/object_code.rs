@@ -100,34 +100,9 @@ fn of_vendor<'a, 'b>(
     table.with_context(|| format!("the module registers no callbacks for {vendor}"))
 }
 
-/// What the events cost on those ways.
-fn tracepoints_when_off(images: &[Image], names: &[&str]) -> Result<Vec<Case>> {
-    let module = &images[0];
-    let tables = callbacks::tables(module, names)?;
-    let mut events: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (vendor, part) in VENDORS {
-        let table = of_vendor(module, &tables, vendor, part)?;
-        for callback in names.iter().filter(|name| !MAY_SLEEP.contains(name)) {
-            for place in Walk::new(images, table[callback])?.in_first() {
-                for (event, problem) in tracepoints::of(module, place)? {
-                    events.entry(event).or_default().extend(problem);
-                }
-            }
-        }
-    }
-    let cases = EVENTS.into_iter().map(|event| {
-        let name = format!("{event} costs a NOP while it is off");
-        match events.get(event) {
-            None => Case::failed(name, "nothing calls it"),
-            Some(problems) => Case::new(name, problems.is_empty(), || problems.join("\n")),
-        }
-    });
-    Ok(cases.collect())
-}
-
 /// The group of `make test`. Leaves a list of the functions that were looked into.
 pub fn test(directory: &Path) -> Result<Vec<Case>> {
-    let mut images = [
+    let images = [
         product("modules/mvpmu.ko")?,
         product("vmlinux")?,
         product("modules/kvm.ko")?,
@@ -162,8 +137,38 @@ pub fn test(directory: &Path) -> Result<Vec<Case>> {
         text.push_str(&format!("not looked into: {border}: {why}\n"));
     }
     fs::write(directory.join("reached"), text)?;
-    // The same module, as distributions build it.
-    images[0] = read(Path::new(paths::STATIC_BRANCHES))?;
-    cases.extend(tracepoints_when_off(&images, &names)?);
     Ok(cases)
+}
+
+/// The group of `make test-long`, of the module as distributions build it: what tracepoints cost on those
+/// ways when they are off.
+pub fn test_static_branches(_: &Path) -> Result<Vec<Case>> {
+    let images = [
+        read(Path::new(paths::STATIC_BRANCHES))?,
+        product("vmlinux")?,
+        product("modules/kvm.ko")?,
+    ];
+    let module = &images[0];
+    let header = fs::read_to_string(HEADER).context(HEADER)?;
+    let names = callbacks::names(&header);
+    let tables = callbacks::tables(module, &names)?;
+    let mut events: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (vendor, part) in VENDORS {
+        let table = of_vendor(module, &tables, vendor, part)?;
+        for callback in names.iter().filter(|name| !MAY_SLEEP.contains(name)) {
+            for place in Walk::new(&images, table[callback])?.in_first() {
+                for (event, problem) in tracepoints::of(module, place)? {
+                    events.entry(event).or_default().extend(problem);
+                }
+            }
+        }
+    }
+    let cases = EVENTS.into_iter().map(|event| {
+        let name = format!("{event} costs a NOP while it is off");
+        match events.get(event) {
+            None => Case::failed(name, "nothing calls it"),
+            Some(problems) => Case::new(name, problems.is_empty(), || problems.join("\n")),
+        }
+    });
+    Ok(cases.collect())
 }

@@ -9,6 +9,7 @@ use super::Amd;
 use super::Register;
 use super::COUNTERS;
 use super::DF_COUNTERS;
+use super::EN;
 use super::GUEST_ONLY;
 use super::HOST_ONLY;
 use super::UNCORE_COUNTERS;
@@ -61,6 +62,10 @@ impl Watched for Amd {
 
     fn is_guest_only(&self, n: usize) -> bool {
         self.ctl[n] & (GUEST_ONLY | HOST_ONLY) == GUEST_ONLY
+    }
+
+    fn is_stopped_guest_only(&self, n: usize) -> bool {
+        self.is_guest_only(n) && self.ctl[n] & EN == 0
     }
 
     fn is_control_switched(&self) -> bool {

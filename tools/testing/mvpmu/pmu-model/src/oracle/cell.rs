@@ -70,6 +70,11 @@ pub trait Watched: RegisterMap {
     /// Whether the selector of counter `n` lets it count in guest mode only.
     fn is_guest_only(&self, n: usize) -> bool;
 
+    /// The same, but it lets it count nothing any more.
+    fn is_stopped_guest_only(&self, _n: usize) -> bool {
+        false
+    }
+
     /// Whether the CPU writes a trace of branches to memory. Only the host has one.
     fn is_tracing(&self) -> bool {
         false

@@ -47,7 +47,8 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             }
             let selector = map.selected_by(n);
             let mark = self.mark(selector);
-            if mark == Mark::Lent || within && mark != Mark::Event {
+            let claimed = mark != Mark::Event && !map.is_stopped_guest_only(n);
+            if mark == Mark::Lent || within && claimed {
                 self.set_mark(selector, guest);
             }
         }

@@ -45,6 +45,32 @@ fn whatever_a_guest_leaves_is_reported_at_user_mode() {
     cpu.violates(Invariant::LeakOut, Cell::Status);
 }
 
+// Break: claim() takes each selector within reach that is not an event (is_stopped_guest_only() is false).
+#[test]
+fn what_perf_leaves_of_an_emulated_counter_is_no_guests() {
+    let mut cpu = amd_cpu(&SharedVcpus::default());
+    cpu.write(ctl(0), GUEST_RUNS);
+    cpu.write(amd::MSR_GLOBAL_CTL, 0x3f);
+    cpu.enter(NO_REACH);
+    cpu.exit();
+    cpu.write(ctl(0), GUEST_RUNS & !EN);
+    cpu.enter(REACH);
+    cpu.exit();
+    cpu.pmu.user();
+    cpu.is_clean();
+}
+
+// Break: claim() leaves out each selector with GuestOnly.
+#[test]
+fn what_runs_in_a_guest_that_can_read_it_is_the_guests() {
+    let mut cpu = amd_cpu(&SharedVcpus::default());
+    cpu.write(ctl(0), GUEST_RUNS);
+    cpu.enter(REACH);
+    cpu.exit();
+    cpu.pmu.user();
+    cpu.violates(Invariant::LeakOut, Cell::Selector(0));
+}
+
 // Break: left() does not look at the fixed counters.
 #[test]
 fn a_fixed_control_and_a_fixed_counter_that_are_left_are_reported() {

@@ -71,7 +71,7 @@ pub enum Work {
     /// The demo, with this machine.
     Demo(Boot),
     /// Deliberate bugs of the module.
-    Mutants(mutants::Part, Boot),
+    Mutants(mutants::Part, Length, Boot),
     /// Whether each attacker finds something when there is something.
     Controls(Boot),
     /// What a VM exit may cost.
@@ -169,7 +169,7 @@ impl Group {
             | Work::Controls(_)
             | Work::Sweep(_) => {}
             Work::Demo(boot)
-            | Work::Mutants(_, boot)
+            | Work::Mutants(_, _, boot)
             | Work::Figures(boot)
             | Work::Watchdog(boot) => {
                 boot.oracle = oracle;
@@ -241,7 +241,7 @@ impl Group {
             }
             Work::Bare(boot, program) => bare(boot, program, &directory),
             Work::Quirks(boot) => quirks(boot, &directory),
-            Work::Mutants(part, boot) => mutants::run(*part, boot, &directory),
+            Work::Mutants(part, length, boot) => mutants::run(*part, *length, boot, &directory),
             Work::Controls(boot) => controls::run(boot, &directory),
             Work::Figures(boot) => bench::test(boot, &directory),
             Work::Watchdog(boot) => bench::test_watchdog(boot, &directory),

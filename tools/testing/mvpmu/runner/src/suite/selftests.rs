@@ -25,8 +25,10 @@ use crate::paths::Kernel;
 const ABOUT_MVPMU: [&str; 4] = ["debugfs_test", "stats_test", "topdown_test", "trace_test"];
 
 /// Selftests of groups of their own: for the debug kernel, whose lockup detector is perf's and which has
-/// BPF programs, for machines on which an instruction takes some cycles, and for a parameter.
-const ELSEWHERE: [&str; 4] = [
+/// BPF programs and can be made to fail, for machines on which an instruction takes some cycles, and for
+/// a parameter.
+const ELSEWHERE: [&str; 5] = [
+    "fail_test",
     "watchdog_test",
     "snapshot_test",
     "cycles_test",
@@ -126,15 +128,20 @@ pub fn with_watchdog(cpu: Cpu) -> Group {
     group
 }
 
-/// Some of our selftests on the debug kernel, for what it has more: control groups, suspend, BPF. On
+/// Some of our selftests on the debug kernel, for what it has more: control groups, suspend, BPF, failures. On
 /// the Intel machine snapshots of branches: it has such registers as the CPU that this is.
 pub fn with_debug_kernel(machine: Machine) -> Group {
     let (cpu, tests) = match machine {
         Machine::Amd => (
             machine.cpu(),
-            &["host_rdpmc_test", "host_times_test", "hotplug_test"][..],
+            &[
+                "fail_test",
+                "host_rdpmc_test",
+                "host_times_test",
+                "hotplug_test",
+            ][..],
         ),
-        Machine::Intel => (&profile::ICELAKE, &["snapshot_test"][..]),
+        Machine::Intel => (&profile::ICELAKE, &["fail_test", "snapshot_test"][..]),
     };
     let boot = Boot {
         kernel: Kernel::Debug,
