@@ -83,7 +83,8 @@ static bool create(int fail_nth, int kvm, unsigned int number, unsigned int *fai
 	}
 	if (result >= 0) {
 		step++;
-		result = vcpu = ioctl(vm, KVM_CREATE_VCPU, 0ul);
+		vcpu = ioctl(vm, KVM_CREATE_VCPU, 0ul);
+		result = vcpu;
 	}
 	if (result >= 0) {
 		step++;
