@@ -5,7 +5,6 @@
  */
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include "host_events.h"
@@ -240,26 +239,16 @@ TEST_F(mode, without_an_apic_in_the_kernel_a_pmu_can_be_emulated)
 	}
 }
 
-/* This thread, to the CPU of all. */
-static void pin(void)
-{
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(0, &cpus);
-	TEST_ASSERT(!sched_setaffinity(0, sizeof(cpus), &cpus), "Cannot pin a thread");
-}
-
 static void *vcpu_thread(void *vcpu)
 {
-	pin();
+	pin_self_to_cpu(0);
 	TEST_ASSERT(!run_guest(vcpu, NULL), "The guest has to end");
 	return NULL;
 }
 
 static void *sync_thread(void *vcpu)
 {
-	pin();
+	pin_self_to_cpu(0);
 	TEST_ASSERT(run_guest(vcpu, NULL), "The guest has to come to a sync");
 	return NULL;
 }
@@ -279,7 +268,7 @@ static void run_other(struct kvm_vcpu **vcpu, unsigned int nr, void *other)
  */
 TEST_F(mode, both_are_exact_in_turns)
 {
-	pin();
+	pin_self_to_cpu(0);
 	self->vm = pmu_vm_create_with(&self->vcpu, guest_count_with_exits, KVM_PMU_CAP_EMULATED);
 	self->other_vm = pmu_vm_create_with(&self->other, guest_count_once, KVM_PMU_CAP_MEDIATED);
 	EXPECT_FALSE(run_guest_io(&self->vcpu, NULL, run_other, self->other));
