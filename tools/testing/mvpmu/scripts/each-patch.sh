@@ -78,7 +78,7 @@ compiles() {
 # With KVM, and a guest that counts.
 boots() {
 	build/tools/mvpmu-run shell --kernel-image "$tmp/built/bzImage" --modules "$tmp/built/modules" --command \
-		'load-kvm enable_mediated_pmu=1 && /selftests/kvm/pmu_counters_test && ! dmesg | grep -E "WARNING|BUG:"'
+		'load-kvm enable_mediated_pmu=1 && /selftests/kvm/pmu_event_filter_test && ! dmesg | grep -E "WARNING|BUG:"'
 }
 
 begin_testing each-patch
