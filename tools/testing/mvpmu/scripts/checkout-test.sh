@@ -81,7 +81,7 @@ does() (
 		by_person "$1" && grep -q 'mvpmu test machine' "$log"
 		;;
 	'make apply'*)
-		sh -c "$1" >"$log" 2>&1 </dev/null && [ -f "$work/linux/drivers/virt/mvpmu/mvpmu.rs" ]
+		sh -c "$1" >"$log" 2>&1 </dev/null && [ -f "$work/linux/drivers/virt/mvpmu/mvpmu_main.rs" ]
 		;;
 	*)
 		sh -c "$1" >"$log" 2>&1 </dev/null

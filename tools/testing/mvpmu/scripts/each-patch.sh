@@ -21,8 +21,8 @@ TAP_DIRECTORY=$2
 . "$TOP/tools/testing/mvpmu/initramfs/tap.sh"
 
 src=$(cat "$TOP/build/linux-source-$wanted")
-linux=${src%/src}
-copy=$linux/each
+cached=${src%/src}
+copy=$cached/each
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp" "$copy"' EXIT
 trap 'exit 130' INT
@@ -32,12 +32,11 @@ rm -rf "$copy"
 mkdir "$copy"
 # rsync, patch and git replace files and do not write into them; make writes.
 cp -al "$src" "$copy/src"
-cp -a "$linux/main" "$copy/main"
+cp -a "$cached/main" "$copy/main"
 repo=$tmp/repo
 mkdir "$repo"
 export HOME="$tmp"
-git config --global user.name 'A Tester'
-git config --global user.email 'tester@example.org'
+printf '[user]\n\tname = A Tester\n\temail = tester@example.org\n' >"$tmp/.gitconfig"
 g init -q --template=
 KDIR="Linux $wanted"
 stock "$wanted" "$repo"
@@ -47,7 +46,7 @@ g commit -q -m "$KDIR"
 make_commits "$(g rev-parse HEAD)"
 files_in_series >"$tmp/all"
 mount --bind "$copy/src" "$src"
-mount --bind "$copy/main" "$linux/main"
+mount --bind "$copy/main" "$cached/main"
 
 # The tree becomes that of the commit.
 check_out() {
@@ -68,11 +67,11 @@ compiles() {
 	[ ! -f "$own" ] || fragments="$fragments $own"
 	[ ! -f "$src/drivers/virt/mvpmu/Kconfig" ] || fragments="$fragments tools/testing/mvpmu/kernel/mvpmu.config"
 	fragments="$fragments tools/testing/mvpmu/kernel/pc.config"
-	rm -f "$linux/main/.config.key"
+	rm -f "$cached/main/.config.key"
 	rm -rf "$tmp/built"
 	# shellcheck disable=SC2086
-	sh "$SCRIPTS/kernel-build.sh" config "$src" "$linux/main" $fragments &&
-		sh "$SCRIPTS/kernel-build.sh" kernel "$src" "$linux/main" "$tmp/built"
+	sh "$SCRIPTS/kernel-build.sh" config "$src" "$cached/main" $fragments &&
+		sh "$SCRIPTS/kernel-build.sh" kernel "$src" "$cached/main" "$tmp/built"
 }
 
 # With KVM, and a guest that counts.

@@ -48,7 +48,7 @@ use By::Selection;
 const AS_SHOWN: &str = "as it is shown";
 
 /// In the order in which they are run.
-const TABLE: [(&str, By); 50] = [
+const TABLE: [(&str, By); 51] = [
     ("make help", Checkout),
     ("make tools", Checkout),
     ("make demo", Checkout),
@@ -110,6 +110,10 @@ const TABLE: [(&str, By); 50] = [
     (
         "mvpmu-check && modprobe mvpmu enable_passthrough_pmu=1",
         Host,
+    ),
+    (
+        "perf trace -e 'mvpmu:*'",
+        Group("amd perf and tracepoints", "while a guest counts"),
     ),
     ("make test", Itself),
     ("make test-long", Selection),
