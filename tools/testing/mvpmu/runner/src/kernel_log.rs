@@ -23,7 +23,7 @@ const COMPLAINTS: [&str; 22] = [
     "BUG",
     "Oops",
     "general protection fault",
-    "Call Trace",
+    TRACE,
     "possible circular locking",
     "possible recursive locking",
     "possible irq lock inversion",
@@ -36,20 +36,38 @@ const COMPLAINTS: [&str; 22] = [
     "UBSAN",
 ];
 
+/// The beginning of what an allocation says that fails: where that was follows. Those of this program
+/// shall fail.
+const FAILING: &str = "fail_test: ";
+const FAILED: [&str; 2] = ["vmalloc error: ", "page allocation failure: "];
+const TRACE: &str = "Call Trace";
+
 /// What a log has that it should not have; lines are "LEVEL TIME TEXT".
 pub fn complaints(log: &str) -> Vec<String> {
-    let complains = |line: &&str| {
+    let mut traces_to_come = 0;
+    let mut complains = |line: &&str| {
         let mut words = line.splitn(3, ' ');
         let level: Option<u32> = words.next().and_then(|level| level.parse().ok());
         let text = words.nth(1).unwrap_or_default();
+        let failed = text
+            .strip_prefix(FAILING)
+            .is_some_and(|rest| FAILED.iter().any(|how| rest.starts_with(how)));
+        if failed {
+            traces_to_come += 1;
+        }
         match level {
+            Some(_) if traces_to_come > 0 && text.starts_with(TRACE) => {
+                traces_to_come -= 1;
+                false
+            }
             Some(level) if level == PROGRAM => false,
             Some(level) => level <= CRITICAL || COMPLAINTS.iter().any(|begin| text.contains(begin)),
             // No record at all.
             None => true,
         }
     };
-    log.lines().filter(complains).map(str::to_owned).collect()
+    let lines = log.lines().filter(|line| complains(line));
+    lines.map(str::to_owned).collect()
 }
 
 /// What a program has written has this level.
@@ -78,5 +96,18 @@ mod tests {
         );
         assert_eq!(complaints("kernel-log: no log\n").len(), 1);
         assert_eq!(complaints(""), Vec::<String>::new());
+    }
+
+    // Has to fail when such a trace counts, when another one does not, or one excuses two.
+    #[test]
+    fn an_allocation_that_is_made_to_fail_is_no_complaint() {
+        let failed = "4 1 fail_test: vmalloc error: size 2760, vm_struct allocation failed\n";
+        let trace = "4 2 Call Trace:\n4 3  <TASK>\n";
+        assert!(complaints(&format!("{failed}{trace}")).is_empty());
+        assert_eq!(complaints(&format!("{failed}{trace}{trace}")).len(), 1);
+        let other = failed.replace("fail_test", "count_test");
+        assert_eq!(complaints(&format!("{other}{trace}")).len(), 1);
+        let warning = format!("{failed}4 2 WARNING: mm/slub.c\n{trace}");
+        assert_eq!(complaints(&warning).len(), 1);
     }
 }

@@ -189,6 +189,26 @@ fn lifecycle(cpu: Cpu, kernel: Kernel) -> Group {
     }
 }
 
+/// The module, and VMs, many times.
+fn cycles(cpu: Cpu, length: Length) -> Group {
+    let numbers = match length {
+        Length::Usual => ["5", "20"],
+        Length::Long => ["100", "1000"],
+    };
+    Group {
+        name: format!("{} cycles", name(cpu)),
+        work: Work::Boot {
+            boot: Boot::of_cpu(cpu),
+            job: Job {
+                arguments: numbers.map(str::to_owned).to_vec(),
+                ..Job::new("cycles")
+            },
+            tests: vec!["cycles".to_owned()],
+            limit: Duration::from_secs(1200),
+        },
+    }
+}
+
 fn kunit(cpu: Cpu) -> Group {
     Group {
         name: format!("{} KUnit", name(cpu)),
@@ -265,12 +285,15 @@ fn differential(cpu: Cpu, provider: Provider, programs: u64) -> Group {
     }
 }
 
-/// What is usually run with switch=eager on the AMD machine; on Intel it is everything.
-const EAGER_ON_AMD: [&str; 4] = [
+/// What is usually run with switch=eager, and with KVM's C code, on the AMD machine; on Intel it is
+/// everything.
+const SOME_ON_AMD: [&str; 6] = [
     "mvpmu/control_test",
     "mvpmu/count_test",
+    "mvpmu/mode_test",
     "mvpmu/nested_test",
     "mvpmu/pmi_test",
+    "mvpmu/state_test",
 ];
 
 /// The long groups, shorter and each on one machine: eager is the same load and put as else, at
@@ -333,6 +356,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         groups.push(kunit(cpu));
         groups.push(lifecycle(cpu, Kernel::Main));
         groups.push(lifecycle(cpu, Kernel::Debug));
+        groups.push(cycles(cpu, length));
         let without_pmu = Boot {
             pmu: Pmu::Off,
             ..boot.clone()
@@ -365,8 +389,8 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             let boot = Boot::of_cpu(cpu);
             let long = length == Length::Long;
             let mut own = own_selftests(cpu, provider, false)?;
-            if provider == Provider::Eager && machine == Machine::Amd && !long {
-                own.retain(|test| EAGER_ON_AMD.contains(&test.as_str()));
+            if provider != Provider::Mvpmu && machine == Machine::Amd && !long {
+                own.retain(|test| SOME_ON_AMD.contains(&test.as_str()));
             }
             groups.push(selftests(boot.clone(), "selftests", provider, own));
             if provider == Provider::Eager {
