@@ -17,7 +17,7 @@ const COMPLAINTS: [&str; 22] = [
     "perfevents: irq loop stuck",
     "hard LOCKUP",
     "soft lockup",
-    "stall",
+    " stall",
     "INFO: task",
     "WARNING",
     "BUG",
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn an_allocation_that_is_made_to_fail_is_no_complaint() {
         let failed = "4 1 fail_test: vmalloc error: size 2760, vm_struct allocation failed\n";
-        let trace = "4 2 Call Trace:\n4 3  <TASK>\n";
+        let trace = "4 2 Call Trace:\n4 3  <TASK>\n4 4  ? fd_install+0x9e/0x230\n";
         assert!(complaints(&format!("{failed}{trace}")).is_empty());
         assert_eq!(complaints(&format!("{failed}{trace}{trace}")).len(), 1);
         let other = failed.replace("fail_test", "count_test");
