@@ -35,7 +35,8 @@ fn farewell(picture: Option<&Path>) -> Dialogue {
 
 /// What came of a boot.
 pub struct Ended {
-    /// Whether the machine went off as it was told to.
+    /// What Enter does with the machine, and whether it has.
+    how: &'static str,
     off: bool,
     /// What the console showed.
     pub console: String,
@@ -45,7 +46,7 @@ pub struct Ended {
 impl Ended {
     /// That it did.
     pub fn went_off(&self) -> Case {
-        Case::new("Enter powers the machine off", self.off, || {
+        Case::new(self.how, self.off, || {
             format!("see {}", self.path.display())
         })
     }
@@ -72,15 +73,20 @@ pub fn run(
     let status = boot::attended(&mut command, farewell(picture), directory, LIMIT)?;
     let path = directory.join("console");
     let console = fs::read(&path)?;
-    let off = match boot.machine {
-        Machine::Amd => 0,
-        Machine::Intel => RESET,
+    // A machine that restarts ends, too: what Linux says of it is another thing.
+    let (how, status_when_off, said) = match boot.machine {
+        Machine::Amd => ("Enter powers the machine off", 0, "reboot: Power down"),
+        Machine::Intel => (
+            "Enter halts the machine, which has no ACPI to go off",
+            RESET,
+            "reboot: Power off not available: System halted",
+        ),
     };
     let console = String::from_utf8_lossy(&console).replace('\r', "");
-    let ended = status.and_then(|status| status.code()) == Some(off);
+    let ended = status.and_then(|status| status.code()) == Some(status_when_off);
     Ok(Ended {
-        // A machine that restarts ends, too.
-        off: ended && console.contains("reboot: Power down"),
+        how,
+        off: ended && console.contains(said),
         console,
         path,
     })
