@@ -147,10 +147,6 @@ impl Snapshot {
 
 /// Adds to a count of a vCPU, here and in KVM's statistics.
 macro_rules! add {
-    ($stats:expr, $vcpu:expr, $name:ident, 1) => {{
-        $stats.$name.increment();
-        $vcpu.statistics().$name().increment();
-    }};
     ($stats:expr, $vcpu:expr, $name:ident, $n:expr) => {{
         let n: u64 = $n;
 

@@ -3,10 +3,7 @@
 //! Statistics.
 
 use crate::kvm::Vcpu;
-use core::{
-    arch::asm,
-    cell::UnsafeCell, //
-};
+use core::cell::UnsafeCell;
 
 /// A number with one writer at a time; anybody may read it at any time.
 ///
@@ -16,8 +13,7 @@ use core::{
 #[repr(transparent)]
 pub struct Count(UnsafeCell<u64>);
 
-// SAFETY: All accesses are single ones of a word, as `READ_ONCE()` and `WRITE_ONCE()` are, and an
-// addition is a single instruction, as `local_add()` is.
+// SAFETY: All accesses are single volatile ones of a word, as `READ_ONCE()` and `WRITE_ONCE()` are.
 unsafe impl Sync for Count {}
 
 impl Count {
@@ -38,28 +34,7 @@ impl Count {
     /// Adds to it.
     #[inline(always)]
     pub fn add(&self, n: u64) {
-        // SAFETY: The pointer is valid and aligned.
-        unsafe {
-            asm!(
-                "add {n}, ({number})",
-                n = in(reg) n,
-                number = in(reg) self.0.get(),
-                options(att_syntax, nostack),
-            )
-        };
-    }
-
-    /// Adds one.
-    #[inline(always)]
-    pub fn increment(&self) {
-        // SAFETY: The pointer is valid and aligned.
-        unsafe {
-            asm!(
-                "incq ({number})",
-                number = in(reg) self.0.get(),
-                options(att_syntax, nostack),
-            )
-        };
+        self.set(self.get().wrapping_add(n));
     }
 }
 
