@@ -145,6 +145,7 @@ test: kernel debug-kernel tools bochs
 	@CONFIG=small $(scripts)/kernel.sh deb
 	@CONFIG=small $(scripts)/kernel.sh deb-again
 	@$(if $(long),$(scripts)/kernel.sh static-branches,:)
+	@$(if $(long),$(scripts)/kernel.sh every-selftest,:)
 	@$(scripts)/debian.sh
 	@$(scripts)/series.sh $(filter-out $(KERNEL),$(versions)) $(KERNEL)
 	@$(scripts)/kernel.sh kconfig

@@ -6,6 +6,7 @@
 #   kernel SRC OBJ DEST          bzImage and modules, products to DEST
 #   module SRC OBJ DEST          only the object code of our module, before it is linked
 #   selftests SRC OBJ DEST       KVM's selftests of the list and ours, to DEST
+#   every SRC OBJ DEST           every selftest of KVM for x86, to DEST
 set -eu
 step=$1
 src=$2
@@ -103,6 +104,19 @@ selftests() {
 			KHDR_INCLUDES="$include"
 		find "$ours" -maxdepth 1 -type f -perm -100 -exec cp {} "$1/mvpmu/" \;
 	fi
+}
+
+# They bring what they are built with, libkvm and its symbols: without these they are a twentieth.
+every() {
+	make -s -C "$src" O="$obj" headers
+	kvm=$obj/selftests/kvm
+	mkdir -p "$kvm"
+	make -C "$src/tools/testing/selftests/kvm" -j"$jobs" OUTPUT="$kvm" \
+		KHDR_INCLUDES="-isystem $obj/usr/include" all
+	find "$kvm" -type f -perm -100 ! -name '*.o' ! -name '*.so' ! -name '*.sh' |
+		while read -r test; do
+			strip -o "$1/$(basename "$test")" "$test"
+		done
 }
 
 $step "$@"

@@ -5,8 +5,9 @@
 # build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions, or `source`:
 # only unpack Linux, apply the series and lay the overlay over it, or `kconfig`: its programs conf and
 # mconf, or `deb`: Debian packages, of the kernel with the configuration CONFIG, and mvpmu, or `deb-again`:
-# the same once more, or `static-branches`: only the module's object code, with CONFIG_JUMP_LABEL. KERNEL=7.2 selects another version of linux-source than 7.3. What .config (KCONFIG_CONFIG) says
-# of mvpmu goes into the variant that it names, VARIANT.
+# the same once more, or `static-branches`: only the module's object code, with CONFIG_JUMP_LABEL, or
+# `every-selftest`: all of KVM's selftests. KERNEL=7.2 selects another version of linux-source than 7.3. What
+# .config (KCONFIG_CONFIG) says of mvpmu goes into the variant that it names, VARIANT.
 #
 # Products are kept in the cache under a sum of all that goes into them.
 set -eu
@@ -136,6 +137,11 @@ build_module() {
 	step "module ($variant)" "$enter" sh $inner/scripts/kernel-build.sh module "$src" "$obj" "$1"
 }
 
+build_every_test() {
+	stage
+	step "every KVM selftest" "$enter" sh $inner/scripts/kernel-build.sh every "$src" "/cache/$linux/main" "$1"
+}
+
 build_tests() {
 	stage
 	step 'KVM selftests' "$enter" sh $inner/scripts/kernel-build.sh selftests "$src" "/cache/$linux/main" "$1"
@@ -190,6 +196,10 @@ if [ -n "$packages" ]; then
 fi
 if [ "$variant" = static-branches ]; then
 	product "$variant" "$linux_sum" build_module
+	exit
+fi
+if [ "$variant" = every-selftest ]; then
+	product "$variant" "$linux_sum" build_every_test
 	exit
 fi
 product "$variant" "$linux_sum" build_linux

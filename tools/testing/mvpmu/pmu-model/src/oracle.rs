@@ -36,7 +36,8 @@
 //!
 //! A counter within reach, and on AMD the global control, must be at a VM entry what they were at
 //! the vCPU's last exit, wherever that was; a counter may have been moved on a bit by instructions
-//! that KVM has emulated. What the guest writes with an exit, for KVM to do, counts as well: the
+//! that KVM has emulated: a few, and one for each exit without the guest's registers since, as those
+//! of a guest that waits for the PMU. What the guest writes with an exit, for KVM to do, counts as well: the
 //! machine sees the operands ([`Pmu::asks`](crate::Pmu::asks)). So a value that the guest copies
 //! from a vCPU to another is its own, by whichever way it went. In user mode the VMM may set
 //! anything (KVM_SET_MSRS needs the vCPU's mutex, so that KVM_RUN has returned): then the only thing

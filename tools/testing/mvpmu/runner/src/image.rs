@@ -41,7 +41,7 @@ const FIRMWARE: [&str; 3] = [
 ];
 
 /// Writes the initial root file system of L1 to `to`: programs, modules and
-/// selftests, the Linux guests, perf and the tools for hosts when the job wants them, and the job.
+/// selftests; the Linux guests, perf, the tools for hosts and every selftest when the job wants them, and the job.
 pub fn write(boot: &Boot, job: Option<&Job>, to: &Path) -> Result<()> {
     let mut out = BufWriter::new(File::create(to)?);
     let kernel = boot.kernel;
@@ -59,6 +59,12 @@ pub fn write(boot: &Boot, job: Option<&Job>, to: &Path) -> Result<()> {
     }
     if is_built && job.is_some_and(|job| job.libvirt) {
         libvirt()?.write(&mut out)?;
+    }
+    if job.is_some_and(|job| job.every_selftest) {
+        let mut archive = Archive::default();
+        let every = Path::new(paths::EVERY_SELFTEST);
+        copy_directory(&mut archive, "/selftests/every", every)?;
+        archive.write(&mut out)?;
     }
     if let Some(job) = job {
         job.archive(kernel)?.write(&mut out)?;

@@ -30,6 +30,8 @@ pub struct Job {
     pub host_tools: bool,
     /// Whether libvirt is needed, and the recipes of the page of hypervisors.
     pub libvirt: bool,
+    /// Whether every selftest of KVM is needed, not only those that are run usually.
+    pub every_selftest: bool,
     /// The name under which it needs mvpmu a second time: KVM's symbols are for modules of
     /// certain names only, and this one must not be loaded.
     pub second_provider: Option<&'static str>,

@@ -11,6 +11,7 @@ mod controls;
 mod cpio;
 mod demo;
 mod differential;
+mod every;
 mod given;
 mod image;
 mod installed;

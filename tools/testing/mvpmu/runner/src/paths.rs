@@ -29,6 +29,9 @@ pub const BOCHS: &str = "build/bochs/bochs.so";
 /// KVM's selftests and ours.
 pub const SELFTESTS: &str = "build/selftests";
 
+/// All of KVM's selftests.
+pub const EVERY_SELFTEST: &str = "build/every-selftest";
+
 /// The module's object code, with static branches.
 pub const STATIC_BRANCHES: &str = "build/static-branches/mvpmu.o";
 

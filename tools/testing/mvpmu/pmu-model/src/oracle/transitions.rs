@@ -71,6 +71,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         };
         self.note(Owner::Host, Operation::Exit(entry.guest));
         if !entry.has_reach() && !self.is_lent() {
+            self.vcpus().left_without(&entry);
             return;
         }
         let mut vcpus = self.vcpus();

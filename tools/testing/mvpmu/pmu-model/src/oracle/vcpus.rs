@@ -39,6 +39,8 @@ struct Left {
     value: Option<u64>,
     /// It came about in the guest. (Any other value may have been given to several vCPUs.)
     own: bool,
+    /// How often it has left without its registers since: KVM may have emulated an instruction each time.
+    exits: u64,
     /// What the guest has asked KVM to write since.
     asked: Vec<u64>,
 }
@@ -46,12 +48,14 @@ struct Left {
 impl Left {
     /// Whether emulated instructions may have made `value` of it.
     fn is_near(&self, value: u64, mask: u64) -> bool {
-        self.value.is_some_and(|was| is_near(was, value, mask))
+        self.value
+            .is_some_and(|was| is_near(was, value, mask, self.exits))
     }
 
     /// Whether they, or what the guest has asked for, may have.
     fn explains(&self, value: u64, mask: u64) -> bool {
-        self.is_near(value, mask) || self.asked.iter().any(|was| is_near(*was, value, mask))
+        let is_near = |was: &u64| is_near(*was, value, mask, self.exits);
+        self.is_near(value, mask) || self.asked.iter().any(is_near)
     }
 }
 
@@ -71,9 +75,9 @@ pub(super) enum Origin {
     Unknown,
 }
 
-/// Whether emulated instructions may have moved a counter from `was` to `value`.
-fn is_near(was: u64, value: u64, mask: u64) -> bool {
-    value.wrapping_sub(was) & mask <= EMULATED
+/// Whether emulated instructions, with so many exits besides, may have moved a counter from `was` to `value`.
+fn is_near(was: u64, value: u64, mask: u64, exits: u64) -> bool {
+    value.wrapping_sub(was) & mask <= EMULATED.saturating_add(exits)
 }
 
 impl Vcpus {
@@ -140,8 +144,18 @@ impl Vcpus {
         *left = Left {
             value: Some(value),
             own,
-            asked: Vec::new(),
+            ..Left::default()
         };
+    }
+
+    /// The vCPU has left, and its registers were not there.
+    pub(super) fn left_without(&mut self, entry: &Entry) {
+        let root = self.root(entry.guest);
+        if let Some(vcpu) = self.vcpus.get_mut(&root) {
+            for left in &mut vcpu.counters {
+                left.exits += 1;
+            }
+        }
     }
 
     /// The vCPU has left, with this in the register that enables counters.

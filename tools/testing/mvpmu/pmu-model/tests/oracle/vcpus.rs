@@ -82,6 +82,31 @@ fn a_counter_runs_on_in_a_nested_guest_that_cannot_read_it() {
     cpu.violates(Invariant::Exact, Cell::Counter(0));
 }
 
+// Break: do not count exits without reach, or count them twice, or not from 0 again.
+#[test]
+fn each_exit_of_a_guest_that_waits_may_have_been_an_emulated_instruction() {
+    let waits = |cpu: &mut Cpu<Amd>, exits: u64| {
+        for _ in 0..exits {
+            cpu.enter(NO_REACH);
+            cpu.exit();
+        }
+    };
+    const FEW: u64 = 16;
+    let mut cpu = amd_cpu(&SharedVcpus::default());
+    cpu.visit(REACH, 100, 5000);
+    waits(&mut cpu, 50);
+    cpu.visit(REACH, 5100 + FEW + 50, 0);
+    cpu.is_clean();
+    cpu.visit(REACH, 5100 + 50 + 2 * FEW + 1, 0);
+    cpu.violates(Invariant::Exact, Cell::Counter(0));
+
+    let mut cpu = amd_cpu(&SharedVcpus::default());
+    cpu.visit(REACH, 100, 5000);
+    waits(&mut cpu, 50);
+    cpu.visit(REACH, 5100 + FEW + 51, 0);
+    cpu.violates(Invariant::Exact, Cell::Counter(0));
+}
+
 // Break: origin() asks for no other; Other is not near it.
 #[test]
 fn the_state_of_another_vcpu_is_not_loaded() {

@@ -17,6 +17,7 @@ use crate::boot;
 use crate::controls;
 use crate::demo;
 use crate::differential;
+use crate::every;
 use crate::given;
 use crate::installed;
 use crate::job::Job;
@@ -82,6 +83,8 @@ pub enum Work {
     Given(Boot),
     /// Our packages, installed in a Debian that boots on this machine.
     Installed(Boot),
+    /// Every selftest of KVM, with mvpmu as with KVM's C code.
+    Every(Boot),
     /// A sweep.
     Sweep(Sweep),
 }
@@ -167,6 +170,7 @@ impl Group {
             | Work::Given(_)
             | Work::Installed(_)
             | Work::Controls(_)
+            | Work::Every(_)
             | Work::Sweep(_) => {}
             Work::Demo(boot)
             | Work::Mutants(_, _, boot)
@@ -250,6 +254,7 @@ impl Group {
                 given::test(boot, &directory)
             }
             Work::Installed(boot) => installed::test(boot, &directory),
+            Work::Every(boot) => every::test(boot, &directory),
             Work::Sweep(sweep) => sweep.run(&directory),
             Work::Differential(cpu, provider, programs) => {
                 differential::test(cpu, provider.name(), *programs, &directory)

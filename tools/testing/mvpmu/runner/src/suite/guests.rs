@@ -66,3 +66,21 @@ pub fn tracepoints(cpu: Cpu) -> Group {
         },
     }
 }
+
+/// What Debian's perf on the host says of guests, and while there are some, with this value of the
+/// parameter `host_events`.
+pub fn host_perf(cpu: Cpu, host_events: &str) -> Group {
+    Group {
+        name: format!("{} perf on the host, {host_events}", name(cpu)),
+        work: Work::Boot {
+            boot: Boot::of_cpu(cpu),
+            job: Job {
+                arguments: vec![host_events.to_owned()],
+                perf: true,
+                ..Job::new("host-perf")
+            },
+            tests: vec!["host-perf".to_owned()],
+            limit: Duration::from_secs(900),
+        },
+    }
+}

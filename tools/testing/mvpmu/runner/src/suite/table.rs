@@ -11,6 +11,7 @@ use super::group::Group;
 use super::group::Length;
 use super::group::Provider;
 use super::group::Work;
+use super::guests::host_perf;
 use super::guests::hypervisors;
 use super::guests::linux_guests;
 use super::guests::tracepoints;
@@ -423,6 +424,12 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         groups.extend(model_groups(cpu));
         groups.extend(with_host_events(cpu));
         groups.push(tracepoints(cpu));
+        // Usually one value of the parameter on each machine.
+        for (host_events, usual) in [("refuse", Machine::Amd), ("prefer", Machine::Intel)] {
+            if machine == usual || length == Length::Long {
+                groups.push(host_perf(cpu, host_events));
+            }
+        }
         // On Intel it takes several minutes.
         if machine == Machine::Amd || length == Length::Long {
             groups.push(hypervisors(cpu));
@@ -442,6 +449,12 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             }
         }
         if length == Length::Long {
+            if cpu == machine.cpu() {
+                groups.push(Group {
+                    name: format!("{} every KVM selftest", name(cpu)),
+                    work: Work::Every(boot.clone()),
+                });
+            }
             groups.extend(long_groups(cpu)?);
             let who = match machine {
                 Machine::Amd => &[(Provider::Mvpmu, 2), (Provider::C, 2), (Provider::Mvpmu, 4)][..],
