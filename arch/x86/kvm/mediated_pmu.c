@@ -30,7 +30,6 @@ static bool mediated_pmu_supported;
 /* KVM's own configuration while the provider's replaces it. */
 static bool provider_mode;
 static bool saved_enable_mediated_pmu;
-static u64 saved_supported_perf_cap;
 static bool saved_ds, saved_dtes64;
 
 DEFINE_STATIC_CALL(kvm_mediated_pmu_load, __kvm_mediated_pmu_load);
@@ -63,8 +62,6 @@ static __always_inline void announce_feature(unsigned int feature, bool on)
  */
 static void set_provider_mode(bool on)
 {
-	u64 perf_cap;
-
 	if (provider_mode == on)
 		return;
 
@@ -74,22 +71,15 @@ static void set_provider_mode(bool on)
 			pr_info("enable_mediated_pmu is Y as long as %s provides the mediated PMU\n",
 				provider_name());
 		saved_enable_mediated_pmu = enable_mediated_pmu;
-		saved_supported_perf_cap = kvm_caps.supported_perf_cap;
 		saved_ds = kvm_cpu_cap_has(X86_FEATURE_DS);
 		saved_dtes64 = kvm_cpu_cap_has(X86_FEATURE_DTES64);
 		enable_mediated_pmu = true;
-		kvm_pmu_set_topdown(true);
-		/* LBRs and PEBS exist only in the perf-based PMU. */
-		perf_cap = kvm_caps.supported_perf_cap & PERF_CAP_FW_WRITES;
-		if (kvm_pmu_cap.num_counters_fixed > 3 && kvm_host_has_perf_metrics())
-			perf_cap |= BIT_ULL(PERF_CAP_METRICS_IDX);
-		WRITE_ONCE(kvm_caps.supported_perf_cap, perf_cap);
+		kvm_pmu_set_provider_mode(true);
 		announce_feature(X86_FEATURE_DS, false);
 		announce_feature(X86_FEATURE_DTES64, false);
 	} else {
 		enable_mediated_pmu = saved_enable_mediated_pmu;
-		kvm_pmu_set_topdown(false);
-		WRITE_ONCE(kvm_caps.supported_perf_cap, saved_supported_perf_cap);
+		kvm_pmu_set_provider_mode(false);
 		announce_feature(X86_FEATURE_DS, saved_ds);
 		announce_feature(X86_FEATURE_DTES64, saved_dtes64);
 	}

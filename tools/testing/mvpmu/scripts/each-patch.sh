@@ -1,18 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# each-patch.sh VERSION DIRECTORY: that Linux compiles and boots after each patch of the series, as TAP in
-# DIRECTORY/each-patch.tap. Inside the root file system, for the version of build/main; takes up to an hour.
+# each-patch.sh VERSION DIRECTORY [FIRST]: that Linux compiles and boots after each patch of the series, or from
+# the FIRST (a number) on, as TAP in DIRECTORY/each-patch.tap. Inside the root file system, for the version of
+# build/main; takes up to an hour.
 # Functions are run by test_that.
 # shellcheck disable=SC2329
 set -eu
 # The copies are mounted where the originals are: what is compiled already stays so.
 if [ "$1" != --inside ]; then
-	exec unshare --mount --propagation unchanged sh "$0" --inside "$1" "$(readlink -f "$2")"
+	mkdir -p "$2"
+	exec unshare --mount --propagation unchanged sh "$0" --inside "$1" "$(readlink -f "$2")" "${3:-1}"
 fi
 shift
 wanted=$1
 TAP_DIRECTORY=$2
+first=$3
 # shellcheck source=tools/testing/mvpmu/scripts/commits.sh
 . /mvpmu/tools/testing/mvpmu/scripts/commits.sh
 # shellcheck source=tools/testing/mvpmu/scripts/stock.sh
@@ -81,7 +84,7 @@ boots() {
 }
 
 begin_testing each-patch
-for commit in $(g rev-list --reverse "HEAD..$tip"); do
+for commit in $(g rev-list --reverse "HEAD..$tip" | tail -n "+$first"); do
 	subject=$(g log -1 --format=%s "$commit")
 	check_out "$commit"
 	test_that "$subject: it compiles" compiles
