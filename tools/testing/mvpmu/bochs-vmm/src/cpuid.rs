@@ -12,6 +12,7 @@ use pmu_model::stats::Instructions;
 
 use crate::core;
 use crate::core::CpuidLeaf;
+use crate::cpus;
 use crate::gather;
 use crate::layout;
 use crate::listing;
@@ -86,9 +87,43 @@ const ARAT: u32 = 1 << 2;
 /// Whether leaf 7 says so.
 static IS_HYBRID: SingleCell<bool> = SingleCell::new(false);
 
-/// Announces core types that differ, though there is one core.
+/// Announces core types that differ, though the cores are alike.
 pub fn set_hybrid(hybrid: bool) {
     IS_HYBRID.set(hybrid);
+}
+
+/// Each CPU is a core of its own, and all are in one package: what CPUID says of that (SDM volume 2,
+/// CPUID, leaves 1, 4, 0BH and 1FH; the IDs are those of the local APICs).
+fn place(leaf: u32, subleaf: u32, cpus: usize, id: u32, out: &mut CpuidLeaf) {
+    const MULTIPLE: u32 = 1 << 28;
+    const TYPE_THREAD: u32 = 1;
+    const TYPE_CORE: u32 = 2;
+    let ids = cpus.next_power_of_two() as u32;
+    match leaf {
+        0x1 if cpus > 1 => {
+            out.ebx = out.ebx & 0xffff | ids << 16 | id << 24;
+            out.edx |= MULTIPLE;
+        }
+        // A cache has one thread, but that of the last level, which all share.
+        0x4 if cpus > 1 && out.eax & 0x1f != 0 => {
+            let sharing = if out.eax >> 5 & 7 > 2 { ids } else { 1 };
+            out.eax = out.eax & 0x3fff | (sharing - 1) << 14 | (ids - 1) << 26;
+        }
+        0xb | 0x1f if cpus > 1 => {
+            let (shift, number, kind) = match subleaf {
+                0 => (0, 1, TYPE_THREAD),
+                1 => (ids.ilog2(), cpus as u32, TYPE_CORE),
+                _ => (0, 0, 0),
+            };
+            *out = CpuidLeaf {
+                eax: shift,
+                ebx: number,
+                ecx: subleaf & 0xff | kind << 8,
+                edx: id,
+            };
+        }
+        _ => {}
+    }
 }
 
 fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
@@ -168,5 +203,7 @@ unsafe extern "C-unwind" fn get_cpuid_leaf(
 ) {
     core::core_cpuid_leaf(model, leaf, subleaf, out);
     // SAFETY: The core passes its own four registers.
-    adjust(leaf, subleaf, unsafe { &mut *out });
+    let out = unsafe { &mut *out };
+    adjust(leaf, subleaf, out);
+    place(leaf, subleaf, cpus::count(), cpus::current() as u32, out);
 }
