@@ -225,14 +225,14 @@ fn unloaded() -> ! {
 
 /// The core, as it was loaded for one of the CPUs.
 #[derive(Clone, Copy)]
-struct Copy {
+struct Instance {
     symbols: &'static Symbols,
     cpu: *mut u8,
     pc_system: *mut u8,
     decoded: *mut u8,
 }
 
-static COPIES: SingleCell<[Option<Copy>; MAX_CPUS]> = SingleCell::new([None; MAX_CPUS]);
+static COPIES: SingleCell<[Option<Instance>; MAX_CPUS]> = SingleCell::new([None; MAX_CPUS]);
 static SELECTED: SingleCell<usize> = SingleCell::new(0);
 // Those of the selected one. Read for each instruction: not behind a lock.
 static SYMBOLS: SingleCell<Option<&'static Symbols>> = SingleCell::new(None);
@@ -291,7 +291,7 @@ pub fn decoded_words() -> *mut u32 {
 /// # Safety
 ///
 /// `copy` was loaded.
-unsafe fn words_of(copy: Copy) -> *mut *mut u32 {
+unsafe fn words_of(copy: Instance) -> *mut *mut u32 {
     const WORDS: usize = 8;
     // SAFETY: The object of the pinned file is longer than that.
     unsafe { copy.decoded.add(WORDS).cast() }
@@ -360,7 +360,7 @@ fn copy_of(bytes: &[u8]) -> std::io::Result<File> {
 }
 
 /// Loads a file that was checked.
-fn load_copy(path: &Path) -> Result<Copy, String> {
+fn load_copy(path: &Path) -> Result<Instance, String> {
     let shown = path.display();
     let name = CString::new(path.as_os_str().as_encoded_bytes())
         .map_err(|_| format!("{shown}: not a file name"))?;
@@ -370,7 +370,7 @@ fn load_copy(path: &Path) -> Result<Copy, String> {
     if handle.is_null() {
         return Err(format!("cannot load the core {shown}: {}", dl_error()));
     }
-    Ok(Copy {
+    Ok(Instance {
         // For as long as the program.
         symbols: Box::leak(Box::new(Symbols::find(handle)?)),
         cpu: symbol(handle, "bx_cpu")?.cast(),

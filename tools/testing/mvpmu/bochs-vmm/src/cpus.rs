@@ -188,6 +188,10 @@ extern "C-unwind" fn reset(source: u32) {
     if source == RESET_INIT {
         pmu::init();
     }
+    if current() == 0 && source == RESET_INIT {
+        // There is no firmware for it to start with.
+        stop::now(stop::Reason::Reset);
+    }
     if current() > 0 {
         let base: u64 = layout::APIC_BASE.get();
         layout::APIC_BASE.set(base & !BOOTSTRAP_PROCESSOR);

@@ -145,6 +145,14 @@ impl Boot {
         }
     }
 
+    /// The same with two CPUs, if it has fewer.
+    pub fn with_two_cpus(self) -> Self {
+        Boot {
+            cpus: self.cpus.max(2),
+            ..self
+        }
+    }
+
     /// The same with one CPU, whose instructions are the time.
     pub fn with_instruction_clock(self) -> Self {
         Boot {

@@ -116,13 +116,8 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         refusal("narrow writes", narrow, "cannot be written at full width"),
         refusal("no load", no_load, "cannot load PERF_GLOBAL_CTRL"),
         refusal("hybrid", with(&["--hybrid"]), "mixes core types"),
-        Group {
-            name: format!("{} two runs", name(cpu)),
-            work: Work::Twice {
-                boot: Boot::of_cpu(cpu),
-                job: Job::new("guest-report"),
-            },
-        },
+        two_runs(cpu, "", Boot::of_cpu(cpu)),
+        two_runs(cpu, " of two CPUs", Boot::of_cpu(cpu).with_two_cpus()),
     ];
     if cpu == Machine::Intel.cpu() {
         groups.push(sweep("increment", Sweep::increment()));
@@ -139,6 +134,16 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         }
     }
     groups
+}
+
+fn two_runs(cpu: Cpu, what: &str, boot: Boot) -> Group {
+    Group {
+        name: format!("{} two runs{what}", name(cpu)),
+        work: Work::Twice {
+            boot,
+            job: Job::new("guest-report"),
+        },
+    }
 }
 
 fn sweep(name: &str, sweep: Sweep) -> Group {
@@ -387,12 +392,14 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 _ => cpu,
             };
             let boot = Boot::of_cpu(cpu);
+            // Some want two.
+            let two = boot.clone().with_two_cpus();
             let long = length == Length::Long;
             let mut own = own_selftests(cpu, provider, false)?;
             if provider != Provider::Mvpmu && machine == Machine::Amd && !long {
                 own.retain(|test| SOME_ON_AMD.contains(&test.as_str()));
             }
-            groups.push(selftests(boot.clone(), "selftests", provider, own));
+            groups.push(selftests(two.clone(), "selftests", provider, own));
             if provider == Provider::Eager {
                 if long || machine == Machine::Intel {
                     groups.push(eager_shorter(cpu));
@@ -401,7 +408,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             }
             if provider == Provider::Mvpmu || long {
                 let attackers = own_selftests(cpu, provider, true)?;
-                groups.push(selftests(boot.clone(), "attackers", provider, attackers));
+                groups.push(selftests(two, "attackers", provider, attackers));
             }
             // Those of the C code say something of the machines.
             let programs = match (provider, length) {
