@@ -207,3 +207,50 @@ unsafe extern "C-unwind" fn get_cpuid_leaf(
     adjust(leaf, subleaf, out);
     place(leaf, subleaf, cpus::count(), cpus::current() as u32, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(leaf: u32, subleaf: u32, cpus: usize, out: CpuidLeaf) -> [u32; 4] {
+        let mut out = out;
+        place(leaf, subleaf, cpus, 2, &mut out);
+        [out.eax, out.ebx, out.ecx, out.edx]
+    }
+
+    // Has to fail when the numbers of IDs and of CPUs are taken for each other.
+    #[test]
+    fn three_cpus_are_cores_of_a_package() {
+        let features = CpuidLeaf {
+            ebx: 0xff01_0800,
+            ..CpuidLeaf::default()
+        };
+        assert_eq!(placed(1, 0, 3, features), [0, 0x0204_0800, 0, 1 << 28]);
+        let none = CpuidLeaf::default();
+        for leaf in [0xb, 0x1f] {
+            assert_eq!(placed(leaf, 0, 3, none), [0, 1, 0x100, 2]);
+            assert_eq!(placed(leaf, 1, 3, none), [2, 3, 0x201, 2]);
+            assert_eq!(placed(leaf, 2, 3, none), [0, 0, 2, 2]);
+        }
+    }
+
+    // Has to fail when a cache of the first level is shared, or there is one more.
+    #[test]
+    fn three_cpus_share_the_cache_of_the_last_level() {
+        let cache = |eax| CpuidLeaf {
+            eax,
+            ..CpuidLeaf::default()
+        };
+        let eax = |of| placed(4, 0, 3, cache(of))[0];
+        assert_eq!(eax(0x121), 3 << 26 | 0x121);
+        assert_eq!(eax(0x163), 3 << 26 | 3 << 14 | 0x163);
+        assert_eq!(eax(0), 0);
+    }
+
+    #[test]
+    fn of_one_cpu_nothing_is_said() {
+        for leaf in [1, 4, 0xb, 0x1f] {
+            assert_eq!(placed(leaf, 0, 1, CpuidLeaf::default()), [0; 4]);
+        }
+    }
+}
