@@ -8,7 +8,7 @@
 mod machine;
 
 guests! { "guest/pmu.s", "guest/cpus.s":
-    guest_start_up guest_place guest_ipi guest_code_of_other guest_tsc guest_two_counters
+    guest_start_up guest_place guest_ipi guest_ioapic guest_code_of_other guest_tsc guest_two_counters
     guest_pmi_of_other guest_two_timers guest_halt_wakes guest_both_halt guest_halt
 }
 
@@ -51,6 +51,13 @@ fn each_cpu_knows_its_place() {
 fn interrupts_go_where_they_are_sent() {
     let (own, irqs, nmis) = (1, 10, 2);
     assert_eq!(guest_ipi().values(&TWO), [own, irqs, nmis]);
+}
+
+// Has to fail when the IOAPIC knows the first CPU only.
+#[test]
+#[ignore = "needs the Bochs core"]
+fn the_ioapic_sends_interrupts_to_either_cpu() {
+    assert_eq!(guest_ioapic().values(&TWO), [3]);
 }
 
 // Has to fail when a CPU forgets only what it has decoded itself.

@@ -251,6 +251,44 @@ other_sleeps:
 1:	hlt
 	jmp 1b
 
+# An interrupt of the serial port, which the IOAPIC sends to the other CPU: its pin 4, by number, then
+# by logical number to both.
+.set IOAPIC, 0xfec00000
+.set UART_DATA, 0x3f8
+.set UART_ENABLE, 0x3f9
+.set UART_REASON, 0x3fa
+.macro ioapic register, value
+	movl $\register, (%rdi)
+	movl $(\value), 16(%rdi)
+.endm
+guest_ioapic:
+	call setup
+	gate VECTOR_OTHER, on_other_irq
+	start_other other_sleeps
+	await STARTS, 1
+	sti
+	mov $IOAPIC, %edi
+	ioapic 0x19, 1 << 24
+	ioapic 0x18, VECTOR_OTHER
+	call cause_interrupt
+	await IRQS, 1
+	ioapic 0x19, 3 << 24
+	ioapic 0x18, ICR_LOGICAL | VECTOR_OTHER
+	call cause_interrupt
+	await IRQS, 3
+	report_memory IRQS
+	jmp finish
+# The port has sent a byte, of which it tells; it is asked for the reason of the last time.
+cause_interrupt:
+	mov $UART_REASON, %edx
+	in %dx, %al
+	mov $UART_ENABLE, %edx
+	mov $2, %eax
+	out %al, %dx
+	mov $UART_DATA, %edx
+	out %al, %dx
+	ret
+
 # The other CPU calls a function that the first one changes: by a write that misses the TLB, and
 # by one that does not.
 guest_code_of_other:
