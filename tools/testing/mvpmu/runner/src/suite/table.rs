@@ -87,20 +87,29 @@ fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
     }
 }
 
-/// What the AMD machine is tested for beyond what both are: more CPUs.
-fn amd_groups(cpu: Cpu) -> Vec<Group> {
-    let four = Boot {
+fn with_four_cpus(cpu: Cpu) -> Group {
+    let boot = Boot {
         cpus: 4,
         ..Boot::of_cpu(cpu)
     };
     let tests = ["cpu_test", "host_perf_test"].map(|name| format!("mvpmu/{name}"));
+    selftests(boot, "selftests, 4 CPUs", Provider::Mvpmu, tests.to_vec())
+}
+
+/// The attackers, with bugs that help them.
+fn attackers_control(cpu: Cpu) -> Group {
+    Group {
+        name: format!("{} attackers' control", name(cpu)),
+        work: Work::Controls(Boot::of_cpu(cpu).with_two_cpus()),
+    }
+}
+
+/// What the AMD machine is tested for beyond what both are.
+fn amd_groups(cpu: Cpu) -> Vec<Group> {
     vec![
-        selftests(four, "selftests, 4 CPUs", Provider::Mvpmu, tests.to_vec()),
+        with_four_cpus(cpu),
         after_kexec(cpu),
-        Group {
-            name: format!("{} attackers' control", name(cpu)),
-            work: Work::Controls(Boot::of_cpu(cpu)),
-        },
+        attackers_control(cpu),
     ]
 }
 
@@ -118,7 +127,11 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         refusal("hybrid", with(&["--hybrid"]), "mixes core types"),
         two_runs(cpu, "", Boot::of_cpu(cpu)),
         two_runs(cpu, " of two CPUs", Boot::of_cpu(cpu).with_two_cpus()),
+        with_four_cpus(cpu),
     ];
+    if length == Length::Long {
+        groups.push(attackers_control(cpu));
+    }
     if cpu == Machine::Intel.cpu() {
         groups.push(sweep("increment", Sweep::increment()));
         let companies = match length {
