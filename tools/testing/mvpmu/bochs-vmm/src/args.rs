@@ -23,6 +23,7 @@ use pmu_model::profile::Profile;
 use crate::boot::Boot;
 use crate::capability::Vmx;
 use crate::log::Level;
+use crate::per_cpu::MAX_CPUS;
 use crate::quirks::Quirk;
 use crate::sweep;
 use crate::timers;
@@ -45,6 +46,9 @@ pub struct Args {
     /// RAM in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub mem: u64,
+    /// CPUs, which take turns
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = cpus)]
+    pub cpus: usize,
     /// Time: so many instructions to a microsecond; in hundreds, at most 4000
     #[arg(long, value_name = "N", default_value_t = timers::TSC_MHZ, value_parser = mhz)]
     pub mhz: u32,
@@ -267,6 +271,13 @@ fn mhz(text: &str) -> Result<u32, String> {
     }
 }
 
+fn cpus(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(cpus @ 1..=MAX_CPUS) => Ok(cpus),
+        _ => Err(format!("there are 1 to {MAX_CPUS}")),
+    }
+}
+
 fn quirk() -> impl TypedValueParser<Value = Quirk> {
     PossibleValuesParser::new(Quirk::ALL.map(Quirk::name)).try_map(|name| Quirk::named(&name))
 }
@@ -274,10 +285,21 @@ fn quirk() -> impl TypedValueParser<Value = Quirk> {
 /// Reads the command line (without the program's name).
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
     let name = std::iter::once(OsString::from("bochs-vmm"));
-    Args::try_parse_from(name.chain(args)).map_err(|error| match error.kind() {
+    let args = Args::try_parse_from(name.chain(args)).map_err(|error| match error.kind() {
         ErrorKind::UnknownArgument => unknown(&error),
         _ => error,
-    })
+    })?;
+    let of_one_cpu = [
+        ("--sweep", !args.sweep.sweep.is_empty()),
+        ("--listing", args.listing.is_some()),
+    ];
+    match of_one_cpu.into_iter().find(|(_, given)| *given) {
+        Some((option, _)) if args.cpus > 1 => {
+            let message = format!("{option} wants one CPU, and there are {}", args.cpus);
+            Err(Args::command().error(ErrorKind::ArgumentConflict, message))
+        }
+        _ => Ok(args),
+    }
 }
 
 /// An option that there is not, with those that there are.
@@ -352,6 +374,10 @@ mod tests {
             ("--vmx nothing", "nothing"),
             ("--oracle delphi", "delphi"),
             ("--mem lots", "lots"),
+            ("--cpus 0", "1 to 4"),
+            ("--cpus 5", "1 to 4"),
+            ("--cpus 2 --sweep nmi", "--sweep wants one CPU"),
+            ("--cpus 2 --listing host", "--listing wants one CPU"),
             ("--mhz 250", "250"),
             ("--mhz 4100", "4100"),
             ("--frobnicate", "--frobnicate"),

@@ -66,8 +66,8 @@ pub struct Boot {
     pub append: String,
 }
 
-/// Puts everything into `memory`; the result is the entry point.
-pub fn load(boot: &Boot, memory: &GuestMemoryMmap) -> Result<u64, String> {
+/// Puts everything into `memory` of a machine with so many CPUs; the result is the entry point.
+pub fn load(boot: &Boot, cpus: usize, memory: &GuestMemoryMmap) -> Result<u64, String> {
     let shown = boot.kernel.display();
     let file =
         std::fs::read(&boot.kernel).map_err(|e| format!("cannot open the kernel {shown}: {e}"))?;
@@ -98,7 +98,7 @@ pub fn load(boot: &Boot, memory: &GuestMemoryMmap) -> Result<u64, String> {
     ]);
     write(memory, ZERO_PAGE, zero_page.bytes())?;
 
-    write(memory, mptable::ADDRESS, &mptable::build())?;
+    write(memory, mptable::ADDRESS, &mptable::build(cpus))?;
     write_tables(memory)?;
     Ok(kernel.entry)
 }

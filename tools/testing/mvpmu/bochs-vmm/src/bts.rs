@@ -9,11 +9,15 @@ use crate::core;
 use crate::gather;
 use crate::memory;
 use crate::oracle;
+use crate::per_cpu::CpuCell;
+use crate::per_cpu::PerCpu;
 use crate::pmu;
-use crate::single::SingleCell;
 
 /// IA32_DEBUGCTL says so. Looked at for each branch.
-static ON: SingleCell<bool> = SingleCell::new(false);
+static ON: CpuCell<bool> = CpuCell::new(false);
+
+/// What a CPU has of its own.
+pub static PER_CPU: [&dyn PerCpu; 1] = [&ON];
 
 /// Whether branches are stored from now on.
 pub fn turn(on: bool) {

@@ -13,8 +13,8 @@ use vm_superio::serial::NoEvents;
 use vm_superio::Serial;
 use vm_superio::Trigger;
 
+use crate::cpus;
 use crate::ioapic;
-use crate::layout;
 use crate::single::SingleThread;
 use crate::stop;
 use crate::terminal;
@@ -131,9 +131,8 @@ fn with_uart<R>(f: impl FnOnce(&mut Uart) -> R) -> Option<R> {
 unsafe extern "C-unwind" fn look_at_input(_argument: *mut c_void) {
     let room = with_uart(|uart| uart.room()).unwrap_or(0);
     let mut bytes = [0u8; 64];
-    // A CPU that waits does so in about real time, for the person's sake and the host's.
-    let halted = layout::ACTIVITY.get::<u32>() != 0;
-    let len = terminal::read(&mut bytes[..room.min(64)], i32::from(halted));
+    // A machine that waits does so in about real time, for the person's sake and the host's.
+    let len = terminal::read(&mut bytes[..room.min(64)], i32::from(cpus::all_wait()));
     if len > 0 && with_uart(|uart| uart.typed(&bytes[..len])) == Some(false) {
         stop::now(stop::Reason::ConsoleEscape);
     }

@@ -7,6 +7,10 @@
 //! `-Bsymbolic`: a function this program exports under the same name replaces
 //! the core's, and the replaced one is still found through the handle.
 //!
+//! It was built for one CPU, which its code finds at a fixed place. So the file is loaded once for
+//! each CPU: the copies share no object, as each sees this program and itself only. Of all that is
+//! called here, the one is meant that is [selected](select).
+//!
 //! `exception()` and `VMexit()` leave by longjmp to `cpu_loop()`. Whoever calls
 //! into the core, and whoever is called by it, keeps no value with a destructor
 //! in those frames.
@@ -15,12 +19,16 @@ use std::ffi::c_char;
 use std::ffi::c_void;
 use std::ffi::CStr;
 use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::fd::FromRawFd;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::per_cpu::MAX_CPUS;
 use crate::single::SingleCell;
 
 /// A CPUID leaf as the core lays it out (`cpuid_function_t`).
@@ -100,8 +108,6 @@ core_functions! {
     cpu_set_reg64 = "cpu_set_reg64"(id: u32, register: u32, value: u64);
     /// Sets EFLAGS.
     cpu_set_eflags = "cpu_set_eflags"(id: u32, value: u32);
-    /// EFLAGS.
-    cpu_get_eflags = "cpu_get_eflags"(id: u32) -> u32;
     /// Sets CR0.
     cpu_set_cr0 = "cpu_set_cr0"(id: u32, value: u32);
     /// Sets CR3.
@@ -136,9 +142,6 @@ core_functions! {
     /// The core's own enumeration parameter, or null.
     core_param_enum = "sim_get_param_enum"(name: *const c_char) -> *mut c_void;
 
-    /// Puts an interrupt message on the APIC bus.
-    apic_bus_deliver = "_Z26apic_bus_deliver_interrupthjhbbb"(vector: u8, destination: u32,
-        mode: u8, logical: bool, level: bool, trigger: bool) -> bool;
     /// Reads a register of a local APIC by its xAPIC address.
     lapic_read = "_ZN15bx_local_apic_c12read_alignedEm"(lapic: *mut c_void, address: u64) -> u32;
     /// Writes a local vector table entry.
@@ -147,6 +150,12 @@ core_functions! {
     /// Accepts an interrupt message at a local APIC.
     lapic_deliver = "_ZN15bx_local_apic_c7deliverEhhh"(lapic: *mut c_void, vector: u8, mode: u8,
         trigger: u8) -> bool;
+
+    /// Whether a logical destination is this local APIC.
+    lapic_matches = "_ZN15bx_local_apic_c18match_logical_addrEj"(lapic: *mut c_void,
+        destination: u32) -> bool;
+    /// The arbitration priority of a local APIC.
+    lapic_priority = "_ZN15bx_local_apic_c7get_aprEv"(lapic: *mut c_void) -> u8;
 
     /// Raises an exception: does not return.
     exception = "_ZN8BX_CPU_C9exceptionEjt"(vector: u32, error: u16);
@@ -164,9 +173,14 @@ core_functions! {
     /// Recomputes which events are masked.
     handle_interrupt_mask_change = "_ZN8BX_CPU_C25handleInterruptMaskChangeEv"();
 
-    /// Forgets what was decoded from a page, from those parts of it (see `code_written`).
-    handle_smc = "_Z9handleSMCmj"(address: u64, parts: u32);
-
+    /// The replaced forgetting of what was decoded from parts of a page.
+    core_handle_smc = "_Z9handleSMCmj"(address: u64, parts: u32);
+    /// The replaced forgetting of all that was decoded.
+    core_flush_decoded = "_Z12flushICachesv"();
+    /// The replaced reset of the CPU.
+    core_reset = "_ZN8BX_CPU_C5resetEj"(source: u32);
+    /// The replaced handling of events between instructions; whether `cpu_loop` is to return.
+    core_handle_events = "_ZN8BX_CPU_C16handleAsyncEventEv"() -> bool;
     /// The replaced change of the activity state.
     core_enter_sleep_state = "_ZN8BX_CPU_C17enter_sleep_stateEj"(state: u32);
     /// The replaced CPUID of the CPU model.
@@ -195,14 +209,6 @@ core_functions! {
     core_handle_ext_interrupt = "_ZN8BX_CPU_C18HandleExtInterruptEv"();
 }
 
-// SAFETY: Plain addresses of code and of objects that live as long as the
-// program; who uses the objects is said where they are used.
-unsafe impl Send for Symbols {}
-// SAFETY: As above.
-unsafe impl Sync for Symbols {}
-
-static SYMBOLS: OnceLock<Symbols> = OnceLock::new();
-
 #[inline]
 fn symbols() -> &'static Symbols {
     match SYMBOLS.get() {
@@ -217,10 +223,46 @@ fn unloaded() -> ! {
     std::process::abort()
 }
 
-// Read for each instruction: not behind a lock.
+/// The core, as it was loaded for one of the CPUs.
+#[derive(Clone, Copy)]
+struct Instance {
+    symbols: &'static Symbols,
+    cpu: *mut u8,
+    pc_system: *mut u8,
+    decoded: *mut u8,
+}
+
+static COPIES: SingleCell<[Option<Instance>; MAX_CPUS]> = SingleCell::new([None; MAX_CPUS]);
+static SELECTED: SingleCell<usize> = SingleCell::new(0);
+// Those of the selected one. Read for each instruction: not behind a lock.
+static SYMBOLS: SingleCell<Option<&'static Symbols>> = SingleCell::new(None);
 static CPU: SingleCell<*mut u8> = SingleCell::new(std::ptr::null_mut());
 static PC_SYSTEM: SingleCell<*mut u8> = SingleCell::new(std::ptr::null_mut());
-static DECODED: SingleCell<*mut u8> = SingleCell::new(std::ptr::null_mut());
+
+/// The number of the selected CPU.
+#[inline(always)]
+pub fn selected() -> usize {
+    SELECTED.get()
+}
+
+/// From now on CPU number `cpu` is meant by all that is called in the core, and by its fields.
+pub fn select(cpu: usize) {
+    if let Some(copy) = COPIES.get()[cpu] {
+        SELECTED.set(cpu);
+        SYMBOLS.set(Some(copy.symbols));
+        CPU.set(copy.cpu);
+        PC_SYSTEM.set(copy.pc_system);
+    }
+}
+
+/// Runs `f` with CPU number `cpu` selected. `f` returns: it calls nothing that leaves by longjmp.
+pub fn on<R>(cpu: usize, f: impl FnOnce() -> R) -> R {
+    let before = selected();
+    select(cpu);
+    let result = f();
+    select(before);
+    result
+}
 
 /// The CPU object; null before the core is loaded.
 #[inline(always)]
@@ -234,24 +276,25 @@ pub fn pc_system() -> *mut u8 {
     PC_SYSTEM.get()
 }
 
-/// Physical memory `[address, address + len)`, which is RAM and within a page, is written: what was
-/// decoded from it no longer holds.
-pub fn code_written(address: u64, len: u32) {
-    /// The core keeps a word for each page, at this offset a pointer to them; each bit is a 32nd of
-    /// the page from which something was decoded.
-    const WORDS: usize = 8;
-    const PART: u64 = 4096 / u32::BITS as u64;
-    let part = |address: u64| 1u32 << (address / PART % u64::from(u32::BITS));
-    let parts = part(address) | part(address + u64::from(len) - 1);
-    // SAFETY: The object of the pinned file; it has a word for each page below 4 GiB.
-    let word = unsafe {
-        let words = DECODED.get().add(WORDS).cast::<*mut u32>().read();
-        &mut *words.add((address / 4096) as usize)
-    };
-    if *word & parts != 0 {
-        *word &= !parts;
-        handle_smc(address, parts);
+/// The core keeps a word for each page below 4 GiB; each bit is a 32nd of the page, from which
+/// something was decoded. All CPUs have the same words: see [`load`].
+pub fn decoded_words() -> *mut u32 {
+    match COPIES.get()[0] {
+        // SAFETY: The object of the pinned file, with the pointer to the words.
+        Some(copy) => unsafe { words_of(copy).read() },
+        None => unloaded(),
     }
+}
+
+/// Where the object of `copy` has the pointer to the words.
+///
+/// # Safety
+///
+/// `copy` was loaded.
+unsafe fn words_of(copy: Instance) -> *mut *mut u32 {
+    const WORDS: usize = 8;
+    // SAFETY: The object of the pinned file is longer than that.
+    unsafe { copy.decoded.add(WORDS).cast() }
 }
 
 /// The address of a function of the core, for the work-arounds.
@@ -259,28 +302,81 @@ pub fn address_of(name: &str) -> Result<*mut u8, String> {
     symbol(symbols().handle, name).map(|address| address.cast())
 }
 
-/// Loads the core from `path` after checking that it is the pinned file.
-pub fn load(path: &Path) -> Result<(), String> {
+/// The core is loaded. Keep it until the program ends.
+pub struct Loaded(());
+
+impl Drop for Loaded {
+    /// The destructors of the copies free what they take for theirs.
+    fn drop(&mut self) {
+        for copy in COPIES.get().into_iter().flatten().skip(1) {
+            // SAFETY: It was loaded, and nothing runs in it any more.
+            unsafe { words_of(copy).write(std::ptr::null_mut()) };
+        }
+    }
+}
+
+/// Loads the core from `path` for so many CPUs, after checking that it is the pinned file. The first
+/// one is selected.
+pub fn load(path: &Path, cpus: usize) -> Result<Loaded, String> {
     let shown = path.display();
     let bytes = std::fs::read(path).map_err(|e| format!("cannot read the core {shown}: {e}"))?;
     check_hash(&bytes, PINNED).map_err(|e| format!("{shown}: {e}"))?;
-    drop(bytes);
+    let loaded = Loaded(());
+    let mut files = Vec::new();
+    for cpu in 0..cpus {
+        SELECTED.set(cpu);
+        let copy = match cpu {
+            0 => load_copy(path)?,
+            // A file that is known already would not be loaded again. None is closed before all are
+            // loaded: the loader goes by names, too.
+            _ => {
+                files.push(copy_of(&bytes).map_err(|e| format!("cannot copy the core: {e}"))?);
+                let file = files.last().map_or(-1, File::as_raw_fd);
+                load_copy(Path::new(&format!("/proc/self/fd/{file}")))?
+            }
+        };
+        let mut copies = COPIES.get();
+        copies[cpu] = Some(copy);
+        COPIES.set(copies);
+        // SAFETY: Each was loaded, and has decoded nothing yet; the words of the first one are there
+        // as long as the program.
+        unsafe { words_of(copy).write(decoded_words()) };
+    }
+    select(0);
+    Ok(loaded)
+}
+
+/// A file in memory with these bytes.
+fn copy_of(bytes: &[u8]) -> std::io::Result<File> {
+    // SAFETY: A C string and a flag.
+    let fd = unsafe { libc::memfd_create(c"core".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: A new descriptor, which the file owns from here on.
+    let mut file = unsafe { File::from_raw_fd(fd) };
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// Loads a file that was checked.
+fn load_copy(path: &Path) -> Result<Instance, String> {
+    let shown = path.display();
     let name = CString::new(path.as_os_str().as_encoded_bytes())
         .map_err(|_| format!("{shown}: not a file name"))?;
     // SAFETY: The hash of the file was checked: its constructors set up tables
     // of its own and call no Python.
-    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_GLOBAL) };
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL) };
     if handle.is_null() {
         return Err(format!("cannot load the core {shown}: {}", dl_error()));
     }
-    let found = Symbols::find(handle)?;
-    if SYMBOLS.set(found).is_err() {
-        return Err("the core is loaded already".into());
-    }
-    CPU.set(symbol(handle, "bx_cpu")?.cast());
-    PC_SYSTEM.set(symbol(handle, "bx_pc_system")?.cast());
-    DECODED.set(symbol(handle, "pageWriteStampTable")?.cast());
-    Ok(())
+    Ok(Instance {
+        // For as long as the program.
+        symbols: Box::leak(Box::new(Symbols::find(handle)?)),
+        cpu: symbol(handle, "bx_cpu")?.cast(),
+        pc_system: symbol(handle, "bx_pc_system")?.cast(),
+        decoded: symbol(handle, "pageWriteStampTable")?.cast(),
+    })
 }
 
 fn check_hash(bytes: &[u8], pinned: &str) -> Result<(), String> {

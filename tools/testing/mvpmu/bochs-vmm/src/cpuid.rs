@@ -12,6 +12,7 @@ use pmu_model::stats::Instructions;
 
 use crate::core;
 use crate::core::CpuidLeaf;
+use crate::cpus;
 use crate::gather;
 use crate::layout;
 use crate::listing;
@@ -86,9 +87,43 @@ const ARAT: u32 = 1 << 2;
 /// Whether leaf 7 says so.
 static IS_HYBRID: SingleCell<bool> = SingleCell::new(false);
 
-/// Announces core types that differ, though there is one core.
+/// Announces core types that differ, though the cores are alike.
 pub fn set_hybrid(hybrid: bool) {
     IS_HYBRID.set(hybrid);
+}
+
+/// Each CPU is a core of its own, and all are in one package: what CPUID says of that (SDM volume 2,
+/// CPUID, leaves 1, 4, 0BH and 1FH; the IDs are those of the local APICs).
+fn place(leaf: u32, subleaf: u32, cpus: usize, id: u32, out: &mut CpuidLeaf) {
+    const MULTIPLE: u32 = 1 << 28;
+    const TYPE_THREAD: u32 = 1;
+    const TYPE_CORE: u32 = 2;
+    let ids = cpus.next_power_of_two() as u32;
+    match leaf {
+        0x1 if cpus > 1 => {
+            out.ebx = out.ebx & 0xffff | ids << 16 | id << 24;
+            out.edx |= MULTIPLE;
+        }
+        // A cache has one thread, but that of the last level, which all share.
+        0x4 if cpus > 1 && out.eax & 0x1f != 0 => {
+            let sharing = if out.eax >> 5 & 7 > 2 { ids } else { 1 };
+            out.eax = out.eax & 0x3fff | (sharing - 1) << 14 | (ids - 1) << 26;
+        }
+        0xb | 0x1f if cpus > 1 => {
+            let (shift, number, kind) = match subleaf {
+                0 => (0, 1, TYPE_THREAD),
+                1 => (ids.ilog2(), cpus as u32, TYPE_CORE),
+                _ => (0, 0, 0),
+            };
+            *out = CpuidLeaf {
+                eax: shift,
+                ebx: number,
+                ecx: subleaf & 0xff | kind << 8,
+                edx: id,
+            };
+        }
+        _ => {}
+    }
 }
 
 fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
@@ -168,5 +203,54 @@ unsafe extern "C-unwind" fn get_cpuid_leaf(
 ) {
     core::core_cpuid_leaf(model, leaf, subleaf, out);
     // SAFETY: The core passes its own four registers.
-    adjust(leaf, subleaf, unsafe { &mut *out });
+    let out = unsafe { &mut *out };
+    adjust(leaf, subleaf, out);
+    place(leaf, subleaf, cpus::count(), cpus::current() as u32, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(leaf: u32, subleaf: u32, cpus: usize, out: CpuidLeaf) -> [u32; 4] {
+        let mut out = out;
+        place(leaf, subleaf, cpus, 2, &mut out);
+        [out.eax, out.ebx, out.ecx, out.edx]
+    }
+
+    // Has to fail when the numbers of IDs and of CPUs are taken for each other.
+    #[test]
+    fn three_cpus_are_cores_of_a_package() {
+        let features = CpuidLeaf {
+            ebx: 0xff01_0800,
+            ..CpuidLeaf::default()
+        };
+        assert_eq!(placed(1, 0, 3, features), [0, 0x0204_0800, 0, 1 << 28]);
+        let none = CpuidLeaf::default();
+        for leaf in [0xb, 0x1f] {
+            assert_eq!(placed(leaf, 0, 3, none), [0, 1, 0x100, 2]);
+            assert_eq!(placed(leaf, 1, 3, none), [2, 3, 0x201, 2]);
+            assert_eq!(placed(leaf, 2, 3, none), [0, 0, 2, 2]);
+        }
+    }
+
+    // Has to fail when a cache of the first level is shared, or there is one more.
+    #[test]
+    fn three_cpus_share_the_cache_of_the_last_level() {
+        let cache = |eax| CpuidLeaf {
+            eax,
+            ..CpuidLeaf::default()
+        };
+        let eax = |of| placed(4, 0, 3, cache(of))[0];
+        assert_eq!(eax(0x121), 3 << 26 | 0x121);
+        assert_eq!(eax(0x163), 3 << 26 | 3 << 14 | 0x163);
+        assert_eq!(eax(0), 0);
+    }
+
+    #[test]
+    fn of_one_cpu_nothing_is_said() {
+        for leaf in [1, 4, 0xb, 0x1f] {
+            assert_eq!(placed(leaf, 0, 1, CpuidLeaf::default()), [0; 4]);
+        }
+    }
 }

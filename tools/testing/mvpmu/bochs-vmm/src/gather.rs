@@ -12,32 +12,57 @@ use pmu_model::RegisterMap;
 use pmu_model::Source;
 
 use crate::layout;
-use crate::single::SingleCell;
+use crate::per_cpu::CpuCell;
+use crate::per_cpu::PerCpu;
+use crate::per_cpu::MAX_CPUS;
 
-/// A number for each source in each class.
-struct Table([[Cell<u64>; Class::COUNT]; Source::COUNT]);
+type Numbers = [[Cell<u64>; Class::COUNT]; Source::COUNT];
+
+/// A number for each source in each class; of each CPU.
+struct Table {
+    now: Numbers,
+    others: [Numbers; MAX_CPUS],
+}
 
 // SAFETY: As for `SingleThread`: one thread.
 unsafe impl Sync for Table {}
 
 impl Table {
     const fn new() -> Self {
-        Table([const { [const { Cell::new(0) }; Class::COUNT] }; Source::COUNT])
+        const fn none() -> Numbers {
+            [const { [const { Cell::new(0) }; Class::COUNT] }; Source::COUNT]
+        }
+        Table {
+            now: none(),
+            others: [const { none() }; MAX_CPUS],
+        }
     }
 
     fn at(&self, source: Source, class: Class) -> &Cell<u64> {
-        &self.0[source as usize][class as usize]
+        &self.now[source as usize][class as usize]
+    }
+}
+
+impl PerCpu for Table {
+    fn exchange(&self, from: usize, to: usize) {
+        let copy = |to: &Numbers, from: &Numbers| {
+            for (to, from) in to.iter().flatten().zip(from.iter().flatten()) {
+                to.set(from.get());
+            }
+        };
+        copy(&self.others[from], &self.now);
+        copy(&self.now, &self.others[to]);
     }
 }
 
 /// What gathered since the last fold.
 static GATHERED: Table = Table::new();
 /// Instructions that retired in each class, whether a counter counted them or not.
-static RETIRED: [SingleCell<u64>; Class::COUNT] = [const { SingleCell::new(0) }; Class::COUNT];
+static RETIRED: [CpuCell<u64>; Class::COUNT] = [const { CpuCell::new(0) }; Class::COUNT];
 /// How much may gather.
 static BUDGET: Table = Table::new();
 /// Some counter runs.
-static RUNNING: SingleCell<bool> = SingleCell::new(false);
+static RUNNING: CpuCell<bool> = CpuCell::new(false);
 
 /// What an instruction does, one bit each.
 pub mod did {
@@ -86,24 +111,41 @@ pub fn branches(branch: Branch) {
 }
 
 /// What some counter counts besides instructions.
-static WANTED: SingleCell<u8> = SingleCell::new(0);
+static WANTED: CpuCell<u8> = CpuCell::new(0);
 
 /// The instruction that executes.
 struct Current {
     /// It may retire.
-    armed: SingleCell<bool>,
-    class: SingleCell<Class>,
-    rip: SingleCell<u64>,
-    did: SingleCell<u8>,
-    branch: SingleCell<Branch>,
+    armed: CpuCell<bool>,
+    class: CpuCell<Class>,
+    rip: CpuCell<u64>,
+    did: CpuCell<u8>,
+    branch: CpuCell<Branch>,
 }
 
+/// What a CPU has of its own.
+pub static PER_CPU: [&dyn PerCpu; 13] = [
+    &GATHERED,
+    &RETIRED[0],
+    &RETIRED[1],
+    &RETIRED[2],
+    &RETIRED[3],
+    &BUDGET,
+    &RUNNING,
+    &WANTED,
+    &CURRENT.armed,
+    &CURRENT.class,
+    &CURRENT.rip,
+    &CURRENT.did,
+    &CURRENT.branch,
+];
+
 static CURRENT: Current = Current {
-    armed: SingleCell::new(false),
-    class: SingleCell::new(Class::HostKernel),
-    rip: SingleCell::new(0),
-    did: SingleCell::new(0),
-    branch: SingleCell::new(Branch::near(Source::Jumps)),
+    armed: CpuCell::new(false),
+    class: CpuCell::new(Class::HostKernel),
+    rip: CpuCell::new(0),
+    did: CpuCell::new(0),
+    branch: CpuCell::new(Branch::near(Source::Jumps)),
 };
 
 /// Adopts what `pmu` counts, and how long it can do without a fold.

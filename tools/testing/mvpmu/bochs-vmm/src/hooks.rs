@@ -10,6 +10,7 @@ use pmu_model::mark::Mark;
 use pmu_model::stats::LEAF;
 
 use crate::core;
+use crate::cpus;
 use crate::gather;
 use crate::layout;
 use crate::layout::gpr;
@@ -23,8 +24,6 @@ use crate::stop;
 pub const EXIT_REASONS: usize = 80;
 
 const EXIT_REASON_CPUID: usize = 10;
-
-const EFLAGS_IF: u32 = 1 << 9;
 
 static EXITS: SingleThread<[u64; EXIT_REASONS]> = SingleThread::new([0; EXIT_REASONS]);
 
@@ -72,7 +71,8 @@ extern "C-unwind" fn bx_instr_hlt(_cpu: u32) {
         .get::<u64>()
         .wrapping_sub(layout::PREV_RIP.get());
     let in_guest = layout::IN_VMX_GUEST.get::<u8>() != 0;
-    if quirks::is_hlt(len) && !in_guest && core::cpu_get_eflags(0) & EFLAGS_IF == 0 {
+    let for_good = quirks::is_hlt(len) && !in_guest && !layout::takes_interrupts();
+    if for_good && cpus::others_are_halted_for_good() {
         stop::now(stop::Reason::HaltedForGood);
     }
 }
@@ -85,6 +85,7 @@ extern "C-unwind" fn enter_sleep_state(state: u32) {
         stop::now(stop::Reason::TripleFault);
     }
     core::core_enter_sleep_state(state);
+    cpus::halted();
 }
 
 /// Replaces `bx_pc_system_c::Reset(type)`.
@@ -94,7 +95,7 @@ extern "C-unwind" fn reset(_this: *mut c_void, _kind: u32) -> i32 {
     0
 }
 
-/// Replaces `bx_pc_system_c::invlpg(address)`: there is no other CPU to tell.
+/// Replaces `bx_pc_system_c::invlpg(address)`: INVLPG is about one CPU.
 #[export_name = "_ZN14bx_pc_system_c6invlpgEm"]
 extern "C-unwind" fn invlpg(_this: *mut c_void, _address: u64) {}
 

@@ -3,7 +3,7 @@
 //! An IOAPIC with 24 pins (82093AA), as far as edge-triggered ISA interrupts
 //! need it.
 
-use crate::core;
+use crate::bus;
 use crate::single::SingleThread;
 
 /// Where it is.
@@ -34,6 +34,7 @@ struct Message {
 }
 
 struct IoApic {
+    id: u8,
     select: u8,
     entries: [u64; PINS],
 }
@@ -43,6 +44,7 @@ static IOAPIC: SingleThread<IoApic> = SingleThread::new(IoApic::new());
 impl IoApic {
     const fn new() -> Self {
         Self {
+            id: 1,
             select: 0,
             entries: [ENTRY_MASKED; PINS],
         }
@@ -58,7 +60,7 @@ impl IoApic {
     fn read(&self, register: u8) -> u32 {
         match (register, self.select) {
             (REGISTER_SELECT, _) => u32::from(self.select),
-            (WINDOW, ID) => 1 << 24,
+            (WINDOW, ID) => u32::from(self.id) << 24,
             (WINDOW, VERSION_REGISTER) => VERSION | (PINS as u32 - 1) << 16,
             (WINDOW, _) => match self.selected() {
                 Some((pin, shift)) => (self.entries[pin] >> shift) as u32,
@@ -94,6 +96,11 @@ impl IoApic {
     }
 }
 
+/// Sets its number.
+pub fn set_id(id: u8) {
+    IOAPIC.with(|ioapic| ioapic.id = id);
+}
+
 /// The register at this physical address, if it is one of ours.
 pub fn register_of(address: u64) -> Option<u8> {
     (address & !0xff == BASE).then_some(address as u8)
@@ -112,7 +119,7 @@ pub fn write(register: u8, value: u32) {
 /// An edge arrives at `pin`.
 pub fn pulse(pin: usize) {
     if let Some(message) = IOAPIC.with(|ioapic| ioapic.message(pin)) {
-        core::apic_bus_deliver(
+        bus::deliver_interrupt(
             message.vector,
             message.destination,
             message.mode,

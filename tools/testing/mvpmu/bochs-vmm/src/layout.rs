@@ -22,6 +22,8 @@ pub struct TimeField(usize);
 pub const GPR: CpuField = CpuField(0x58);
 /// RIP; while an instruction executes, of the next one.
 pub const RIP: CpuField = CpuField(0xd8);
+/// EFLAGS, of which the arithmetic flags are elsewhere (32 bits).
+const EFLAGS: CpuField = CpuField(0xf8);
 /// RIP of the instruction that executes.
 pub const PREV_RIP: CpuField = CpuField(0x110);
 /// Instructions executed.
@@ -32,6 +34,8 @@ pub const CPL: CpuField = CpuField(0x16d);
 pub const CR4: CpuField = CpuField(0x2a8);
 /// Pointer to the local APIC.
 pub const LAPIC: CpuField = CpuField(0xc58);
+/// IA32_APIC_BASE.
+pub const APIC_BASE: CpuField = CpuField(0xc68);
 /// Whether the CPU is in VMX non-root operation (byte).
 pub const IN_VMX_GUEST: CpuField = CpuField(0x8da9);
 /// Address of the current VMCS.
@@ -51,6 +55,9 @@ pub const COUNTDOWN: TimeField = TimeField(0x1638);
 pub const PERIOD: TimeField = TimeField(0x163c);
 /// Ticks when the countdown started.
 pub const TOTAL: TimeField = TimeField(0x1640);
+
+/// Whether `cpu_loop` is to return (byte).
+pub const KILL: TimeField = TimeField(0x1670);
 
 /// A value that a field can hold.
 pub trait Value: Copy {}
@@ -103,6 +110,27 @@ pub fn lapic() -> *mut c_void {
     LAPIC.get()
 }
 
+/// In the local APIC: its number (32 bits).
+const LAPIC_ID: usize = 0x44;
+
+/// The number of the local APIC.
+pub fn lapic_id() -> u32 {
+    // SAFETY: The object that the CPU has, whose type has this field in the pinned file.
+    unsafe { lapic().cast::<u8>().add(LAPIC_ID).cast::<u32>().read() }
+}
+
+/// Sets it.
+pub fn set_lapic_id(id: u32) {
+    // SAFETY: As above.
+    unsafe { lapic().cast::<u8>().add(LAPIC_ID).cast::<u32>().write(id) }
+}
+
+/// Whether RFLAGS.IF is set.
+pub fn takes_interrupts() -> bool {
+    const IF: u32 = 1 << 9;
+    EFLAGS.get::<u32>() & IF != 0
+}
+
 /// The registers by the numbers of the instruction set.
 pub mod gpr {
     /// RAX.
@@ -139,7 +167,19 @@ pub fn verify() -> Result<(), String> {
     core::cpu_set_pc(0, rip);
     core::cpu_set_cr4(0, 0x20);
     expect("CR4", CR4.get::<u32>(), 0x20u32)?;
+    core::cpu_set_eflags(0, 0x202);
+    expect("RFLAGS.IF", u8::from(takes_interrupts()), 1)?;
+    core::cpu_set_eflags(0, 2);
+    expect("RFLAGS.IF", u8::from(takes_interrupts()), 0)?;
+    core::cpu_set_killbit(0);
+    expect("kill bit", KILL.get::<u8>(), 1u8)?;
     core::cpu_clear_killbit(0);
+    let base = APIC_BASE.get::<u64>() & !0xfff;
+    expect("IA32_APIC_BASE", base, 0xfee0_0000u64)?;
+    set_lapic_id(5);
+    let id = core::lapic_read(lapic(), 0xfee0_0020);
+    expect("local APIC ID", id, 5 << 24)?;
+    set_lapic_id(0);
     // Version register of an integrated APIC, from the APIC that LAPIC names.
     let version = core::lapic_read(lapic(), 0xfee0_0030) & 0xf0;
     expect("local APIC", version, 0x10)?;

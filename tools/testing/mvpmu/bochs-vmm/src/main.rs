@@ -7,6 +7,8 @@
 //! | `args` | the command line |
 //! | `core` | loading the core, its functions; `layout`: its fields; `python`, `params`, `log`: what it needs |
 //! | `quirks` | what it does wrong |
+//! | `cpus`, `per_cpu` | the CPUs, which take turns, and what each has of its own; `bus`: interrupts between them |
+//! | `decoded` | code that changes, on whichever CPU |
 //! | `boot`, `memory` | Linux in memory, and the CPU's way to it |
 //! | `ports`, `console`, `terminal`, `ioapic`, `mptable`, `timers` | the platform |
 //! | `gather`, `mode`, `lvtpc` | what has happened, on whose account, and the interrupt that comes of it |
@@ -21,11 +23,14 @@ mod accesses;
 mod args;
 mod boot;
 mod bts;
+mod bus;
 mod capability;
 mod console;
 mod core;
 mod count;
 mod cpuid;
+mod cpus;
+mod decoded;
 mod gather;
 mod hooks;
 mod ioapic;
@@ -40,6 +45,7 @@ mod mptable;
 mod msr;
 mod oracle;
 mod params;
+mod per_cpu;
 mod pmu;
 mod ports;
 mod python;
@@ -89,14 +95,18 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<u8, String> {
     log::set_level(args.level());
     let memory = memory::create(args.mem)?;
-    let entry = boot::load(&args.boot, memory)?;
+    let entry = boot::load(&args.boot, args.cpus, memory)?;
     if let Some(path) = &args.stream {
         ports::set_stream(create(path)?);
     }
     let stats = args.stats.as_deref().map(create).transpose()?;
 
-    core::load(&args.bochs)?;
-    quirks::apply(&args.without_quirk)?;
+    let _core = core::load(&args.bochs, args.cpus)?;
+    quirks::leave_out(&args.without_quirk);
+    for cpu in 0..args.cpus {
+        core::on(cpu, quirks::apply)?;
+    }
+    ioapic::set_id(mptable::ioapic_id(args.cpus));
     msr::set_vmx(args.vmx());
     params::set_vmx(args.vmx().present);
     cpuid::set_signature(&args.cpu.signature);
@@ -107,15 +117,15 @@ fn run(args: &Args) -> Result<u8, String> {
         power_on: args.power_on,
         weights: args.weights,
     };
-    pmu::create(args.config(), options);
-    oracle::create(args.oracle);
     sweep::create(args.sweep.clone().into());
     if let Some(marks) = args.listing {
         listing::create(marks);
     }
     timers::begin();
-    core::cpu_new(0);
-    layout::verify()?;
+    cpus::create(args.cpus, |cpu| {
+        pmu::create(cpu, args.config(), options);
+        oracle::create(cpu, args.oracle);
+    })?;
     console::create(args.interactive || terminal::is_terminal());
     if args.max_instructions.is_some() || !args.sweep.sweep.is_empty() {
         MAX_INSTRUCTIONS.set(args.max_instructions.unwrap_or(u64::MAX));
@@ -123,10 +133,7 @@ fn run(args: &Args) -> Result<u8, String> {
     }
     boot::enter(entry);
 
-    core::cpu_clear_killbit(0);
-    while core::cpu_killbit(0) == 0 {
-        core::cpu_loop(0);
-    }
+    cpus::run();
     let end = stop::reason().ok_or("the core ended the run without a reason")?;
     finish(end, stats)
 }
@@ -147,7 +154,7 @@ fn finish(end: stop::Reason, stats: Option<File>) -> Result<u8, String> {
         eprint!("{report}");
     }
     ports::finish()?;
-    pmu::fold();
+    let rip: u64 = layout::PREV_RIP.get();
     let report = Report::collect(end);
     if let Some(mut file) = stats {
         serde_json::to_string_pretty(&report)
@@ -156,7 +163,6 @@ fn finish(end: stop::Reason, stats: Option<File>) -> Result<u8, String> {
             .map_err(|e| format!("cannot write the statistics: {e}"))?;
     }
     if !matches!(end, stop::Reason::ExitPort(_)) {
-        let rip: u64 = layout::PREV_RIP.get();
         let instructions = report.instructions();
         eprintln!(
             "bochs-vmm: {} at {rip:#x} after {instructions} instructions\r",
@@ -171,7 +177,7 @@ fn create(path: &Path) -> Result<File, String> {
 }
 
 unsafe extern "C-unwind" fn check_limit(_argument: *mut c_void) {
-    if layout::ICOUNT.get::<u64>() >= MAX_INSTRUCTIONS.get().min(sweep::limit()) {
+    if cpus::instructions() >= MAX_INSTRUCTIONS.get().min(sweep::limit()) {
         stop::now(stop::Reason::InstructionLimit);
     }
 }

@@ -9,7 +9,7 @@ use vm_memory::GuestAddress;
 use vm_memory::GuestMemoryBackend;
 use vm_memory::GuestMemoryMmap;
 
-use crate::core;
+use crate::decoded;
 use crate::ioapic;
 use crate::log;
 
@@ -115,7 +115,7 @@ unsafe extern "C-unwind" fn write(_cpu: *mut c_void, address: u64, len: u32, dat
     if let Some(to) = host(address, u64::from(len)) {
         // SAFETY: `to` is valid for `len`, `data` is the core's buffer of `len`.
         unsafe { std::ptr::copy_nonoverlapping(data, to, len as usize) };
-        core::code_written(address, len);
+        decoded::code_written(address, len);
         return;
     }
     let mut bytes = [0u8; 8];

@@ -11,7 +11,6 @@ pub const ADDRESS: u64 = 0xf_0000;
 const HEADER_LEN: usize = 44;
 const POINTER_LEN: usize = 16;
 const LOCAL_APIC: u32 = 0xfee0_0000;
-const IOAPIC_ID: u8 = 1;
 
 const ENTRY_PROCESSOR: u8 = 0;
 const ENTRY_BUS: u8 = 1;
@@ -25,8 +24,14 @@ const TYPE_NMI: u8 = 1;
 const TYPE_EXTINT: u8 = 3;
 const ALL_LOCAL_APICS: u8 = 0xff;
 
-/// The table, to be put at [`ADDRESS`].
-pub fn build() -> Vec<u8> {
+/// The number of the IOAPIC: the first one that no local APIC has.
+pub fn ioapic_id(cpus: usize) -> u8 {
+    cpus as u8
+}
+
+/// The table of a machine with so many CPUs, to be put at [`ADDRESS`].
+pub fn build(cpus: usize) -> Vec<u8> {
+    let ioapic_id = ioapic_id(cpus);
     let mut entries = Vec::new();
     let mut count = 0u16;
     let mut entry = |bytes: &[u8]| {
@@ -34,18 +39,24 @@ pub fn build() -> Vec<u8> {
         count += 1;
     };
 
-    let mut processor = [0u8; 20];
-    processor[0] = ENTRY_PROCESSOR;
-    processor[2] = 0x14;
-    processor[3] = ENABLED | BOOT_PROCESSOR;
-    entry(&processor);
+    for cpu in 0..cpus {
+        let mut processor = [0u8; 20];
+        processor[0] = ENTRY_PROCESSOR;
+        processor[1] = cpu as u8;
+        processor[2] = 0x14;
+        processor[3] = match cpu {
+            0 => ENABLED | BOOT_PROCESSOR,
+            _ => ENABLED,
+        };
+        entry(&processor);
+    }
 
     entry(&[ENTRY_BUS, 0, b'I', b'S', b'A', b' ', b' ', b' ']);
 
     let base = (ioapic::BASE as u32).to_le_bytes();
     entry(&[
         ENTRY_IOAPIC,
-        IOAPIC_ID,
+        ioapic_id,
         0x11,
         ENABLED,
         base[0],
@@ -57,7 +68,7 @@ pub fn build() -> Vec<u8> {
     // IRQ 2 is the cascade; IRQ 0 arrives at pin 2.
     for irq in (0..16).filter(|&irq| irq != 2) {
         let pin = if irq == 0 { 2 } else { irq };
-        entry(&[ENTRY_INTERRUPT, 0, 0, 0, 0, irq, IOAPIC_ID, pin]);
+        entry(&[ENTRY_INTERRUPT, 0, 0, 0, 0, irq, ioapic_id, pin]);
     }
 
     entry(&[
@@ -118,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_sums_are_0_and_the_lengths_match() {
-        let all = build();
+        let all = build(2);
         let (pointer, table) = all.split_at(POINTER_LEN);
         assert_eq!(sum(pointer), 0);
         assert_eq!(sum(table), 0);
@@ -129,19 +140,26 @@ mod tests {
     }
 
     #[test]
-    fn every_isa_interrupt_but_the_cascade_has_a_pin() {
-        let all = build();
+    fn every_cpu_is_there_and_every_isa_interrupt_but_the_cascade_has_a_pin() {
+        let all = build(3);
         let mut entries = &all[POINTER_LEN + HEADER_LEN..];
-        let mut pins = Vec::new();
+        let (mut pins, mut processors) = (Vec::new(), Vec::new());
         let mut count = 0u16;
         while let Some(&kind) = entries.first() {
             let len = if kind == ENTRY_PROCESSOR { 20 } else { 8 };
+            if kind == ENTRY_PROCESSOR {
+                processors.push((entries[1], entries[3]));
+            }
+            if kind == ENTRY_IOAPIC {
+                assert_eq!(entries[1], 3);
+            }
             if kind == ENTRY_INTERRUPT {
                 pins.push((entries[5], entries[7]));
             }
             entries = &entries[len..];
             count += 1;
         }
+        assert_eq!(processors, [(0, 3), (1, 1), (2, 1)]);
         assert_eq!(pins.len(), 15);
         assert_eq!(pins[0], (0, 2));
         assert!(pins[1..].iter().all(|(irq, pin)| irq == pin && *irq != 2));

@@ -16,6 +16,8 @@ use crate::core;
 use crate::cpuid;
 use crate::log;
 use crate::oracle;
+use crate::per_cpu::CpuCell;
+use crate::per_cpu::PerCpu;
 use crate::pmu;
 use crate::quirks;
 use crate::single::SingleCell;
@@ -61,7 +63,10 @@ fn is_last_branch(index: u32) -> bool {
 }
 
 static VMX: SingleCell<Vmx> = SingleCell::new(Vmx::FULL);
-static DEBUGCTL: SingleCell<u64> = SingleCell::new(0);
+static DEBUGCTL: CpuCell<u64> = CpuCell::new(0);
+
+/// What a CPU has of its own.
+pub static PER_CPU: [&dyn PerCpu; 1] = [&DEBUGCTL];
 
 /// Sets which controls the capability registers report.
 pub fn set_vmx(vmx: Vmx) {

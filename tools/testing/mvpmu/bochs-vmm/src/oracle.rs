@@ -6,6 +6,8 @@
 //! it is on another stack the instruction before tells whether Linux has switched tasks. CPL 3 is
 //! looked at as long as something of a guest is in the PMU in host mode.
 
+use std::sync::OnceLock;
+
 use pmu_model::intel::msr;
 use pmu_model::intel::Config;
 use pmu_model::intel::Intel;
@@ -22,6 +24,8 @@ use crate::core;
 use crate::layout;
 use crate::layout::gpr;
 use crate::memory;
+use crate::per_cpu::CpuCell;
+use crate::per_cpu::PerCpu;
 use crate::pmu;
 use crate::single::SingleCell;
 use crate::single::SingleThread;
@@ -56,24 +60,30 @@ const INSTRUCTION_MAX: u64 = 15;
 
 static MODE: SingleCell<Mode> = SingleCell::new(Mode::Off);
 /// Between VM entry and exit.
-static INSIDE: SingleCell<bool> = SingleCell::new(false);
+static INSIDE: CpuCell<bool> = CpuCell::new(false);
 /// In host mode, and something of a guest is in the PMU.
-static LEFT: SingleCell<bool> = SingleCell::new(false);
+static LEFT: CpuCell<bool> = CpuCell::new(false);
 /// In host mode CPL 3 was seen, and the oracle does not know yet.
-static USER: SingleCell<bool> = SingleCell::new(false);
+static USER: CpuCell<bool> = CpuCell::new(false);
 /// The stack pointer, when it was on another stack before.
-static STACK: SingleCell<u64> = SingleCell::new(0);
+static STACK: CpuCell<u64> = CpuCell::new(0);
 /// The instruction before.
-static LAST_RIP: SingleCell<u64> = SingleCell::new(0);
+static LAST_RIP: CpuCell<u64> = CpuCell::new(0);
+/// What a CPU has of its own.
+pub static PER_CPU: [&dyn PerCpu; 5] = [&INSIDE, &LEFT, &USER, &STACK, &LAST_RIP];
+
+/// What all CPUs know.
+static VCPUS: OnceLock<SharedVcpus> = OnceLock::new();
 static REPORTED: SingleThread<Option<Reported>> = SingleThread::new(None);
 
-/// Has the oracle watch the PMU.
-pub fn create(mode: Mode) {
+/// Has the oracle watch the PMU of CPU number `cpu`, whose turn it is.
+pub fn create(cpu: usize, mode: Mode) {
     if mode == Mode::Off {
         return;
     }
     pmu::with(|pmu| {
-        pmu.watch(Oracle::new(0, SharedVcpus::default()));
+        let vcpus = VCPUS.get_or_init(SharedVcpus::default).clone();
+        pmu.watch(Oracle::new(cpu as u32, vcpus));
         MODE.set(mode);
     });
 }

@@ -15,6 +15,7 @@ use pmu_model::Access;
 use pmu_model::Fault;
 use pmu_model::Owner;
 use pmu_model::Pmu;
+use pmu_model::Reset;
 use pmu_model::Stats;
 
 use crate::bts;
@@ -22,10 +23,12 @@ use crate::gather;
 use crate::layout;
 use crate::lvtpc;
 use crate::mode;
+use crate::per_cpu::CpuCell;
+use crate::per_cpu::CpuThing;
+use crate::per_cpu::PerCpu;
 use crate::single::SingleCell;
-use crate::single::SingleThread;
 
-static PMU: SingleThread<Option<Pmu<Intel>>> = SingleThread::new(None);
+static PMU: CpuThing<Box<Pmu<Intel>>> = CpuThing::new();
 static CONFIG: SingleCell<Option<Config>> = SingleCell::new(None);
 
 /// What the PMU is otherwise than it would be.
@@ -40,19 +43,22 @@ pub struct Options {
 }
 
 /// The PMI that is under way.
-static PMI_DELAY: SingleCell<PmiDelay> = SingleCell::new(PmiDelay::NONE);
+static PMI_DELAY: CpuCell<PmiDelay> = CpuCell::new(PmiDelay::NONE);
 /// There is one.
-static UNDER_WAY: SingleCell<bool> = SingleCell::new(false);
+static UNDER_WAY: CpuCell<bool> = CpuCell::new(false);
 
-/// Gives the CPU a PMU.
-pub fn create(config: Option<Config>, options: Options) {
+/// What a CPU has of its own.
+pub static PER_CPU: [&dyn PerCpu; 3] = [&PMU, &PMI_DELAY, &UNDER_WAY];
+
+/// Gives CPU number `cpu`, whose turn it is, a PMU.
+pub fn create(cpu: usize, config: Option<Config>, options: Options) {
     CONFIG.set(config);
     PMI_DELAY.set(options.pmi_delay);
     PMU.with(|pmu| {
         *pmu = config.map(|config| {
             let mut pmu = Pmu::new(Intel::new(config).with_weights(options.weights));
-            pmu.power_on(options.power_on, 0);
-            pmu
+            pmu.power_on(options.power_on, cpu as u32);
+            Box::new(pmu)
         });
     });
     settings_changed();
@@ -65,7 +71,7 @@ pub fn config() -> Option<Config> {
 
 /// Lends the PMU to `f`, if there is one.
 pub fn with<R>(f: impl FnOnce(&mut Pmu<Intel>) -> R) -> Option<R> {
-    PMU.with(|pmu| pmu.as_mut().map(f))
+    PMU.with(|pmu| pmu.as_deref_mut().map(f))
 }
 
 fn access() -> Access {
@@ -77,7 +83,7 @@ fn access() -> Access {
 
 /// Something that decides what is counted has changed.
 fn settings_changed() {
-    PMU.with(|pmu| gather::follow(pmu.as_ref()));
+    PMU.with(|pmu| gather::follow(pmu.as_deref()));
 }
 
 /// Brings the counters up to date, and delivers the PMI that may become due.
@@ -221,6 +227,16 @@ pub fn vm_exit() -> Option<u64> {
         pmu.stats_mut().vm_exits += 1;
         Some(pmu.map().global_ctrl())
     })
+}
+
+/// The CPU was initialized.
+pub fn init() {
+    fold();
+    with(|pmu| {
+        pmu.reset(Reset::Init);
+        pmu.stats_mut().resets += 1;
+    });
+    settings_changed();
 }
 
 /// The operations so far.

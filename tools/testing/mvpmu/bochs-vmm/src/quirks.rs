@@ -102,9 +102,13 @@ const PID_ALIGNMENT: Patch = Patch {
     replacement: [0x3f, 0, 0, 0, 0, 0xff, 0xff, 0xff],
 };
 
-/// Applies what has to be done before the CPU is made.
-pub fn apply(without: &[Quirk]) -> Result<(), String> {
+/// Leaves these out.
+pub fn leave_out(without: &[Quirk]) {
     WITHOUT.with(|list| list.extend_from_slice(without));
+}
+
+/// Applies to the selected copy of the core what has to be done before the CPU is made.
+pub fn apply() -> Result<(), String> {
     if active(Quirk::PidAlignment) {
         patch(&PID_ALIGNMENT)?;
     }

@@ -44,7 +44,8 @@ impl<T> SingleThread<T> {
     }
 }
 
-/// A plain value that only the one thread of this program uses.
+/// A plain value that only the one thread of this program uses. What each CPU has of its own is in a
+/// [`CpuCell`](crate::per_cpu::CpuCell).
 pub struct SingleCell<T>(Cell<T>);
 
 // SAFETY: As for `SingleThread`.

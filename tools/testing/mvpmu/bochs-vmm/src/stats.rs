@@ -8,8 +8,8 @@ use pmu_model::mark::Mark;
 use pmu_model::Stats;
 use serde::Serialize;
 
+use crate::cpus;
 use crate::hooks;
-use crate::layout;
 use crate::pmu;
 use crate::stop::Reason;
 use crate::timers;
@@ -26,6 +26,7 @@ pub struct Report {
     /// Those that happened, by number.
     exit_reasons: BTreeMap<usize, u64>,
     marks: Vec<Mark>,
+    /// One for each CPU.
     cpus: Vec<Stats>,
 }
 
@@ -36,11 +37,11 @@ impl Report {
             machine: "bochs",
             pmu: pmu::config().map_or("off".into(), |config| format!("v{}", config.version)),
             end: end.name(),
-            instructions: layout::ICOUNT.get(),
+            instructions: cpus::instructions(),
             ticks: timers::now(),
             exit_reasons: happened(&hooks::exits()),
             marks: hooks::marks(),
-            cpus: pmu::stats().into_iter().collect(),
+            cpus: (0..cpus::count()).filter_map(counted).collect(),
         }
     }
 
@@ -48,6 +49,13 @@ impl Report {
     pub fn instructions(&self) -> u64 {
         self.instructions
     }
+}
+
+/// What is counted on a CPU.
+fn counted(cpu: usize) -> Option<Stats> {
+    cpus::give_turn(cpu);
+    pmu::fold();
+    pmu::stats()
 }
 
 /// Those of the numbers that are not 0.

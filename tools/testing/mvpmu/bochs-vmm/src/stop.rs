@@ -5,6 +5,7 @@
 use pmu_model::oracle::EXIT_STATUS;
 
 use crate::core;
+use crate::cpus;
 use crate::single::SingleThread;
 
 /// Why the run ended.
@@ -63,12 +64,12 @@ impl Reason {
 
 static REASON: SingleThread<Option<Reason>> = SingleThread::new(None);
 
-/// Ends the run after the current instruction. The first reason counts.
+/// Ends the run after the current instruction of the CPU whose turn it is. The first reason counts.
 pub fn now(reason: Reason) {
     REASON.with(|first| {
         first.get_or_insert(reason);
     });
-    core::cpu_set_killbit(0);
+    core::on(cpus::current(), || core::cpu_set_killbit(0));
 }
 
 /// Why the run ended, if it did.

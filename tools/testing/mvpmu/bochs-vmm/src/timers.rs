@@ -6,7 +6,9 @@
 use std::ffi::c_char;
 use std::ffi::c_void;
 
+use crate::core;
 use crate::layout;
+use crate::single::SingleCell;
 use crate::single::SingleThread;
 
 /// What a timer calls.
@@ -21,6 +23,8 @@ const IDLE_PERIOD: u64 = 1_000_000;
 
 #[derive(Clone, Copy)]
 struct Timer {
+    /// Whose it is: the callback and its argument are those of its copy of the core.
+    cpu: usize,
     callback: Callback,
     argument: *mut c_void,
     period: u64,
@@ -55,7 +59,7 @@ impl Timers {
     }
 
     /// Takes one timer that is due at `now`, the first from `from` on.
-    fn take_due(&mut self, from: usize, now: u64) -> Option<(usize, Callback, *mut c_void)> {
+    fn take_due(&mut self, from: usize, now: u64) -> Option<(usize, Timer)> {
         let (number, timer) = self
             .0
             .iter_mut()
@@ -67,16 +71,25 @@ impl Timers {
         } else {
             timer.active = false;
         }
-        Some((number, timer.callback, timer.argument))
+        Some((number, *timer))
     }
 
-    /// Ticks from `now` until the next look.
-    fn next(&self, now: u64) -> u32 {
-        let due = self.0.iter().filter(|timer| timer.active).map(|t| t.due);
-        let next = due.min().unwrap_or(u64::MAX).min(now + IDLE_PERIOD);
+    /// When the next one is due.
+    fn next_due(&self) -> Option<u64> {
+        let active = self.0.iter().filter(|timer| timer.active);
+        active.map(|timer| timer.due).min()
+    }
+
+    /// Ticks from `now` until the next look, which is not after `end`.
+    fn next(&self, now: u64, end: u64) -> u32 {
+        let due = self.next_due().unwrap_or(u64::MAX);
+        let next = due.min(end).min(now + IDLE_PERIOD);
         next.saturating_sub(now).max(1) as u32
     }
 }
+
+/// When the turn of the CPU ends.
+static TURN_ENDS: SingleCell<u64> = SingleCell::new(u64::MAX);
 
 /// Ticks since the start of the machine.
 pub fn now() -> u64 {
@@ -100,7 +113,29 @@ fn restart_countdown(now: u64, ticks: u32) {
 
 fn reschedule() {
     let now = now();
-    restart_countdown(now, TIMERS.with(|timers| timers.next(now)));
+    go_on_at(now);
+}
+
+/// Sets the clock, of a CPU that has the turn from now on.
+pub fn go_on_at(now: u64) {
+    let end = TURN_ENDS.get();
+    restart_countdown(now, TIMERS.with(|timers| timers.next(now, end)));
+}
+
+/// Ends the turn in so many ticks.
+pub fn end_turn_in(ticks: u64) {
+    TURN_ENDS.set(now() + ticks);
+    reschedule();
+}
+
+/// All CPUs wait: lets time pass until a timer is due. False when there is none.
+pub fn wait() -> bool {
+    let Some(due) = TIMERS.with(|timers| timers.next_due()) else {
+        return false;
+    };
+    restart_countdown(due.max(now()), 1);
+    look();
+    true
 }
 
 /// Adds a timer of the machine that calls `callback` every `ticks`.
@@ -108,6 +143,7 @@ pub fn every(ticks: u64, callback: Callback) {
     let due = now() + ticks;
     TIMERS.with(|timers| {
         timers.add(Timer {
+            cpu: core::selected(),
             callback,
             argument: std::ptr::null_mut(),
             period: ticks,
@@ -136,6 +172,7 @@ extern "C-unwind" fn register(
     let due = if active { now() + ticks } else { 0 };
     TIMERS.with(|timers| {
         timers.add(Timer {
+            cpu: core::selected(),
             callback,
             argument,
             period: ticks,
@@ -163,15 +200,26 @@ extern "C-unwind" fn deactivate(_this: *mut c_void, number: u32) {
 /// Replaces `bx_pc_system_c::countdownEvent`: the countdown reached 0.
 #[export_name = "_ZN14bx_pc_system_c14countdownEventEv"]
 extern "C-unwind" fn countdown_event(_this: *mut c_void) {
+    look();
+    if now() >= TURN_ENDS.get() {
+        core::cpu_set_killbit(0);
+    }
+}
+
+/// Calls what is due.
+fn look() {
     let now = now();
     restart_countdown(now, IDLE_PERIOD as u32);
     let mut from = 0;
-    while let Some((number, callback, argument)) = TIMERS.with(|timers| timers.take_due(from, now))
-    {
+    while let Some((number, timer)) = TIMERS.with(|timers| timers.take_due(from, now)) {
         from = number + 1;
-        // SAFETY: Registered together by the core, or by `every`; such
-        // callbacks return.
-        unsafe { callback(argument) };
+        core::on(timer.cpu, || {
+            // The clock of a CPU stands still while it is not its turn.
+            restart_countdown(now, IDLE_PERIOD as u32);
+            // SAFETY: Registered together by this copy of the core, or by `every`; such callbacks
+            // return.
+            unsafe { (timer.callback)(timer.argument) };
+        });
     }
     reschedule();
 }
@@ -184,6 +232,7 @@ mod tests {
 
     fn timer(period: u64, due: u64, active: bool, periodic: bool) -> Timer {
         Timer {
+            cpu: 0,
             callback: nothing,
             argument: std::ptr::null_mut(),
             period,
@@ -200,23 +249,34 @@ mod tests {
             timer(0, 170, true, false),
             timer(0, 160, true, false),
         ]);
-        assert_eq!(timers.next(100), 60);
+        assert_eq!(timers.next(100, u64::MAX), 60);
+        assert_eq!(timers.next_due(), Some(160));
+    }
+
+    // Has to fail when a turn ends only with a timer.
+    #[test]
+    fn the_end_of_a_turn_is_looked_at() {
+        let timers = Timers(vec![timer(0, 170, true, false)]);
+        assert_eq!(timers.next(100, 130), 30);
+        assert_eq!(timers.next(140, 130), 1);
     }
 
     #[test]
     fn a_timer_in_the_past_is_looked_at_after_one_tick() {
-        assert_eq!(Timers(vec![timer(0, 5, true, false)]).next(100), 1);
+        let timers = Timers(vec![timer(0, 5, true, false)]);
+        assert_eq!(timers.next(100, u64::MAX), 1);
     }
 
     #[test]
     fn without_timers_the_look_is_a_period_away() {
-        assert_eq!(Timers(Vec::new()).next(7), IDLE_PERIOD as u32);
+        assert_eq!(Timers(Vec::new()).next(7, u64::MAX), IDLE_PERIOD as u32);
+        assert_eq!(Timers(Vec::new()).next_due(), None);
     }
 
     #[test]
     fn a_one_shot_is_due_once_and_a_periodic_one_again() {
         let mut timers = Timers(vec![timer(10, 10, true, false), timer(10, 10, true, true)]);
-        let mut due = |from, now| timers.take_due(from, now).map(|(number, ..)| number);
+        let mut due = |from, now| timers.take_due(from, now).map(|(number, _)| number);
         assert_eq!(due(0, 9), None);
         assert_eq!(due(0, 10), Some(0));
         assert_eq!(due(1, 10), Some(1));

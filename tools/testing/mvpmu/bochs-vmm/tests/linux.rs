@@ -55,6 +55,22 @@ fn two_boots_have_the_same_console_and_the_same_number_of_instructions() {
     assert_eq!((first.status, second.status), (3, 3));
 }
 
+// Has to fail when an entry of the MultiProcessor table, or a start-up IPI, is missing.
+#[test]
+#[ignore = "needs the Bochs core and a kernel"]
+fn linux_starts_all_cpus_and_does_so_again() {
+    for (cpus, said) in [
+        ("2", "smp: Brought up 1 node, 2 CPUs"),
+        ("4", "smp: Brought up 1 node, 4 CPUs"),
+    ] {
+        let run = |name: &str| boot(&format!("{name}-{cpus}"), &["--cpus", cpus]);
+        let (first, second) = (run("cpus"), run("cpus-again"));
+        assert!(first.console.contains(said), "{}", first.console);
+        assert_eq!(first.console, second.console);
+        assert_eq!(first.stats, second.stats);
+    }
+}
+
 #[test]
 #[ignore = "needs the Bochs core and a kernel"]
 fn linux_finds_the_pmu_that_is_there() {

@@ -124,7 +124,7 @@ impl Boot {
             pmu: Pmu::On,
             oracle: Oracle::On,
             virtualisation: true,
-            cpus: machine.max_cpus().min(2),
+            cpus: machine.usual_cpus(),
             clock: Clock::Own,
             kernel: Kernel::Main,
             given: Given::default(),
@@ -142,6 +142,14 @@ impl Boot {
         Boot {
             cpu,
             ..Boot::new(Machine::of(cpu))
+        }
+    }
+
+    /// The same with two CPUs, if it has fewer.
+    pub fn with_two_cpus(self) -> Self {
+        Boot {
+            cpus: self.cpus.max(2),
+            ..self
         }
     }
 
@@ -221,10 +229,10 @@ impl Machine {
         }
     }
 
-    /// How many CPUs it can have.
-    pub fn max_cpus(self) -> u32 {
+    /// How many CPUs it has unless more are asked for. Those of the Intel machine take turns.
+    fn usual_cpus(self) -> u32 {
         match self {
-            Machine::Amd => 8,
+            Machine::Amd => 2,
             Machine::Intel => 1,
         }
     }
@@ -370,6 +378,7 @@ fn bochs(boot: &Boot, files: &Files) -> Command {
     command
         .args(["--bochs", paths::BOCHS, "--mem", "2048"])
         .args(["--cpu", boot.cpu.name, "--pmu", pmu])
+        .args(["--cpus", &boot.cpus.to_string()])
         .args(["--oracle", boot.oracle.name()])
         .arg("--stream")
         .arg(&files.data)

@@ -228,7 +228,7 @@ pub fn long_groups(cpu: Cpu) -> Result<Vec<Group>> {
         .map(|model| {
             let boot = Boot {
                 model: vec![model.to_owned()],
-                ..Boot::of_cpu(cpu)
+                ..Boot::of_cpu(cpu).with_two_cpus()
             };
             let own = own_selftests(cpu, Provider::Mvpmu, false)?;
             let suite = format!("selftests mvpmu, {model}");

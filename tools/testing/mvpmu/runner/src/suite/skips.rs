@@ -50,26 +50,34 @@ const fn of_events(
     }
 }
 
-const EXPECTED: [Skips; 17] = [
+/// Only the debug kernel has control groups and suspend.
+const OF_LARGE_KERNEL: [&str; 12] = [
+    "host_times_test: host_times.of_control_group_exiting.are_those_of_the_host",
+    "host_times_test: host_times.of_control_group_spinning.are_those_of_the_host",
+    "host_times_test: host_times.of_control_group_pinned_exiting.are_those_of_the_host",
+    "host_times_test: host_times.of_control_group_pinned_spinning.are_those_of_the_host",
+    "host_times_test: host_times.of_control_group_toggled_exiting.are_those_of_the_host",
+    "host_times_test: host_times.of_control_group_toggled_spinning.are_those_of_the_host",
+    "host_times_test: host_times.of_empty_control_group_exiting.are_those_of_the_host",
+    "host_times_test: host_times.of_empty_control_group_spinning.are_those_of_the_host",
+    "hotplug_test: hotplug.guest_that_stays_in_guest_mode.frozen_guest_leaves_nothing_and_counts_on",
+    "hotplug_test: hotplug.guest_that_exits_to_the_kernel.frozen_guest_leaves_nothing_and_counts_on",
+    "hotplug_test: hotplug.guest_that_stays_in_guest_mode.guest_counts_on_after_a_suspend",
+    "hotplug_test: hotplug.guest_that_exits_to_the_kernel.guest_counts_on_after_a_suspend",
+];
+
+const fn of_small_kernel(begin: &'static str) -> Skips {
     Skips {
-        begin: "amd selftests",
+        begin,
         end: "",
         why: "only the debug kernel has control groups and suspend",
-        tests: &[
-            "host_times_test: host_times.of_control_group_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_pinned_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_pinned_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_toggled_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_toggled_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_empty_control_group_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_empty_control_group_spinning.are_those_of_the_host",
-            "hotplug_test: hotplug.guest_that_stays_in_guest_mode.frozen_guest_leaves_nothing_and_counts_on",
-            "hotplug_test: hotplug.guest_that_exits_to_the_kernel.frozen_guest_leaves_nothing_and_counts_on",
-            "hotplug_test: hotplug.guest_that_stays_in_guest_mode.guest_counts_on_after_a_suspend",
-            "hotplug_test: hotplug.guest_that_exits_to_the_kernel.guest_counts_on_after_a_suspend",
-        ],
-    },
+        tests: &OF_LARGE_KERNEL,
+    }
+}
+
+const EXPECTED: [Skips; 17] = [
+    of_small_kernel("amd selftests"),
+    of_small_kernel("intel selftests"),
     Skips {
         begin: "intel",
         end: "",
@@ -122,51 +130,6 @@ const EXPECTED: [Skips; 17] = [
             "debugfs_test: debugfs.stopped_guest_is_not_switched_while_the_host_counts",
             "debugfs_test: debugfs.time_passes_in_the_state_that_the_vcpu_is_in",
             "trace_test: trace.accesses_to_registers_are_those_of_the_puts",
-        ],
-    },
-    Skips {
-        begin: "intel",
-        end: "",
-        why: "the machine has one CPU",
-        tests: &[
-            "attack_host_test: attack_host.every_process.process_reads_nothing_on_a_sibling_cpu",
-            "attack_host_test: attack_host.every_process.process_reads_nothing_when_the_vcpu_leaves_its_cpu",
-            "attack_host_test: attack_host.own_event.process_reads_nothing_on_a_sibling_cpu",
-            "attack_host_test: attack_host.own_event.process_reads_nothing_when_the_vcpu_leaves_its_cpu",
-            "cpu_test: cpu.two_vcpus_on_two_cpus_count_their_own",
-            "cpu_test: cpu.two_vcpus_on_two_cpus_take_their_own_pmis",
-            "cpu_test: cpu.vcpu_is_moved_between_runs",
-            "cpu_test: cpu.vcpu_is_moved_while_it_runs",
-            "host_times_test: host_times.of_cpu_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_cpu_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_cpu_pinned_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_cpu_pinned_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_cpu_grouped_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_cpu_grouped_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_cpu_toggled_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_cpu_toggled_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_task_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_task_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_task_pinned_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_task_pinned_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_task_toggled_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_task_toggled_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_pinned_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_pinned_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_toggled_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_control_group_toggled_spinning.are_those_of_the_host",
-            "host_times_test: host_times.of_empty_control_group_exiting.are_those_of_the_host",
-            "host_times_test: host_times.of_empty_control_group_spinning.are_those_of_the_host",
-            "host_times_test: host_times.inherited_exiting.are_those_of_the_host",
-            "host_times_test: host_times.inherited_spinning.are_those_of_the_host",
-            "hotplug_test: hotplug.guest_that_stays_in_guest_mode.guest_counts_on_and_the_cpu_comes_back_clean",
-            "hotplug_test: hotplug.guest_that_exits_to_the_kernel.guest_counts_on_and_the_cpu_comes_back_clean",
-            "hotplug_test: hotplug.guest_that_stays_in_guest_mode.frozen_guest_leaves_nothing_and_counts_on",
-            "hotplug_test: hotplug.guest_that_exits_to_the_kernel.frozen_guest_leaves_nothing_and_counts_on",
-            "hotplug_test: hotplug.guest_that_stays_in_guest_mode.guest_counts_on_after_a_suspend",
-            "hotplug_test: hotplug.guest_that_exits_to_the_kernel.guest_counts_on_after_a_suspend",
         ],
     },
     Skips {

@@ -88,20 +88,29 @@ fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
     }
 }
 
-/// What the AMD machine is tested for beyond what both are: more CPUs.
-fn amd_groups(cpu: Cpu) -> Vec<Group> {
-    let four = Boot {
+fn with_four_cpus(cpu: Cpu) -> Group {
+    let boot = Boot {
         cpus: 4,
         ..Boot::of_cpu(cpu)
     };
     let tests = ["cpu_test", "host_perf_test"].map(|name| format!("mvpmu/{name}"));
+    selftests(boot, "selftests, 4 CPUs", Provider::Mvpmu, tests.to_vec())
+}
+
+/// The attackers, with bugs that help them.
+fn attackers_control(cpu: Cpu) -> Group {
+    Group {
+        name: format!("{} attackers' control", name(cpu)),
+        work: Work::Controls(Boot::of_cpu(cpu).with_two_cpus()),
+    }
+}
+
+/// What the AMD machine is tested for beyond what both are.
+fn amd_groups(cpu: Cpu) -> Vec<Group> {
     vec![
-        selftests(four, "selftests, 4 CPUs", Provider::Mvpmu, tests.to_vec()),
+        with_four_cpus(cpu),
         after_kexec(cpu),
-        Group {
-            name: format!("{} attackers' control", name(cpu)),
-            work: Work::Controls(Boot::of_cpu(cpu)),
-        },
+        attackers_control(cpu),
     ]
 }
 
@@ -117,14 +126,13 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         refusal("narrow writes", narrow, "cannot be written at full width"),
         refusal("no load", no_load, "cannot load PERF_GLOBAL_CTRL"),
         refusal("hybrid", with(&["--hybrid"]), "mixes core types"),
-        Group {
-            name: format!("{} two runs", name(cpu)),
-            work: Work::Twice {
-                boot: Boot::of_cpu(cpu),
-                job: Job::new("guest-report"),
-            },
-        },
+        two_runs(cpu, "", Boot::of_cpu(cpu)),
+        two_runs(cpu, " of two CPUs", Boot::of_cpu(cpu).with_two_cpus()),
+        with_four_cpus(cpu),
     ];
+    if length == Length::Long {
+        groups.push(attackers_control(cpu));
+    }
     if cpu == Machine::Intel.cpu() {
         groups.push(sweep("increment", Sweep::increment()));
         let companies = match length {
@@ -140,6 +148,16 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         }
     }
     groups
+}
+
+fn two_runs(cpu: Cpu, what: &str, boot: Boot) -> Group {
+    Group {
+        name: format!("{} two runs{what}", name(cpu)),
+        work: Work::Twice {
+            boot,
+            job: Job::new("guest-report"),
+        },
+    }
 }
 
 fn sweep(name: &str, sweep: Sweep) -> Group {
@@ -388,12 +406,14 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 _ => cpu,
             };
             let boot = Boot::of_cpu(cpu);
+            // Some want two.
+            let two = boot.clone().with_two_cpus();
             let long = length == Length::Long;
             let mut own = own_selftests(cpu, provider, false)?;
             if provider != Provider::Mvpmu && machine == Machine::Amd && !long {
                 own.retain(|test| SOME_ON_AMD.contains(&test.as_str()));
             }
-            groups.push(selftests(boot.clone(), "selftests", provider, own));
+            groups.push(selftests(two.clone(), "selftests", provider, own));
             if provider == Provider::Eager {
                 if long || machine == Machine::Intel {
                     groups.push(eager_shorter(cpu));
@@ -402,7 +422,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             }
             if provider == Provider::Mvpmu || long {
                 let attackers = own_selftests(cpu, provider, true)?;
-                groups.push(selftests(boot.clone(), "attackers", provider, attackers));
+                groups.push(selftests(two, "attackers", provider, attackers));
             }
             // Those of the C code say something of the machines.
             let programs = match (provider, length) {
