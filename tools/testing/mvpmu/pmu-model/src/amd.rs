@@ -26,6 +26,8 @@
 //! So in each cycle one instruction retires, and CNT_MASK 1 makes no difference to what an instruction
 //! does at most once. To the conditions on cycles an instruction is one cycle, whatever the weights.
 
+mod events;
+mod lbr;
 mod uncore;
 mod watched;
 
@@ -36,13 +38,24 @@ use crate::Counters;
 use crate::Counting;
 use crate::CycleRule;
 use crate::Deltas;
-use crate::Event;
 use crate::Fault;
 use crate::RegisterMap;
 use crate::Reset;
-use crate::Source;
-use crate::SourceSet;
 
+use events::event;
+use events::select;
+use events::INSTRUCTIONS;
+use events::LS_DISPATCH;
+use lbr::Lbr;
+
+pub use lbr::Branch;
+pub use lbr::BranchKind;
+pub use lbr::LbrRegister;
+pub use lbr::LBRSE;
+pub use lbr::LBR_ENTRIES;
+pub use lbr::MSR_DEBUG_EXTN_CTL;
+pub use lbr::MSR_LBR_FROM0;
+pub use lbr::MSR_LBR_SELECT;
 pub use uncore::Uncore;
 pub use uncore::DF_COUNTERS;
 pub use uncore::L3_COUNTERS;
@@ -113,34 +126,6 @@ const HOST_ONLY: u64 = 1 << 41;
 /// PERF_CTL: all bits there are. Bits 19 and 21, 39:36 and those from 42 on are not defined.
 const CTL_DEFINED: u64 = 0x0000_030f_ffd7_ffff;
 
-/// Event: retired instructions.
-const INSTRUCTIONS: u64 = 0xc0;
-
-/// Event: LsDispatch, of which an instruction may make several.
-const LS_DISPATCH: u64 = 0x029;
-
-/// The event without its unit mask.
-fn select(ctl: u64) -> u64 {
-    ctl & 0xff | ctl >> 24 & 0xf00
-}
-
-/// Cycles, of which an instruction takes so many.
-fn cycles(weight: u32) -> Event {
-    Event {
-        weight,
-        ..Event::of(Source::Instructions)
-    }
-}
-
-/// What each of these adds to.
-fn sum(sources: &[Source]) -> Event {
-    let none = SourceSet::NONE;
-    Event {
-        sources: sources.iter().fold(none, |all, source| all.with(*source)),
-        weight: 1,
-    }
-}
-
 /// Which PMU the CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
@@ -153,7 +138,8 @@ pub enum Version {
 /// Whether an MSR belongs to a PMU of any [`Version`]: if this one does not have it, RDMSR and WRMSR
 /// raise #GP.
 pub fn is_pmu_msr(msr: u32) -> bool {
-    Amd::new(Version::PerfMonV2).register(msr).is_some()
+    let all = Amd::new(Version::PerfMonV2).with_lbr(true);
+    all.register(msr).is_some()
 }
 
 /// A register of this PMU.
@@ -175,6 +161,8 @@ pub enum Register {
     UncoreCtl(usize),
     /// DF_PERF_CTRn, or L3_PERF_CTRn.
     UncoreCtr(usize),
+    /// One of the last branch record stack.
+    Lbr(LbrRegister),
 }
 
 /// The registers of an AMD PMU but the counters.
@@ -188,6 +176,7 @@ pub struct Amd {
     global_status: u64,
     debugctl: u64,
     uncore: Uncore,
+    lbr: Option<Lbr>,
 }
 
 impl Amd {
@@ -202,6 +191,7 @@ impl Amd {
             global_status: 0,
             debugctl: 0,
             uncore: Uncore::default(),
+            lbr: None,
         }
     }
 
@@ -213,6 +203,41 @@ impl Amd {
     /// The same, with the data fabric and the L3 of other CPUs.
     pub fn with_uncore(self, uncore: Uncore) -> Amd {
         Amd { uncore, ..self }
+    }
+
+    /// The same, with a last branch record stack or without. Only PerfMonV2 has one.
+    pub fn with_lbr(self, there: bool) -> Amd {
+        let there = there && self.version >= Version::PerfMonV2;
+        Amd {
+            lbr: there.then(Lbr::default),
+            ..self
+        }
+    }
+
+    /// Whether there is a last branch record stack.
+    pub fn has_lbr(&self) -> bool {
+        self.lbr.is_some()
+    }
+
+    /// Whether branches are recorded now.
+    pub fn records_branches(&self) -> bool {
+        let frozen = self.global_status & LBRSF != 0;
+        !frozen && self.lbr.as_ref().is_some_and(Lbr::is_on)
+    }
+
+    /// A branch was taken, an interrupt or an exception.
+    pub fn branch(&mut self, branch: Branch) {
+        let records = self.records_branches();
+        if let Some(lbr) = self.lbr.as_mut().filter(|_| records) {
+            lbr.record(branch);
+        }
+    }
+
+    /// #DB is raised.
+    pub fn debug_exception(&mut self) {
+        if let Some(lbr) = &mut self.lbr {
+            lbr.debug_exception();
+        }
     }
 
     /// Follows `EFER.SVME`, which HostOnly and GuestOnly depend on.
@@ -246,60 +271,6 @@ impl Amd {
             (true, false) => classes.intersection(ClassSet::GUEST),
             (false, true) => classes.intersection(ClassSet::HOST),
         }
-    }
-}
-
-/// The event that PERF_CTL value `ctl` selects, if it is one of those that are counted.
-fn event(ctl: u64, weights: Weights) -> Option<Event> {
-    let unit_mask = ctl >> 8 & 0xff;
-    match select(ctl) {
-        // ExRetInstr
-        INSTRUCTIONS => Some(Event::of(Source::Instructions)),
-        // LsNotHaltedCyc
-        0x076 => Some(cycles(weights.cycles)),
-        // LsNotHaltedP0Cyc, the reference of perf on Zen 4: amd_zen4_perfmon_event_map.
-        0x120 if unit_mask == 1 => Some(cycles(weights.reference)),
-        // ExRetBrn
-        0x0c2 => Some(Event::of(Source::Branches)),
-        // ExRetBrnTkn, ExRetBrnFar, ExRetNearRet, ExRetIndBrchInstr, ExRetCond
-        0x0c4 => Some(sum(&[
-            Source::Taken,
-            Source::Jumps,
-            Source::Calls,
-            Source::Returns,
-            Source::FarBranches,
-        ])),
-        0x0c6 => Some(Event::of(Source::FarBranches)),
-        0x0c8 => Some(Event::of(Source::Returns)),
-        0x0cc => Some(Event::of(Source::Indirect)),
-        0x0d1 => Some(sum(&[Source::Taken, Source::NotTaken])),
-        // ExRetBrnMisp; ExRetBrnTknMisp, ExRetBrnIndMisp and ExRetUncondBrnchInstrMispred;
-        // ExRetMsprdBrnchInstrDirMsmtch. (ExRetNearRetMispred never happens.)
-        0x0c3 => Some(Event {
-            sources: SourceSet::MISPREDICTED,
-            weight: 1,
-        }),
-        0x0c5 | 0x0ca | 0x1c8 => Some(sum(&[Source::Indirect])),
-        0x1c7 => Some(sum(&[Source::NotTaken])),
-        // LsIntTaken. Which mode they belong to no source says.
-        0x02c => Some(sum(&[Source::Interrupts])),
-        // L2CacheReqStat of misses, perf's cache-misses (amd_zen4_perfmon_event_map): a line that
-        // is flushed is one that will be missed.
-        0x064 if unit_mask == 0x09 => Some(Event::of(Source::Flushes)),
-        // The unit mask says which kinds are added up.
-        LS_DISPATCH => {
-            let mut sources = SourceSet::NONE;
-            for (bit, source) in [Source::Loads, Source::Stores, Source::LoadStores]
-                .into_iter()
-                .enumerate()
-            {
-                if unit_mask >> bit & 1 != 0 {
-                    sources = sources.with(source);
-                }
-            }
-            Some(Event { sources, weight: 1 })
-        }
-        _ => None,
     }
 }
 
@@ -339,6 +310,11 @@ impl RegisterMap for Amd {
         if self.version < Version::PerfMonV2 {
             return None;
         }
+        if self.has_lbr() {
+            if let Some(register) = LbrRegister::of(msr) {
+                return Some(Register::Lbr(register));
+            }
+        }
         match msr {
             MSR_GLOBAL_STATUS => Some(Register::GlobalStatus),
             MSR_GLOBAL_CTL => Some(Register::GlobalCtl),
@@ -357,6 +333,7 @@ impl RegisterMap for Amd {
             Register::GlobalStatusClr | Register::GlobalStatusSet => 0,
             Register::UncoreCtl(n) => self.uncore.ctl(n),
             Register::UncoreCtr(n) => self.uncore.ctr(n),
+            Register::Lbr(register) => self.lbr.as_ref().map_or(0, |lbr| lbr.read(register)),
         })
     }
 
@@ -375,6 +352,9 @@ impl RegisterMap for Amd {
             Register::GlobalStatusSet => self.global_status |= value & STATUS_DEFINED,
             Register::UncoreCtl(n) => self.uncore.set_ctl(n, value),
             Register::UncoreCtr(n) => self.uncore.set_ctr(n, value),
+            Register::Lbr(register) => {
+                return (self.lbr.as_mut()).map_or(Ok(()), |lbr| lbr.write(register, value))
+            }
         }
         Ok(())
     }
@@ -439,7 +419,8 @@ impl RegisterMap for Amd {
             self.uncore.clear();
             *self = Amd::new(self.version)
                 .with_weights(self.weights)
-                .with_uncore(self.uncore.clone());
+                .with_uncore(self.uncore.clone())
+                .with_lbr(self.has_lbr());
             counters.clear();
         }
     }
@@ -461,7 +442,10 @@ impl RegisterMap for Amd {
             self.global_ctl = random.next() & COUNTER_MASK;
             self.global_status = random.next() & COUNTER_MASK;
         }
-        // A copy: the others are the same with it and without.
+        // Copies: the others are the same with them and without.
         self.uncore.scramble(&mut random.clone());
+        if let Some(lbr) = &mut self.lbr {
+            lbr.scramble(&mut random.clone());
+        }
     }
 }
