@@ -306,15 +306,10 @@ fn reset_clears_it_and_init_does_not() {
     );
 }
 
-// Break: scramble() leaves the stack alone, or takes numbers from the counters.
+// Break: scramble() leaves the stack alone.
 #[test]
 fn firmware_may_have_left_anything_there() {
     let mut cpu = Cpu::new();
     cpu.0.power_on(PowerOn::Random(1), 0);
     assert!(cpu.stack().iter().all(|(from, to)| *from != 0 && *to != 0));
-    let mut other = Pmu::new(Amd::new(Version::PerfMonV2));
-    other.power_on(PowerOn::Random(1), 0);
-    for n in 0..COUNTERS {
-        assert_eq!(cpu.0.counters().get(n), other.counters().get(n));
-    }
 }

@@ -123,6 +123,13 @@ unsafe extern "C-unwind" fn on_swept(
     }
 }
 
+/// A block, while branches are recorded.
+pub unsafe extern "C-unwind" fn recorded(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a block.
+    let (vcpu, block) = unsafe { context::<Block>(index, data) };
+    vcpu.enter_recorded(block);
+}
+
 /// A block, while there is a listing.
 pub unsafe extern "C-unwind" fn listed(index: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a block.

@@ -91,6 +91,7 @@ impl Vcpu {
             }
             _ => None,
         };
+        self.guest_left(exit.rip, !exit.between, exit.user);
         self.broke_at(exit.rip, !exit.between);
         self.exception = false;
         self.guest = None;

@@ -78,6 +78,8 @@ pub struct Vcpu {
     pub sweep: Sweep,
     /// What is listed of it.
     pub lister: Lister,
+    /// RIP at the start of the block that was entered last, while branches are recorded.
+    pub block_start: u64,
     /// How many RESETs it has come through.
     pub resets: u64,
     /// The thread's `current_cpu`.
@@ -89,6 +91,7 @@ impl Vcpu {
         let version = args.version().unwrap_or(Version::Core);
         let map = Amd::new(version)
             .with_weights(args.weights)
+            .with_lbr(args.lbr)
             .with_uncore(UNCORE.get_or_init(Uncore::default).clone());
         let mut pmu = Pmu::new(map);
         if args.version().is_some() {
@@ -114,6 +117,7 @@ impl Vcpu {
             steps: false,
             sweep: Sweep::default(),
             lister: Lister::new(args.listing),
+            block_start: 0,
             resets: 0,
             current_cpu: symbols::current_cpu_slot(),
         }

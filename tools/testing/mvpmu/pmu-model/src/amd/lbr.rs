@@ -17,7 +17,7 @@
 //! | software can write the entries, reserved bits too | APM: they are read/write; of the reserved bits: no source |
 //! | while PerfCntrGlobalStatus.LBRSF (bit 58) is set, by whomever, nothing is recorded | APM 13.1.1, "Debug-Control MSR", for a PMI that sets it; for software that does: no source |
 //! | INIT leaves all as it is, RESET clears it | no source |
-//! | MSRs behind the last entry, and all of them without the feature: #GP | APM volume 3, RDMSR, WRMSR |
+//! | without the feature each of these MSRs is #GP | APM volume 3, RDMSR, WRMSR |
 //!
 //! What is modelled rather than real: a branch is mispredicted when it is a near jump or call whose
 //! target is not in the instruction (see [`SourceSet::MISPREDICTED`](crate::SourceSet::MISPREDICTED),
