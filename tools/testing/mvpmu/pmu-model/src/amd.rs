@@ -50,7 +50,9 @@ use lbr::Lbr;
 
 pub use lbr::Branch;
 pub use lbr::BranchKind;
+pub use lbr::HostLbr;
 pub use lbr::LbrRegister;
+pub use lbr::SavedLbr;
 pub use lbr::LBRSE;
 pub use lbr::LBR_ENTRIES;
 pub use lbr::MSR_DEBUG_EXTN_CTL;
@@ -203,41 +205,6 @@ impl Amd {
     /// The same, with the data fabric and the L3 of other CPUs.
     pub fn with_uncore(self, uncore: Uncore) -> Amd {
         Amd { uncore, ..self }
-    }
-
-    /// The same, with a last branch record stack or without. Only PerfMonV2 has one.
-    pub fn with_lbr(self, there: bool) -> Amd {
-        let there = there && self.version >= Version::PerfMonV2;
-        Amd {
-            lbr: there.then(Lbr::default),
-            ..self
-        }
-    }
-
-    /// Whether there is a last branch record stack.
-    pub fn has_lbr(&self) -> bool {
-        self.lbr.is_some()
-    }
-
-    /// Whether branches are recorded now.
-    pub fn records_branches(&self) -> bool {
-        let frozen = self.global_status & LBRSF != 0;
-        !frozen && self.lbr.as_ref().is_some_and(Lbr::is_on)
-    }
-
-    /// A branch was taken, an interrupt or an exception.
-    pub fn branch(&mut self, branch: Branch) {
-        let records = self.records_branches();
-        if let Some(lbr) = self.lbr.as_mut().filter(|_| records) {
-            lbr.record(branch);
-        }
-    }
-
-    /// #DB is raised.
-    pub fn debug_exception(&mut self) {
-        if let Some(lbr) = &mut self.lbr {
-            lbr.debug_exception();
-        }
     }
 
     /// Follows `EFER.SVME`, which HostOnly and GuestOnly depend on.

@@ -313,3 +313,73 @@ fn firmware_may_have_left_anything_there() {
     cpu.0.power_on(PowerOn::Random(1), 0);
     assert!(cpu.stack().iter().all(|(from, to)| *from != 0 && *to != 0));
 }
+
+// Break: load() or save() takes the entries as they lie, or lbr_exit() leaves a register to the guest.
+#[test]
+fn a_vmcb_has_it_all_and_the_host_its_controls() {
+    const KEPT: u64 = FLBRI | 1;
+    let mut cpu = Cpu::recording();
+    cpu.0.map_mut().set_debugctl(KEPT);
+    cpu.branch(jump(1));
+    let vmcb = SavedLbr {
+        debugctl: 1 << 12 | 1 << 40,
+        control: LBRSE | 1,
+        select: 2 | 1 << 9,
+        entries: std::array::from_fn(|n| [0x1100 + n as u64, VALID | n as u64]),
+    };
+    let host = cpu.0.map_mut().lbr_enter(&vmcb).unwrap();
+    assert_eq!(cpu.0.map().debugctl(), 1 << 12);
+    assert_eq!(
+        [cpu.read(MSR_LBR_SELECT), cpu.read(MSR_DEBUG_EXTN_CTL)],
+        [2, LBRSE]
+    );
+    assert_eq!(cpu.numbers(), (0x100..0x110).collect::<Vec<_>>());
+    cpu.branch(jump(2));
+    cpu.branch(branch(3, BranchKind::Far, true));
+    let saved = cpu.0.map_mut().lbr_exit(&host).unwrap();
+    assert_eq!(
+        [saved.debugctl, saved.control, saved.select],
+        [1 << 12, LBRSE, 2]
+    );
+    assert_eq!(saved.entries[0], [0x1002, VALID | 0x2002]);
+    assert_eq!(saved.entries[1..], vmcb.entries[..15]);
+    // What is left is the guest's.
+    assert_eq!(cpu.0.map().debugctl(), KEPT);
+    assert_eq!(
+        [cpu.read(MSR_LBR_SELECT), cpu.read(MSR_DEBUG_EXTN_CTL)],
+        [2, LBRSE]
+    );
+    assert_eq!(cpu.stack()[0], (0x1002, VALID | 0x2002));
+    assert!(Amd::new(Version::PerfMonV2).lbr_enter(&vmcb).is_none());
+}
+
+// Break: lbr_exit() does not bring DebugExtnCtl back.
+#[test]
+fn a_guest_that_records_leaves_a_host_that_does_not() {
+    let mut cpu = Cpu::new();
+    let vmcb = SavedLbr {
+        control: LBRSE,
+        ..SavedLbr::default()
+    };
+    let host = cpu.0.map_mut().lbr_enter(&vmcb).unwrap();
+    assert!(cpu.0.map().records_branches());
+    let _ = cpu.0.map_mut().lbr_exit(&host);
+    assert!(!cpu.0.map().records_branches());
+}
+
+// Break: lbr_not_entered() brings only the controls back.
+#[test]
+fn a_vmrun_that_fails_changes_nothing() {
+    let mut cpu = Cpu::recording();
+    cpu.write(MSR_LBR_SELECT, 4);
+    cpu.0.map_mut().set_debugctl(FLBRI);
+    cpu.branch(jump(1));
+    let host = cpu.0.map_mut().lbr_enter(&SavedLbr::default()).unwrap();
+    cpu.0.map_mut().lbr_not_entered(host);
+    assert_eq!(cpu.numbers(), [1]);
+    assert_eq!(
+        [cpu.read(MSR_LBR_SELECT), cpu.read(MSR_DEBUG_EXTN_CTL)],
+        [4, LBRSE]
+    );
+    assert_eq!(cpu.0.map().debugctl(), FLBRI);
+}

@@ -48,6 +48,7 @@ pub unsafe extern "C-unwind" fn after_vmrun(index: c_uint, data: *mut c_void) {
     if std::mem::take(&mut vcpu.exited) {
         // Only a block of the guest would have noticed a wrap in its last one.
         vcpu.fold();
+        vcpu.leave_lbr();
         vcpu.oracle_exit(block.vaddr);
     }
 }

@@ -13,8 +13,11 @@ use crate::registers::Bus;
 pub enum Leaf {
     /// Fn8000_0001: extended features.
     Features,
-    /// Fn8000_000A: SVM.
-    Svm,
+    /// Fn8000_000A: SVM, which switches last branch records or not.
+    Svm {
+        /// It does.
+        lbr: bool,
+    },
     /// Fn8000_0022: extended performance monitoring, with a last branch record stack or without.
     PerfMon {
         /// With it.
@@ -29,6 +32,8 @@ pub enum Leaf {
 const PERFCTR: u64 = 1 << 22 | 1 << 23 | 1 << 24 | 1 << 28;
 /// Fn8000_000A EDX: NRIPS, nRIP is saved at #VMEXIT.
 const NRIPS: u64 = 1 << 3;
+/// Fn8000_000A EDX: LBR virtualization.
+const LBR_VIRT: u64 = 1 << 1;
 /// Fn8000_0022 EAX: PerfMonV2.
 const PERF_MON_V2: u64 = 1;
 /// Fn8000_0022 EAX: there is a last branch record stack.
@@ -54,9 +59,10 @@ pub fn announce(bus: &mut Bus, leaf: Leaf, rax: u64) -> Option<u64> {
             bus.set_register(handles().rcx, rcx | PERFCTR);
             None
         }
-        Leaf::Svm => {
+        Leaf::Svm { lbr } => {
             let rdx = bus.register(handles().rdx);
-            bus.set_register(handles().rdx, rdx | NRIPS);
+            let lbr_virt = if lbr { LBR_VIRT } else { 0 };
+            bus.set_register(handles().rdx, rdx & !LBR_VIRT | NRIPS | lbr_virt);
             None
         }
         Leaf::PerfMon { lbr } => {

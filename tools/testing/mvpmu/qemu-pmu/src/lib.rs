@@ -12,8 +12,8 @@
 //! QEMU's translated code counts instructions, branches and memory accesses per block
 //! ([`translate`], [`emit`], [`callbacks`], [`board`]), what a block did not execute after all is
 //! taken back ([`count`], [`discon`], [`rep`]), and the PMU model gets the sums when somebody looks
-//! ([`msr`]) or a counter may wrap ([`pmi`]). [`svm`] knows host from guest mode, [`cpuid`] announces the PMU,
-//! [`reset`] notices RESET and INIT, [`oracle`] has the PMU model watch whose values are where,
+//! ([`msr`]) or a counter may wrap ([`pmi`]). [`svm`] knows host from guest mode, [`lbr`] is what it
+//! switches of last branch records, [`cpuid`] announces the PMU, [`reset`] notices RESET and INIT, [`oracle`] has the PMU model watch whose values are where,
 //! [`sweep`] injects interrupts, [`listing`] notes what is executed, [`branches`] records where branches
 //! went.
 //!
@@ -55,6 +55,7 @@ pub mod count;
 pub mod oracle;
 
 pub mod cpuid;
+pub mod lbr;
 pub mod msr;
 pub mod reset;
 pub mod svm;

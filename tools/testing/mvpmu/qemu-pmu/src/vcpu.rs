@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::OnceLock;
 
 use pmu_model::amd::Amd;
+use pmu_model::amd::HostLbr;
 use pmu_model::amd::Uncore;
 use pmu_model::amd::Version;
 use pmu_model::options::PmiDelay;
@@ -80,6 +81,8 @@ pub struct Vcpu {
     pub lister: Lister,
     /// RIP at the start of the block that was entered last, while branches are recorded.
     pub block_start: u64,
+    /// A guest whose last branch records are switched: its VMCB, and what is kept of the host.
+    pub lbr_of: Option<(u64, HostLbr)>,
     /// How many RESETs it has come through.
     pub resets: u64,
     /// The thread's `current_cpu`.
@@ -118,6 +121,7 @@ impl Vcpu {
             sweep: Sweep::default(),
             lister: Lister::new(args.listing),
             block_start: 0,
+            lbr_of: None,
             resets: 0,
             current_cpu: symbols::current_cpu_slot(),
         }

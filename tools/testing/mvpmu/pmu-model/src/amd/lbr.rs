@@ -16,6 +16,9 @@
 //! | entry 0 is the newest | Linux, the same function |
 //! | software can write the entries, reserved bits too | APM: they are read/write; of the reserved bits: no source |
 //! | while PerfCntrGlobalStatus.LBRSF (bit 58) is set, by whomever, nothing is recorded | APM 13.1.1, "Debug-Control MSR", for a PMI that sets it; for software that does: no source |
+//! | with a VMCB's LBR virtualization, VMRUN keeps the host's DebugCtl and DebugExtnCtl, and loads these, LastBranchStackSelect and the entries from the VMCB; #VMEXIT saves the guest's there and brings the host's two back, but leaves the entries and LastBranchStackSelect as they are | APM 15.23.1 |
+//! | bits that are not defined in what VMRUN loads are dropped | as Linux has it for DebugCtl, `nested_vmcb02_prepare_save()`; for the others: no source |
+//! | without it these registers are the host's and the guest's alike | APM 15.23 |
 //! | INIT leaves all as it is, RESET clears it | no source |
 //! | without the feature each of these MSRs is #GP | APM volume 3, RDMSR, WRMSR |
 //!
@@ -26,6 +29,10 @@
 
 use crate::options::Random;
 use crate::Fault;
+
+use super::Amd;
+use super::Version;
+use super::LBRSF;
 
 /// LastBranchStackSelect.
 pub const MSR_LBR_SELECT: u32 = 0xc000_010e;
@@ -72,6 +79,26 @@ pub enum BranchKind {
     JumpRelative = 1 << 7,
     /// All else, with interrupts and exceptions.
     Far = 1 << 8,
+}
+
+/// What a VMCB has of the registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SavedLbr {
+    /// DebugCtl.
+    pub debugctl: u64,
+    /// DebugExtnCtl.
+    pub control: u64,
+    /// LastBranchStackSelect.
+    pub select: u64,
+    /// From and to of each entry, the newest first.
+    pub entries: [[u64; 2]; LBR_ENTRIES],
+}
+
+/// What they were before VMRUN. Of this DebugCtl and DebugExtnCtl come back with #VMEXIT.
+#[derive(Clone, Debug)]
+pub struct HostLbr {
+    debugctl: u64,
+    lbr: Lbr,
 }
 
 /// A branch that was taken.
@@ -156,6 +183,26 @@ impl Lbr {
         Ok(())
     }
 
+    /// VMRUN loads all of it.
+    pub fn load(&mut self, saved: &SavedLbr) {
+        *self = Lbr {
+            select: saved.select & SELECT_DEFINED,
+            control: saved.control & LBRSE,
+            entries: saved.entries,
+            newest: 0,
+        };
+    }
+
+    /// #VMEXIT saves all of it.
+    pub fn save(&self, debugctl: u64) -> SavedLbr {
+        SavedLbr {
+            debugctl,
+            control: self.control,
+            select: self.select,
+            entries: std::array::from_fn(|n| self.entries[self.at(n)]),
+        }
+    }
+
     /// Whether branches are recorded.
     pub fn is_on(&self) -> bool {
         self.control & LBRSE != 0
@@ -190,5 +237,71 @@ impl Lbr {
         for entry in &mut self.entries {
             *entry = [random.next(), random.next()];
         }
+    }
+}
+
+impl Amd {
+    /// The same, with a last branch record stack or without. Only PerfMonV2 has one.
+    pub fn with_lbr(self, there: bool) -> Amd {
+        let there = there && self.version >= Version::PerfMonV2;
+        Amd {
+            lbr: there.then(Lbr::default),
+            ..self
+        }
+    }
+
+    /// Whether there is a last branch record stack.
+    pub fn has_lbr(&self) -> bool {
+        self.lbr.is_some()
+    }
+
+    /// Whether branches are recorded now.
+    pub fn records_branches(&self) -> bool {
+        let frozen = self.global_status & LBRSF != 0;
+        !frozen && self.lbr.as_ref().is_some_and(Lbr::is_on)
+    }
+
+    /// A branch was taken, an interrupt or an exception.
+    pub fn branch(&mut self, branch: Branch) {
+        let records = self.records_branches();
+        if let Some(lbr) = self.lbr.as_mut().filter(|_| records) {
+            lbr.record(branch);
+        }
+    }
+
+    /// #DB is raised.
+    pub fn debug_exception(&mut self) {
+        if let Some(lbr) = &mut self.lbr {
+            lbr.debug_exception();
+        }
+    }
+
+    /// VMRUN with LBR virtualization: loads the guest's registers. What they were before is to be given to
+    /// [`lbr_exit`](Amd::lbr_exit).
+    pub fn lbr_enter(&mut self, guest: &SavedLbr) -> Option<HostLbr> {
+        let lbr = self.lbr.as_mut()?;
+        let host = HostLbr {
+            debugctl: self.debugctl,
+            lbr: lbr.clone(),
+        };
+        lbr.load(guest);
+        self.set_debugctl(guest.debugctl);
+        Some(host)
+    }
+
+    /// #VMEXIT with LBR virtualization: what is to be saved of the guest.
+    pub fn lbr_exit(&mut self, host: &HostLbr) -> Option<SavedLbr> {
+        let debugctl = self.debugctl;
+        let lbr = self.lbr.as_mut()?;
+        let guest = lbr.save(debugctl);
+        lbr.control = host.lbr.control;
+        self.set_debugctl(host.debugctl);
+        Some(guest)
+    }
+
+    /// VMRUN has entered nothing after all.
+    pub fn lbr_not_entered(&mut self, host: HostLbr) {
+        self.lbr = Some(host.lbr);
+        self.set_debugctl(host.debugctl);
     }
 }

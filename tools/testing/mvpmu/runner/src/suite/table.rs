@@ -272,8 +272,13 @@ fn machine_tests(cpu: Cpu) -> Vec<Group> {
             model: vec!["lbr=on".to_owned()],
             ..boot.clone()
         };
-        let branches = Work::Bare(with_lbr, paths::tool("branches_test"));
-        groups.push(group("branches", branches));
+        for (what, test) in [
+            ("branches", "branches_test"),
+            ("branches of guests", "guest_branches_test"),
+        ] {
+            let work = Work::Bare(with_lbr.clone(), paths::tool(test));
+            groups.push(group(what, work));
+        }
         groups.push(branches_of_perf(cpu));
         let noting = Boot {
             oracle: Oracle::Note,
