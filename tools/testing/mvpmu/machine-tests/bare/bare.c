@@ -301,9 +301,15 @@ static void rdpmc_0(void)
 	asm volatile("rdpmc" : : "c"(0) : "eax", "edx");
 }
 
-/* Break: Amd::rdpmc() accepts one index more. */
+static void rdmsr_lbr_select(void)
+{
+	asm volatile("rdmsr" : : "c"(0xc000010e) : "eax", "edx");
+}
+
+/* Break: Amd::rdpmc() accepts one index more, or is_pmu_msr() knows no last branch records. */
 static void general_protection(void)
 {
+	report(faults(rdmsr_lbr_select), 1, "without last branch records, their MSRs are #GP");
 	report(faults(rdpmc_16), 1, "RDPMC behind the last counter is #GP");
 	report(faults(rdpmc_0), 0, "RDPMC of a counter is not");
 	stop();

@@ -154,6 +154,8 @@ void guest_inject_software(int vector, uint64_t next_rip);
 uint64_t guest_next_rip(void);
 void guest_intercept_msr(uint32_t msr, bool on);
 uint64_t guest_rip(void);
+/* Any field of the VMCB. */
+uint64_t *guest_vmcb(int offset);
 #define EXIT_INTR	0x60
 #define EXIT_RDPMC	0x6f
 #define EXIT_GP		0x4d

@@ -156,3 +156,8 @@ uint64_t guest_rip(void)
 {
 	return guest.vmcb.rip;
 }
+
+uint64_t *guest_vmcb(int offset)
+{
+	return (uint64_t *)(guest.page + offset);
+}

@@ -26,6 +26,8 @@
 //! So in each cycle one instruction retires, and CNT_MASK 1 makes no difference to what an instruction
 //! does at most once. To the conditions on cycles an instruction is one cycle, whatever the weights.
 
+mod events;
+mod lbr;
 mod uncore;
 mod watched;
 
@@ -36,13 +38,26 @@ use crate::Counters;
 use crate::Counting;
 use crate::CycleRule;
 use crate::Deltas;
-use crate::Event;
 use crate::Fault;
 use crate::RegisterMap;
 use crate::Reset;
-use crate::Source;
-use crate::SourceSet;
 
+use events::event;
+use events::select;
+use events::INSTRUCTIONS;
+use events::LS_DISPATCH;
+use lbr::Lbr;
+
+pub use lbr::Branch;
+pub use lbr::BranchKind;
+pub use lbr::HostLbr;
+pub use lbr::LbrRegister;
+pub use lbr::SavedLbr;
+pub use lbr::LBRSE;
+pub use lbr::LBR_ENTRIES;
+pub use lbr::MSR_DEBUG_EXTN_CTL;
+pub use lbr::MSR_LBR_FROM0;
+pub use lbr::MSR_LBR_SELECT;
 pub use uncore::Uncore;
 pub use uncore::DF_COUNTERS;
 pub use uncore::L3_COUNTERS;
@@ -113,34 +128,6 @@ const HOST_ONLY: u64 = 1 << 41;
 /// PERF_CTL: all bits there are. Bits 19 and 21, 39:36 and those from 42 on are not defined.
 const CTL_DEFINED: u64 = 0x0000_030f_ffd7_ffff;
 
-/// Event: retired instructions.
-const INSTRUCTIONS: u64 = 0xc0;
-
-/// Event: LsDispatch, of which an instruction may make several.
-const LS_DISPATCH: u64 = 0x029;
-
-/// The event without its unit mask.
-fn select(ctl: u64) -> u64 {
-    ctl & 0xff | ctl >> 24 & 0xf00
-}
-
-/// Cycles, of which an instruction takes so many.
-fn cycles(weight: u32) -> Event {
-    Event {
-        weight,
-        ..Event::of(Source::Instructions)
-    }
-}
-
-/// What each of these adds to.
-fn sum(sources: &[Source]) -> Event {
-    let none = SourceSet::NONE;
-    Event {
-        sources: sources.iter().fold(none, |all, source| all.with(*source)),
-        weight: 1,
-    }
-}
-
 /// Which PMU the CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
@@ -153,7 +140,8 @@ pub enum Version {
 /// Whether an MSR belongs to a PMU of any [`Version`]: if this one does not have it, RDMSR and WRMSR
 /// raise #GP.
 pub fn is_pmu_msr(msr: u32) -> bool {
-    Amd::new(Version::PerfMonV2).register(msr).is_some()
+    let all = Amd::new(Version::PerfMonV2).with_lbr(true);
+    all.register(msr).is_some()
 }
 
 /// A register of this PMU.
@@ -175,6 +163,8 @@ pub enum Register {
     UncoreCtl(usize),
     /// DF_PERF_CTRn, or L3_PERF_CTRn.
     UncoreCtr(usize),
+    /// One of the last branch record stack.
+    Lbr(LbrRegister),
 }
 
 /// The registers of an AMD PMU but the counters.
@@ -188,6 +178,7 @@ pub struct Amd {
     global_status: u64,
     debugctl: u64,
     uncore: Uncore,
+    lbr: Option<Lbr>,
 }
 
 impl Amd {
@@ -202,6 +193,7 @@ impl Amd {
             global_status: 0,
             debugctl: 0,
             uncore: Uncore::default(),
+            lbr: None,
         }
     }
 
@@ -249,60 +241,6 @@ impl Amd {
     }
 }
 
-/// The event that PERF_CTL value `ctl` selects, if it is one of those that are counted.
-fn event(ctl: u64, weights: Weights) -> Option<Event> {
-    let unit_mask = ctl >> 8 & 0xff;
-    match select(ctl) {
-        // ExRetInstr
-        INSTRUCTIONS => Some(Event::of(Source::Instructions)),
-        // LsNotHaltedCyc
-        0x076 => Some(cycles(weights.cycles)),
-        // LsNotHaltedP0Cyc, the reference of perf on Zen 4: amd_zen4_perfmon_event_map.
-        0x120 if unit_mask == 1 => Some(cycles(weights.reference)),
-        // ExRetBrn
-        0x0c2 => Some(Event::of(Source::Branches)),
-        // ExRetBrnTkn, ExRetBrnFar, ExRetNearRet, ExRetIndBrchInstr, ExRetCond
-        0x0c4 => Some(sum(&[
-            Source::Taken,
-            Source::Jumps,
-            Source::Calls,
-            Source::Returns,
-            Source::FarBranches,
-        ])),
-        0x0c6 => Some(Event::of(Source::FarBranches)),
-        0x0c8 => Some(Event::of(Source::Returns)),
-        0x0cc => Some(Event::of(Source::Indirect)),
-        0x0d1 => Some(sum(&[Source::Taken, Source::NotTaken])),
-        // ExRetBrnMisp; ExRetBrnTknMisp, ExRetBrnIndMisp and ExRetUncondBrnchInstrMispred;
-        // ExRetMsprdBrnchInstrDirMsmtch. (ExRetNearRetMispred never happens.)
-        0x0c3 => Some(Event {
-            sources: SourceSet::MISPREDICTED,
-            weight: 1,
-        }),
-        0x0c5 | 0x0ca | 0x1c8 => Some(sum(&[Source::Indirect])),
-        0x1c7 => Some(sum(&[Source::NotTaken])),
-        // LsIntTaken. Which mode they belong to no source says.
-        0x02c => Some(sum(&[Source::Interrupts])),
-        // L2CacheReqStat of misses, perf's cache-misses (amd_zen4_perfmon_event_map): a line that
-        // is flushed is one that will be missed.
-        0x064 if unit_mask == 0x09 => Some(Event::of(Source::Flushes)),
-        // The unit mask says which kinds are added up.
-        LS_DISPATCH => {
-            let mut sources = SourceSet::NONE;
-            for (bit, source) in [Source::Loads, Source::Stores, Source::LoadStores]
-                .into_iter()
-                .enumerate()
-            {
-                if unit_mask >> bit & 1 != 0 {
-                    sources = sources.with(source);
-                }
-            }
-            Some(Event { sources, weight: 1 })
-        }
-        _ => None,
-    }
-}
-
 impl RegisterMap for Amd {
     type Register = Register;
 
@@ -339,6 +277,11 @@ impl RegisterMap for Amd {
         if self.version < Version::PerfMonV2 {
             return None;
         }
+        if self.has_lbr() {
+            if let Some(register) = LbrRegister::of(msr) {
+                return Some(Register::Lbr(register));
+            }
+        }
         match msr {
             MSR_GLOBAL_STATUS => Some(Register::GlobalStatus),
             MSR_GLOBAL_CTL => Some(Register::GlobalCtl),
@@ -357,6 +300,7 @@ impl RegisterMap for Amd {
             Register::GlobalStatusClr | Register::GlobalStatusSet => 0,
             Register::UncoreCtl(n) => self.uncore.ctl(n),
             Register::UncoreCtr(n) => self.uncore.ctr(n),
+            Register::Lbr(register) => self.lbr.as_ref().map_or(0, |lbr| lbr.read(register)),
         })
     }
 
@@ -375,6 +319,9 @@ impl RegisterMap for Amd {
             Register::GlobalStatusSet => self.global_status |= value & STATUS_DEFINED,
             Register::UncoreCtl(n) => self.uncore.set_ctl(n, value),
             Register::UncoreCtr(n) => self.uncore.set_ctr(n, value),
+            Register::Lbr(register) => {
+                return (self.lbr.as_mut()).map_or(Ok(()), |lbr| lbr.write(register, value))
+            }
         }
         Ok(())
     }
@@ -439,7 +386,8 @@ impl RegisterMap for Amd {
             self.uncore.clear();
             *self = Amd::new(self.version)
                 .with_weights(self.weights)
-                .with_uncore(self.uncore.clone());
+                .with_uncore(self.uncore.clone())
+                .with_lbr(self.has_lbr());
             counters.clear();
         }
     }
@@ -461,7 +409,10 @@ impl RegisterMap for Amd {
             self.global_ctl = random.next() & COUNTER_MASK;
             self.global_status = random.next() & COUNTER_MASK;
         }
-        // A copy: the others are the same with it and without.
+        // Copies: the others are the same with them and without.
         self.uncore.scramble(&mut random.clone());
+        if let Some(lbr) = &mut self.lbr {
+            lbr.scramble(&mut random.clone());
+        }
     }
 }

@@ -7,8 +7,18 @@
 //! | `pmi-delay=N` | a PMI comes N instructions after the overflow: [`PmiDelay`] |
 //! | `power-on=zero`, `power-on=random:SEED` | what firmware has left: [`PowerOn`] |
 //! | `weights=CYCLES:REFERENCE` | how many of them an instruction takes: [`Weights`] |
+//! | `lbr=on`, `lbr=off` | whether there are last branch records, if the CPU has them ([`switch`]); off unless said |
 
 use std::str::FromStr;
+
+/// Something that is there or not.
+pub fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
 
 /// How long a performance interrupt takes from the counter that wrapped to the local APIC.
 ///

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use pmu_model::amd::Version;
 use pmu_model::listing::Marks;
+use pmu_model::options;
 use pmu_model::options::PmiDelay;
 use pmu_model::options::PowerOn;
 use pmu_model::options::Weights;
@@ -46,6 +47,8 @@ pub struct Args {
     pub weights: Weights,
     /// If instructions are to be listed: between which marks.
     pub listing: Option<Marks>,
+    /// There is a last branch record stack.
+    pub lbr: bool,
 }
 
 impl Default for Args {
@@ -60,6 +63,7 @@ impl Default for Args {
             power_on: PowerOn::default(),
             weights: Weights::default(),
             listing: None,
+            lbr: false,
         }
     }
 }
@@ -83,7 +87,7 @@ struct Choice {
 }
 
 /// All options. QEMU splits them at commas, so that none can have one in its value.
-const CHOICES: [Choice; 9] = [
+const CHOICES: [Choice; 10] = [
     Choice {
         name: "cpu",
         values: "zen4|zen5",
@@ -161,6 +165,14 @@ const CHOICES: [Choice; 9] = [
             Some(())
         },
     },
+    Choice {
+        name: "lbr",
+        values: "on|off",
+        take: |args, value| {
+            args.lbr = options::switch(value)?;
+            Some(())
+        },
+    },
 ];
 
 /// Parses `name=value` arguments.
@@ -202,6 +214,8 @@ mod tests {
         assert_eq!(args.power_on, PowerOn::Random(3));
         let args = parse(["listing=host"].into_iter()).unwrap();
         assert_eq!(args.listing, Some(Marks::Host));
+        let lbr = |value| parse([value].into_iter()).unwrap().lbr;
+        assert_eq!([lbr("lbr=on"), lbr("lbr=off")], [true, false]);
         for bad in [
             "weights=3",
             "cpu=icelake",
@@ -211,6 +225,7 @@ mod tests {
             "stats=",
             "without=nothing",
             "listing=guest:1",
+            "lbr=maybe",
         ] {
             let reason = parse([bad].into_iter()).unwrap_err();
             assert!(reason.starts_with(&format!("`{bad}` is not ")), "{reason}");
@@ -224,7 +239,7 @@ mod tests {
             parse(["speed=11"].into_iter()).unwrap_err(),
             "there is no option `speed`, but cpu=zen4|zen5, pmu=on|old|off, oracle=on|off|note, stats=FILE, \
              without=QUIRK, pmi-delay=N, power-on=zero|random:SEED, weights=CYCLES:REFERENCE, \
-             listing=host|guest:ADD:SUBTRACT"
+             listing=host|guest:ADD:SUBTRACT, lbr=on|off"
         );
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use pmu_model::amd::BranchKind;
 use pmu_model::oracle::StackLoad;
 use pmu_model::Class;
 use pmu_model::Source;
@@ -94,6 +95,17 @@ impl Site {
     }
 }
 
+/// The branch at the end of a block.
+#[derive(Clone, Copy)]
+pub struct Last {
+    /// What it is.
+    pub kind: BranchKind,
+    /// How far behind the start of the block.
+    pub offset: u64,
+    /// Its length.
+    pub len: u8,
+}
+
 /// A translation block.
 pub struct Block {
     /// Mode and privilege level it was translated for; QEMU does not use it for others.
@@ -108,6 +120,11 @@ pub struct Block {
     pub counted: Sources,
     /// How often it was entered while there is a listing.
     pub listed: AtomicI64,
+    /// The base of the code segment it was translated for, if branches are seen; QEMU does not use it
+    /// for others.
+    pub base: u64,
+    /// The branch at its end, if those are seen.
+    pub branch: Option<Last>,
 }
 
 impl Block {
@@ -224,6 +241,8 @@ mod tests {
             sites: Box::default(),
             counted: Sources::default(),
             listed: AtomicI64::new(0),
+            base: 0,
+            branch: None,
         }
     }
 

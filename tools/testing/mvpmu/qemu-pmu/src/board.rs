@@ -33,6 +33,11 @@ pub struct Board {
     pub inside: u64,
     /// Not 0: blocks are listed.
     pub listing: u64,
+    /// Not 0: branches are recorded.
+    pub recording: u64,
+    /// Not 0: the block that was entered last has come to the branch at its end. It is 0 again once it
+    /// is known where that led.
+    pub branch: u64,
 }
 
 /// Added to a block's address.
@@ -120,6 +125,16 @@ pub fn inside() -> api::U64Field {
 /// Whether blocks are listed, for translated code.
 pub fn listing() -> api::U64Field {
     field(offset_of!(Board, listing))
+}
+
+/// Whether branches are recorded, for translated code.
+pub fn recording() -> api::U64Field {
+    field(offset_of!(Board, recording))
+}
+
+/// Whether a block has come to its branch, for translated code.
+pub fn branch() -> api::U64Field {
+    field(offset_of!(Board, branch))
 }
 
 /// Where the last conditional branch goes on if it is not taken, for translated code.

@@ -48,6 +48,7 @@ pub unsafe extern "C-unwind" fn after_vmrun(index: c_uint, data: *mut c_void) {
     if std::mem::take(&mut vcpu.exited) {
         // Only a block of the guest would have noticed a wrap in its last one.
         vcpu.fold();
+        vcpu.leave_lbr();
         vcpu.oracle_exit(block.vaddr);
     }
 }
@@ -121,6 +122,13 @@ unsafe extern "C-unwind" fn on_swept(
         // SAFETY: There is nothing to drop in this frame, the only one.
         unsafe { leave::to_main_loop(origin) }
     }
+}
+
+/// A block, while branches are recorded.
+pub unsafe extern "C-unwind" fn recorded(index: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a block.
+    let (vcpu, block) = unsafe { context::<Block>(index, data) };
+    vcpu.enter_recorded(block);
 }
 
 /// A block, while there is a listing.

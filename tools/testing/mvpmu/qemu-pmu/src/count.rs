@@ -99,7 +99,8 @@ impl Vcpu {
     /// the PMU's registers. Everything is folded.
     pub fn arm(&mut self) {
         let steps = demand::follow_steps(&self.pmu, &mut self.steps);
-        if demand::follow(&self.pmu) || steps {
+        let branches = self.follow_branches();
+        if demand::follow(&self.pmu) || steps || branches {
             self.translate_anew();
         }
         let budget = self.pmu.budget();

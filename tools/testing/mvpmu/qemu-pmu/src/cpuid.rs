@@ -26,10 +26,11 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
         keep_mark(Mark::of(eax, ecx, retired, vcpu.pmu.stats()));
         return;
     }
+    let lbr = vcpu.pmu.map().has_lbr();
     let leaf = match eax {
         0x8000_0001 => Leaf::Features,
-        0x8000_000a => Leaf::Svm,
-        0x8000_0022 if vcpu.version == Some(Version::PerfMonV2) => Leaf::PerfMon,
+        0x8000_000a => Leaf::Svm { lbr },
+        0x8000_0022 if vcpu.version == Some(Version::PerfMonV2) => Leaf::PerfMon { lbr },
         stats::LEAF => {
             let ecx = vcpu.bus.register(handles().rcx) as u32;
             let instructions = vcpu.instructions_before(site);

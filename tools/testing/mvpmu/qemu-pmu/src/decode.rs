@@ -10,6 +10,7 @@ use iced_x86::InstructionInfoFactory;
 use iced_x86::Mnemonic;
 use iced_x86::OpAccess;
 use iced_x86::OpKind;
+use pmu_model::amd::BranchKind;
 use pmu_model::Source;
 
 /// What an instruction means for the PMU.
@@ -120,6 +121,21 @@ pub fn sources(insn: &Instruction, kind: Kind) -> Sources {
             sources.with(Source::Flushes)
         }
         _ => sources,
+    }
+}
+
+/// What a branch is for the last branch record stack, by its [`sources`].
+pub fn branch_kind(sources: Sources) -> BranchKind {
+    let indirect = sources.contains(Source::Indirect);
+    let is = |source| sources.contains(source);
+    match () {
+        () if is(Source::Taken) => BranchKind::Conditional,
+        () if is(Source::Calls) && indirect => BranchKind::CallIndirect,
+        () if is(Source::Calls) => BranchKind::CallRelative,
+        () if is(Source::Returns) => BranchKind::Return,
+        () if is(Source::Jumps) && indirect => BranchKind::JumpIndirect,
+        () if is(Source::Jumps) => BranchKind::JumpRelative,
+        () => BranchKind::Far,
     }
 }
 

@@ -7,6 +7,7 @@
 //! A condition on cycles (CNT_MASK, INV, EDGE) has to be looked at after each instruction. While a
 //! counter of some vCPU has one, a block is one instruction. So it is for the sweep.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
 use std::sync::Mutex;
@@ -25,8 +26,21 @@ pub const MEMORY: [Source; 3] = [Source::Loads, Source::Stores, Source::LoadStor
 /// The sources that translations count, a bit for each.
 static DEMANDED: AtomicU16 = AtomicU16::new(1 << Source::Instructions as u16);
 
+/// Whether translations see where branches lead: see [`branches`](crate::branches).
+static BRANCHES: AtomicBool = AtomicBool::new(false);
+
 /// How many want blocks of one instruction.
 static STEPPING: Mutex<u32> = Mutex::new(0);
+
+/// Whether translations see where branches lead.
+pub fn branches_seen() -> bool {
+    BRANCHES.load(Ordering::Relaxed)
+}
+
+/// A CPU records branches. True when everything has to be translated anew for it.
+pub fn want_branches_seen() -> bool {
+    !BRANCHES.swap(true, Ordering::Relaxed)
+}
 
 /// Somebody wants blocks of one instruction, or no longer.
 pub fn want_steps(wanted: bool) {

@@ -35,6 +35,7 @@ pub fn happened(vcpu: &mut Vcpu, kind: api::Discontinuity, from: u64) {
                 // SAFETY: In a callback in the vCPU's thread.
                 unsafe { leave::forget_exception(vcpu.cpu_state()) };
             }
+            vcpu.event_taken(from, false, false);
             vcpu.interrupted_at(from);
         }
         _ => {}
@@ -46,6 +47,7 @@ fn exception(vcpu: &mut Vcpu, from: u64) {
         vcpu.vmrun_failed();
     }
     let begun = !was_fetch(vcpu, from);
+    vcpu.event_taken(from, true, begun);
     vcpu.broke_at(from, begun);
 }
 

@@ -8,11 +8,13 @@ use pmu_model::Source;
 
 use crate::api;
 use crate::block::Block;
+use crate::block::Last;
 use crate::block::Site;
 use crate::board;
 use crate::callbacks;
 use crate::count;
 use crate::decode;
+use crate::decode::Kind;
 
 /// The longest instruction.
 const INSTRUCTION_MAX: usize = 15;
@@ -92,6 +94,16 @@ impl Emit<'_> {
     pub fn watching_user(self) {
         let (left, callback) = (board::left(), callbacks::user_mode);
         self.at_start_if(left, api::COND_GE, 1, callback, api::CB_RW_REGS);
+    }
+
+    /// Sees which branch has led to the block, and notes when one ends it. Before what leaves the block
+    /// before it begins: the branch was executed.
+    pub fn branches(self, last: Option<&Instruction>) {
+        let (recording, callback) = (board::recording(), callbacks::recorded);
+        self.at_start_if(recording, api::COND_GE, 1, callback, api::CB_R_REGS);
+        if let (Some(last), Some(_)) = (last, self.block.branch) {
+            last.inline(api::INLINE_STORE_U64, board::branch(), 1);
+        }
     }
 
     /// Keeps the accumulators. The order matters: when one of the callbacks leaves the block,
@@ -186,6 +198,16 @@ impl Instruction {
     /// Its code.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len.min(INSTRUCTION_MAX)]
+    }
+
+    /// The branch that it is, if it is one, in the block at `start`.
+    pub fn branch(&self, start: u64) -> Option<Last> {
+        let kind = decode::kind(&self.code);
+        (kind == Kind::Branch).then(|| Last {
+            kind: decode::branch_kind(decode::sources(&self.code, kind)),
+            offset: self.vaddr.wrapping_sub(start),
+            len: self.len as u8,
+        })
     }
 
     /// Calls before it is executed.

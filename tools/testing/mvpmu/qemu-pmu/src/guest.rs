@@ -25,6 +25,8 @@ mod vmcb {
     pub const EVENT_INJECTION: u64 = 0x0a8;
     /// nRIP
     pub const NEXT_RIP: u64 = 0x0c8;
+    /// CPL
+    pub const CPL: u64 = 0x4cb;
     /// CS: base
     pub const CS_BASE: u64 = 0x418;
     /// CR0
@@ -125,6 +127,8 @@ pub struct Exit {
     pub instruction: Option<u64>,
     /// By WRMSR.
     pub wrmsr: bool,
+    /// It was at CPL > 0.
+    pub user: bool,
 }
 
 impl Guest {
@@ -185,6 +189,7 @@ impl Guest {
                 .then(|| bus.physical(vmcb + vmcb::CS_BASE, 8).wrapping_add(rip)),
             between: EXITS_BETWEEN.contains(&code) || delivering || fetching,
             wrmsr: code == EXIT_MSR && info == MSR_WRITE,
+            user: bus.physical(vmcb + vmcb::CPL, 1) != 0,
         })
     }
 

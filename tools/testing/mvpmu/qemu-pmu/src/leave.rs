@@ -47,6 +47,17 @@ pub unsafe fn to_main_loop(origin: Origin) -> ! {
     unsafe { (symbols().cpu_loop_exit_noexc)(origin.cpu) }
 }
 
+/// The number of the exception that is being delivered.
+///
+/// # Safety
+///
+/// `cpu` is QEMU's structure of the CPU whose thread this is, in a callback.
+pub unsafe fn exception(cpu: *mut CpuState) -> i32 {
+    let offset = symbols().exception_index;
+    // SAFETY: The field is where QEMU's own code writes it, and only this thread does.
+    unsafe { cpu.byte_add(offset).cast::<i32>().read() }
+}
+
 /// Has QEMU forget the exception whose number it keeps: it was delivered.
 ///
 /// # Safety

@@ -12,9 +12,10 @@
 //! QEMU's translated code counts instructions, branches and memory accesses per block
 //! ([`translate`], [`emit`], [`callbacks`], [`board`]), what a block did not execute after all is
 //! taken back ([`count`], [`discon`], [`rep`]), and the PMU model gets the sums when somebody looks
-//! ([`msr`]) or a counter may wrap ([`pmi`]). [`svm`] knows host from guest mode, [`cpuid`] announces the PMU,
-//! [`reset`] notices RESET and INIT, [`oracle`] has the PMU model watch whose values are where,
-//! [`sweep`] injects interrupts, [`listing`] notes what is executed.
+//! ([`msr`]) or a counter may wrap ([`pmi`]). [`svm`] knows host from guest mode, [`lbr`] is what it
+//! switches of last branch records, [`cpuid`] announces the PMU, [`reset`] notices RESET and INIT, [`oracle`] has the PMU model watch whose values are where,
+//! [`sweep`] injects interrupts, [`listing`] notes what is executed, [`branches`] records where branches
+//! went.
 //!
 //! What differs from hardware: a PMI comes (or begins to take its time) before the first block that
 //! starts after the overflow, not within the block, and when the last block of user mode wraps a
@@ -46,6 +47,7 @@ pub mod stats;
 // A vCPU, which has one of each. Then what changes it: its PMU, the oracle, what instructions do.
 pub mod vcpu;
 
+pub mod branches;
 pub mod pmi;
 
 pub mod count;
@@ -53,6 +55,7 @@ pub mod count;
 pub mod oracle;
 
 pub mod cpuid;
+pub mod lbr;
 pub mod msr;
 pub mod reset;
 pub mod svm;

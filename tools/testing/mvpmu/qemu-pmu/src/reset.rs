@@ -61,6 +61,7 @@ pub fn check(vcpu: &mut Vcpu, vaddr: u64) {
     vcpu.guest = None;
     vcpu.exited = false;
     vcpu.asked = None;
+    vcpu.lbr_of = None;
     vcpu.cpuid = None;
     vcpu.rep = None;
     vcpu.exception = false;

@@ -23,6 +23,7 @@ impl Vcpu {
         self.guest = Some(Guest::enter(vmcb, site.vaddr, &mut self.bus));
         self.pmu.stats_mut().vm_entries += 1;
         self.oracle_enter(site);
+        self.enter_lbr(vmcb);
         self.publish();
     }
 
@@ -30,6 +31,7 @@ impl Vcpu {
     pub fn vmrun_failed(&mut self) {
         if let Some(guest) = self.guest.take() {
             guest.was_not_entered(&mut self.bus);
+            self.undo_lbr();
             self.pmu.stats_mut().vm_entries -= 1;
             self.oracle_exit(guest.vmrun);
             self.publish();
@@ -91,6 +93,7 @@ impl Vcpu {
             }
             _ => None,
         };
+        self.guest_left(exit.rip, !exit.between, exit.user);
         self.broke_at(exit.rip, !exit.between);
         self.exception = false;
         self.guest = None;

@@ -87,6 +87,14 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
             .collect(),
         counted: demand::all_counted(),
         listed: AtomicI64::new(0),
+        base: match demand::branches_seen() {
+            true => vaddr.wrapping_sub(vcpu.bus.register(handles().rip)),
+            false => 0,
+        },
+        branch: insns
+            .last()
+            .filter(|_| demand::branches_seen())
+            .and_then(|insn| insn.branch(vaddr)),
     };
     // SAFETY: Just made, and kept as long as translated code has it.
     let block = unsafe { &*block::keep(block) };
@@ -104,6 +112,9 @@ pub unsafe extern "C-unwind" fn translated(tb: *mut api::Tb, _data: *mut c_void)
         }
         if class == Class::HostKernel && vcpu.sweep.is_on() {
             emit.sweeping(vcpu.sweep.may_begin_at(vaddr));
+        }
+        if demand::branches_seen() {
+            emit.branches(insns.last());
         }
         emit.counting(insns.last());
         // Behind what leaves the block before it begins.

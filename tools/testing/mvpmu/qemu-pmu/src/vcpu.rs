@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::OnceLock;
 
 use pmu_model::amd::Amd;
+use pmu_model::amd::HostLbr;
 use pmu_model::amd::Uncore;
 use pmu_model::amd::Version;
 use pmu_model::options::PmiDelay;
@@ -78,6 +79,10 @@ pub struct Vcpu {
     pub sweep: Sweep,
     /// What is listed of it.
     pub lister: Lister,
+    /// RIP at the start of the block that was entered last, while branches are recorded.
+    pub block_start: u64,
+    /// A guest whose last branch records are switched: its VMCB, and what is kept of the host.
+    pub lbr_of: Option<(u64, HostLbr)>,
     /// How many RESETs it has come through.
     pub resets: u64,
     /// The thread's `current_cpu`.
@@ -89,6 +94,7 @@ impl Vcpu {
         let version = args.version().unwrap_or(Version::Core);
         let map = Amd::new(version)
             .with_weights(args.weights)
+            .with_lbr(args.lbr)
             .with_uncore(UNCORE.get_or_init(Uncore::default).clone());
         let mut pmu = Pmu::new(map);
         if args.version().is_some() {
@@ -114,6 +120,8 @@ impl Vcpu {
             steps: false,
             sweep: Sweep::default(),
             lister: Lister::new(args.listing),
+            block_start: 0,
+            lbr_of: None,
             resets: 0,
             current_cpu: symbols::current_cpu_slot(),
         }

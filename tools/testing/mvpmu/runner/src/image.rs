@@ -160,7 +160,7 @@ fn base(boot: &Boot) -> Result<Archive> {
     for tool in ["port", "count", "bare-guest"] {
         copy(&mut archive, &format!("/bin/{tool}"), &paths::tool(tool))?;
     }
-    for test in ["exact_test", "register_test", "sampling_test"] {
+    for test in ["exact_test", "lbr_test", "register_test", "sampling_test"] {
         let path = format!("/selftests/machine/{test}");
         copy(&mut archive, &path, &paths::tool(test))?;
     }

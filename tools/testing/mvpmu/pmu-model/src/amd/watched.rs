@@ -24,8 +24,8 @@ impl Watched for Amd {
                 Cell::Status
             }
             Register::UncoreCtr(n) => Cell::Uncore(n),
-            // Which event it is, is no secret.
-            Register::UncoreCtl(_) => return None,
+            // Which event it is, is no secret. Whose branches they are is not followed.
+            Register::UncoreCtl(_) | Register::Lbr(_) => return None,
         })
     }
 

@@ -243,6 +243,25 @@ fn kunit(cpu: Cpu) -> Group {
     }
 }
 
+/// Last branch records of perf in L1.
+fn branches_of_perf(cpu: Cpu) -> Group {
+    Group {
+        name: format!("{} branches of perf", name(cpu)),
+        work: Work::Boot {
+            boot: Boot {
+                model: vec!["lbr=on".to_owned()],
+                ..Boot::of_cpu(cpu)
+            },
+            job: Job {
+                perf: true,
+                ..Job::new("branches")
+            },
+            tests: ["lbr_test", "perf"].map(str::to_owned).to_vec(),
+            limit: Duration::from_secs(300),
+        },
+    }
+}
+
 /// The tests of the machine itself, by itself and from L1 without KVM.
 fn machine_tests(cpu: Cpu) -> Vec<Group> {
     let group = |what: &str, work| Group {
@@ -268,6 +287,18 @@ fn machine_tests(cpu: Cpu) -> Vec<Group> {
         };
         let options = Work::Bare(with_options, paths::tool("options_test"));
         groups.push(group("options", options));
+        let with_lbr = Boot {
+            model: vec!["lbr=on".to_owned()],
+            ..boot.clone()
+        };
+        for (what, test) in [
+            ("branches", "branches_test"),
+            ("branches of guests", "guest_branches_test"),
+        ] {
+            let work = Work::Bare(with_lbr.clone(), paths::tool(test));
+            groups.push(group(what, work));
+        }
+        groups.push(branches_of_perf(cpu));
         let noting = Boot {
             oracle: Oracle::Note,
             ..boot
