@@ -7,7 +7,7 @@
 #[macro_use]
 mod machine;
 
-guests! { "guest/pmu.s", "guest/cpus.s":
+guests! { "guest/pmu.s", "guest/cpus_setup.s", "guest/cpus.s":
     guest_start_up guest_place guest_ipi guest_ioapic guest_code_of_other guest_tsc guest_two_counters
     guest_pmi_of_other guest_two_timers guest_halt_wakes guest_both_halt guest_halt
 }
