@@ -298,6 +298,50 @@ other_idtr:
 	.word 0xfff
 	.quad IDT
 
+# The other CPU stores its branches, 15,000 that are taken, while the first one branches, too: how
+# many records there are, and IA32_DEBUGCTL of the first one.
+guest_trace_of_other:
+	call setup
+	start_other other_traces
+	await DONE, 1
+	mov DS_AREA + 8, %rax
+	sub $BTS_BUFFER, %rax
+	call send
+	report_msr IA32_DEBUGCTL
+	jmp finish
+other_traces:
+	call setup_other
+	mov $DS_AREA, %edi
+	movq $BTS_BUFFER, (%rdi)
+	movq $BTS_BUFFER, 8(%rdi)
+	movq $(BTS_BUFFER + 24 * 20000), 16(%rdi)
+	movq $(BTS_BUFFER + 24 * 20000), 24(%rdi)
+	wrmsr_imm IA32_DS_AREA, DS_AREA
+	wrmsr_imm IA32_DEBUGCTL, 1 << 8 | 1 << 7 | 1 << 6
+	mov $15001, %esi
+1:	dec %esi
+	jnz 1b
+	wrmsr_imm IA32_DEBUGCTL, 0
+	movq $1, DONE
+	cli
+1:	hlt
+	jmp 1b
+
+# IA32_DEBUGCTL of the first one, while the other has set it.
+guest_debugctl_of_other:
+	call setup
+	start_other other_sets_debugctl
+	await DONE, 1
+	report_msr IA32_DEBUGCTL
+	jmp finish
+other_sets_debugctl:
+	call setup_other
+	wrmsr_imm IA32_DEBUGCTL, 1
+	movq $1, DONE
+	cli
+1:	hlt
+	jmp 1b
+
 # The timers of both, while both are halted: that time went on, how many each has had, and how often
 # the other one's had not just begun anew.
 .set X2APIC_TIMER_CURRENT, 0x839
