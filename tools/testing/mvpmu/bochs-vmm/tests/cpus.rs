@@ -7,9 +7,10 @@
 #[macro_use]
 mod machine;
 
-guests! { "guest/pmu.s", "guest/cpus.s":
+guests! { "guest/pmu.s", "guest/cpus_setup.s", "guest/cpus.s":
     guest_start_up guest_place guest_ipi guest_ioapic guest_code_of_other guest_tsc guest_two_counters
-    guest_pmi_of_other guest_two_timers guest_halt_wakes guest_both_halt guest_halt
+    guest_pmi_of_other guest_two_timers guest_halt_wakes guest_both_halt guest_halt guest_trace_of_other
+    guest_debugctl_of_other
 }
 
 const TWO: [&str; 2] = ["--cpus", "2"];
@@ -98,6 +99,26 @@ fn a_pmi_is_that_of_the_cpu_whose_counter_overflows() {
     for delay in ["0", "15000"] {
         let options = [&TWO[..], &["--pmi-delay", delay]].concat();
         assert_eq!(guest_pmi_of_other().values(&options), [0, 1]);
+    }
+}
+
+// Has to fail when branches of another CPU are stored.
+#[test]
+#[ignore = "needs the Bochs core"]
+fn each_cpu_stores_its_own_branches() {
+    let (taken, debugctl) = (15_000, 0);
+    let options = [&TWO[..], &["--cpu", "skylake"]].concat();
+    let found = guest_trace_of_other().values(&options);
+    assert_eq!(found, [24 * taken, debugctl]);
+}
+
+// Has to fail when IA32_DEBUGCTL is not exchanged with the turn, with a PMU or without.
+#[test]
+#[ignore = "needs the Bochs core"]
+fn each_cpu_has_its_debugctl() {
+    for pmu in ["on", "off"] {
+        let options = [&TWO[..], &["--pmu", pmu]].concat();
+        assert_eq!(guest_debugctl_of_other().values(&options), [0]);
     }
 }
 

@@ -1,135 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Two CPUs. The first one starts the other, which goes to where OTHER_ENTRY says; only the first one
-# reports.
-
-.set VECTOR_OTHER, VECTOR_IRQ + 1
-.set X2APIC_ID, 0x802
-.set X2APIC_ICR, 0x830
-.set ICR_FIXED, 0x4000
-.set ICR_LOWEST, 0x4100
-.set ICR_NMI, 0x4400
-.set ICR_INIT, 0x4500
-.set ICR_START, 0x4600
-.set ICR_LOGICAL, 1 << 11
-.set ICR_ALL, 2 << 18
-.set ICR_OTHERS, 3 << 18
-
-.set GDT, 0x6000
-# Where the other CPU starts, in real mode, and its stack.
-.set TRAMPOLINE, 0x30000
-.set OTHER_STACK, 0x4f0000
-# What both know, each on a line of its own.
-.set OTHER_ENTRY, 0x300000
-.set STARTS, 0x300040
-.set ALIVE, 0x300080
-.set PLACE, 0x3000c0
-.set IRQS, 0x300100
-.set NMIS, 0x300140
-.set ANSWER, 0x300180
-.set LOCK, 0x3001c0
-.set LAST_TSC, 0x300200
-.set BACKWARDS, 0x300240
-.set OWNER, 0x300280
-.set CHANGES, 0x3002c0
-.set DONE, 0x300300
-
-# Sends an interrupt message. Uses RAX, RCX, RDX.
-.macro ipi destination, what
-	mov $X2APIC_ICR, %ecx
-	mov $(\what), %eax
-	mov $\destination, %edx
-	wrmsr
-.endm
-
-# Waits until there is this in memory.
-.macro await address, value
-9:	pause
-	cmpq $(\value), \address
-	jne 9b
-.endm
-
-.macro report_memory address
-	mov \address, %rax
-	call send
-.endm
-
-.macro start_other entry
-	lea \entry(%rip), %rax
-	mov %rax, OTHER_ENTRY
-	call start_cpu
-.endm
-
-start_cpu:
-	lea trampoline(%rip), %rsi
-	mov $TRAMPOLINE, %edi
-	mov $(trampoline_end - trampoline), %ecx
-	rep movsb
-	ipi 1, ICR_INIT
-	ipi 1, ICR_START | TRAMPOLINE >> 12
-	ret
-
-trampoline:
-	.code16
-	mov %cs, %ax
-	mov %ax, %ds
-	lgdtl trampoline_gdtr - trampoline
-	mov $0x20, %eax
-	mov %eax, %cr4
-	mov $PML4, %eax
-	mov %eax, %cr3
-	mov $IA32_EFER, %ecx
-	mov $0x100, %eax
-	xor %edx, %edx
-	wrmsr
-	mov $0x80000011, %eax
-	mov %eax, %cr0
-	ljmpl $0x10, $(TRAMPOLINE + trampoline_64 - trampoline)
-	.code64
-trampoline_64:
-	mov $0x18, %eax
-	mov %eax, %ds
-	mov %eax, %es
-	mov %eax, %ss
-	mov $OTHER_STACK, %esp
-	mov OTHER_ENTRY, %rax
-	jmp *%rax
-trampoline_gdtr:
-	.word 0x1f
-	.long GDT
-trampoline_end:
-
-# The other CPU's interrupts: those of `setup`, with the handlers that count in memory.
-setup_other:
-	lidt idtr(%rip)
-	mov $IA32_APIC_BASE, %ecx
-	rdmsr
-	or $0xc00, %eax
-	wrmsr
-	wrmsr_imm X2APIC_SPURIOUS, 0x1ff
-	lock incq STARTS
-	ret
-
-on_other_nmi:
-	lock incq NMIS
-	iretq
-
-on_other_irq:
-	lock incq IRQS
-	push %rax
-	push %rcx
-	push %rdx
-	wrmsr_imm X2APIC_EOI, 0
-	pop %rdx
-	pop %rcx
-	pop %rax
-	iretq
-
-setup_two:
-	call setup
-	gate VECTOR_NMI, on_other_nmi
-	gate VECTOR_IRQ, on_other_irq
-	ret
+# Two CPUs. The other one goes to where `start_other` says; only the first one reports.
 
 # A start-up IPI starts the CPU once; another one is nothing to it until there was INIT.
 guest_start_up:
@@ -426,6 +297,50 @@ other_overflows:
 other_idtr:
 	.word 0xfff
 	.quad IDT
+
+# The other CPU stores its branches, 15,000 that are taken, while the first one branches, too: how
+# many records there are, and IA32_DEBUGCTL of the first one.
+guest_trace_of_other:
+	call setup
+	start_other other_traces
+	await DONE, 1
+	mov DS_AREA + 8, %rax
+	sub $BTS_BUFFER, %rax
+	call send
+	report_msr IA32_DEBUGCTL
+	jmp finish
+other_traces:
+	call setup_other
+	mov $DS_AREA, %edi
+	movq $BTS_BUFFER, (%rdi)
+	movq $BTS_BUFFER, 8(%rdi)
+	movq $(BTS_BUFFER + 24 * 20000), 16(%rdi)
+	movq $(BTS_BUFFER + 24 * 20000), 24(%rdi)
+	wrmsr_imm IA32_DS_AREA, DS_AREA
+	wrmsr_imm IA32_DEBUGCTL, 1 << 8 | 1 << 7 | 1 << 6
+	mov $15001, %esi
+1:	dec %esi
+	jnz 1b
+	wrmsr_imm IA32_DEBUGCTL, 0
+	movq $1, DONE
+	cli
+1:	hlt
+	jmp 1b
+
+# IA32_DEBUGCTL of the first one, while the other has set it.
+guest_debugctl_of_other:
+	call setup
+	start_other other_sets_debugctl
+	await DONE, 1
+	report_msr IA32_DEBUGCTL
+	jmp finish
+other_sets_debugctl:
+	call setup_other
+	wrmsr_imm IA32_DEBUGCTL, 1
+	movq $1, DONE
+	cli
+1:	hlt
+	jmp 1b
 
 # The timers of both, while both are halted: that time went on, how many each has had, and how often
 # the other one's had not just begun anew.
