@@ -335,9 +335,9 @@ fn differential(cpu: Cpu, provider: Provider, programs: u64) -> Group {
     }
 }
 
-/// What is usually run with switch=eager, and with KVM's C code, on the AMD machine; on Intel it is
+/// What is usually run with KVM's C code, and with switch=eager on the AMD machine; on Intel that is
 /// everything.
-const SOME_ON_AMD: [&str; 6] = [
+const SOME: [&str; 6] = [
     "mvpmu/control_test",
     "mvpmu/count_test",
     "mvpmu/mode_test",
@@ -441,8 +441,13 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             let two = boot.clone().with_two_cpus();
             let long = length == Length::Long;
             let mut own = own_selftests(cpu, provider, false)?;
-            if provider != Provider::Mvpmu && machine == Machine::Amd && !long {
-                own.retain(|test| SOME_ON_AMD.contains(&test.as_str()));
+            let all = match provider {
+                Provider::Mvpmu => true,
+                Provider::Eager => long || machine == Machine::Intel,
+                Provider::C => long,
+            };
+            if !all {
+                own.retain(|test| SOME.contains(&test.as_str()));
             }
             groups.push(selftests(two.clone(), "selftests", provider, own));
             if provider == Provider::Eager {
