@@ -122,7 +122,10 @@ fn run(base: &Boot, provider: &str, tests: &[String], directory: &Path) -> Resul
     let mut fates = Fates::new();
     let mut left = tests.to_vec();
     while !left.is_empty() {
-        let mut arguments = vec![provider.to_owned(), seconds(boot.machine, provider).to_string()];
+        let mut arguments = vec![
+            provider.to_owned(),
+            seconds(boot.machine, provider).to_string(),
+        ];
         arguments.extend(left.iter().cloned());
         let job = Job {
             arguments,
@@ -263,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_console_says_what_became_of_each_test() {
-        let console = "begin a_test\r\nend a_test 0 \r\nbegin b_test\r\n==== Test Assertion ====\r\n\
+        let console =
+            "begin a_test\r\nend a_test 0 \r\nbegin b_test\r\n==== Test Assertion ====\r\n\
             end b_test 254 \r\nbegin c_test\r\nend c_test 4 1..0 # SKIP - no such CPU\r\n\
             begin d_test\r\nend d_test 124 \r\nbegin e_test\r\n";
         let found: Vec<_> = parse(console).into_values().collect();

@@ -5,6 +5,8 @@
 mod group;
 mod guests;
 mod hosts;
+mod lives;
+mod machines;
 mod selftests;
 mod skips;
 mod table;

@@ -2,8 +2,6 @@
 
 //! The table of all test groups.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use pmu_model::profile;
 
@@ -17,6 +15,16 @@ use super::guests::linux_guests;
 use super::guests::tracepoints;
 use super::hosts::host_tools;
 use super::hosts::shown_commands;
+use super::lives::after_kexec;
+use super::lives::cycles;
+use super::lives::kunit;
+use super::lives::lifecycle;
+use super::lives::refusal;
+use super::machines::amd_sweeps;
+use super::machines::differential;
+use super::machines::machine_tests;
+use super::machines::sweep;
+use super::machines::two_runs;
 use super::selftests::cpu_groups;
 use super::selftests::kvm_selftests;
 use super::selftests::long_groups;
@@ -28,7 +36,6 @@ use super::selftests::with_host_events;
 use super::selftests::with_watchdog;
 use crate::checks;
 use crate::differential;
-use crate::job::Job;
 use crate::machine::name;
 use crate::machine::Boot;
 use crate::machine::Cpu;
@@ -36,57 +43,11 @@ use crate::machine::Machine;
 use crate::machine::Pmu;
 use crate::mutants;
 use crate::object_code;
-use crate::oracle::Oracle;
-use crate::paths;
 use crate::paths::Kernel;
 use crate::shown;
 use crate::sweep::Company;
 use crate::sweep::Sweep;
 use crate::uki;
-
-/// The first one looks at the registers, the others count.
-const MACHINE_TESTS: [&str; 3] = ["register_test", "exact_test", "sampling_test"];
-
-/// A kernel that another one has started with a guest's state in hardware. For the oracle that is the
-/// guest's still where a CPU starts and takes its stack, before the kernel clears it.
-fn after_kexec(cpu: Cpu) -> Group {
-    let boot = Boot {
-        kernel: Kernel::Debug,
-        oracle: Oracle::Off,
-        append: "retain_initrd".to_owned(),
-        ..Boot::of_cpu(cpu)
-    };
-    let tests = ["count_test", "host_rdpmc_test"];
-    Group {
-        name: format!("{} kexec", name(cpu)),
-        work: Work::Boot {
-            job: Job {
-                image: Some(boot.kernel.product(boot.machine.kernel())),
-                arguments: tests.map(|test| format!("mvpmu/{test}")).to_vec(),
-                ..Job::new("kexec")
-            },
-            boot,
-            tests: tests.map(str::to_owned).to_vec(),
-            limit: Duration::from_secs(900),
-        },
-    }
-}
-
-/// The module must refuse to work on `boot`, and say `reason`.
-fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
-    Group {
-        name: format!("{} refusal: {name}", boot.name()),
-        work: Work::Boot {
-            boot,
-            job: Job {
-                arguments: vec![reason.to_owned()],
-                ..Job::new("refusal")
-            },
-            tests: vec!["refusal".to_owned()],
-            limit: Duration::from_secs(60),
-        },
-    }
-}
 
 fn with_four_cpus(cpu: Cpu) -> Group {
     let boot = Boot {
@@ -148,191 +109,6 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         }
     }
     groups
-}
-
-fn two_runs(cpu: Cpu, what: &str, boot: Boot) -> Group {
-    Group {
-        name: format!("{} two runs{what}", name(cpu)),
-        work: Work::Twice {
-            boot,
-            job: Job::new("guest-report"),
-        },
-    }
-}
-
-fn sweep(name: &str, sweep: Sweep) -> Group {
-    Group {
-        name: format!("{} sweep, {name}", sweep.machine.name()),
-        work: Work::Sweep(sweep),
-    }
-}
-
-/// The sweeps of the AMD machine: only of what switches the PMU.
-fn amd_sweeps(length: Length) -> Vec<Group> {
-    let switch = |company| Sweep::switch(company).on_amd();
-    match length {
-        Length::Usual => vec![
-            sweep("increment", Sweep::increment().on_amd().sampled(7)),
-            sweep("both", switch(Company::Both).sampled(53)),
-        ],
-        Length::Long => {
-            let mut groups = vec![sweep("increment", Sweep::increment().on_amd())];
-            for company in Company::ALL {
-                let name = format!("switch, {}", company.name());
-                groups.push(sweep(&name, switch(company)));
-            }
-            groups
-        }
-    }
-}
-
-fn lifecycle(cpu: Cpu, kernel: Kernel) -> Group {
-    let variant = match kernel {
-        Kernel::Main => "",
-        Kernel::Debug => " (debug kernel)",
-    };
-    Group {
-        name: format!("{} life cycle{variant}", name(cpu)),
-        work: Work::Boot {
-            boot: Boot {
-                kernel,
-                ..Boot::of_cpu(cpu)
-            },
-            job: Job {
-                second_provider: Some(Machine::of(cpu).foreign_module()),
-                ..Job::new("lifecycle")
-            },
-            tests: vec!["lifecycle".to_owned()],
-            limit: Duration::from_secs(300),
-        },
-    }
-}
-
-/// The module, and VMs, many times.
-fn cycles(cpu: Cpu, length: Length) -> Group {
-    let numbers = match length {
-        Length::Usual => ["5", "20"],
-        Length::Long => ["100", "1000"],
-    };
-    Group {
-        name: format!("{} cycles", name(cpu)),
-        work: Work::Boot {
-            boot: Boot::of_cpu(cpu),
-            job: Job {
-                arguments: numbers.map(str::to_owned).to_vec(),
-                ..Job::new("cycles")
-            },
-            tests: vec!["cycles".to_owned()],
-            limit: Duration::from_secs(1200),
-        },
-    }
-}
-
-fn kunit(cpu: Cpu) -> Group {
-    Group {
-        name: format!("{} KUnit", name(cpu)),
-        work: Work::Boot {
-            boot: Boot {
-                kernel: Kernel::Debug,
-                ..Boot::of_cpu(cpu)
-            },
-            job: Job::new("kunit"),
-            tests: vec!["kunit".to_owned()],
-            limit: Duration::from_secs(400),
-        },
-    }
-}
-
-/// Last branch records of perf in L1.
-fn branches_of_perf(cpu: Cpu) -> Group {
-    Group {
-        name: format!("{} branches of perf", name(cpu)),
-        work: Work::Boot {
-            boot: Boot {
-                model: vec!["lbr=on".to_owned()],
-                ..Boot::of_cpu(cpu)
-            },
-            job: Job {
-                perf: true,
-                ..Job::new("branches")
-            },
-            tests: ["lbr_test", "perf"].map(str::to_owned).to_vec(),
-            limit: Duration::from_secs(300),
-        },
-    }
-}
-
-/// The tests of the machine itself, by itself and from L1 without KVM.
-fn machine_tests(cpu: Cpu) -> Vec<Group> {
-    let group = |what: &str, work| Group {
-        name: format!("{} machine {what}", name(cpu)),
-        work,
-    };
-    let mut groups = Vec::new();
-    if cpu.is_amd() {
-        // That of the Intel machine is tested by `cargo test`.
-        // They are about the PMU, and leave values of their guests there on purpose.
-        let boot = Boot {
-            oracle: Oracle::Off,
-            ..Boot::of_cpu(cpu)
-        };
-        let bare = Work::Bare(boot.clone(), paths::tool("bare_test"));
-        groups.push(group("without a kernel", bare));
-        groups.push(group("quirks", Work::Quirks(boot.clone())));
-        let with_options = Boot {
-            model: ["power-on=random:1", "pmi-delay=200", "weights=3:2"]
-                .map(str::to_owned)
-                .to_vec(),
-            ..boot.clone()
-        };
-        let options = Work::Bare(with_options, paths::tool("options_test"));
-        groups.push(group("options", options));
-        let with_lbr = Boot {
-            model: vec!["lbr=on".to_owned()],
-            ..boot.clone()
-        };
-        for (what, test) in [
-            ("branches", "branches_test"),
-            ("branches of guests", "guest_branches_test"),
-        ] {
-            let work = Work::Bare(with_lbr.clone(), paths::tool(test));
-            groups.push(group(what, work));
-        }
-        groups.push(branches_of_perf(cpu));
-        let noting = Boot {
-            oracle: Oracle::Note,
-            ..boot
-        };
-        let oracle = Work::Bare(noting, paths::tool("oracle_test"));
-        groups.push(group("oracle", oracle));
-    }
-    for (pmu, name, tests) in [
-        (Pmu::On, "on", &MACHINE_TESTS[..]),
-        (Pmu::Old, "old", &MACHINE_TESTS[..1]),
-        (Pmu::Off, "off", &MACHINE_TESTS[..1]),
-    ] {
-        let work = Work::Boot {
-            boot: Boot {
-                pmu,
-                ..Boot::of_cpu(cpu)
-            },
-            job: Job {
-                arguments: vec![name.to_owned()],
-                ..Job::new("machine")
-            },
-            tests: tests.iter().map(|&test| test.to_owned()).collect(),
-            limit: Duration::from_secs(200),
-        };
-        groups.push(group(&format!("with PMU {name}"), work));
-    }
-    groups
-}
-
-fn differential(cpu: Cpu, provider: Provider, programs: u64) -> Group {
-    Group {
-        name: format!("{} differential {}", name(cpu), provider.name()),
-        work: Work::Differential(cpu, provider, programs),
-    }
 }
 
 /// What is usually run with KVM's C code, and with switch=eager on the AMD machine; on Intel that is

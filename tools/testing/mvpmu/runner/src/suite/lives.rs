@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The groups about the module as such: its unit tests, loading it, refusing to, another kernel after it.
+
+use std::time::Duration;
+
+use super::group::Group;
+use super::group::Length;
+use super::group::Work;
+use crate::job::Job;
+use crate::machine::name;
+use crate::machine::Boot;
+use crate::machine::Cpu;
+use crate::machine::Machine;
+use crate::oracle::Oracle;
+use crate::paths::Kernel;
+
+/// A kernel that another one has started with a guest's state in hardware. For the oracle that is the
+/// guest's still where a CPU starts and takes its stack, before the kernel clears it.
+pub fn after_kexec(cpu: Cpu) -> Group {
+    let boot = Boot {
+        kernel: Kernel::Debug,
+        oracle: Oracle::Off,
+        append: "retain_initrd".to_owned(),
+        ..Boot::of_cpu(cpu)
+    };
+    let tests = ["count_test", "host_rdpmc_test"];
+    Group {
+        name: format!("{} kexec", name(cpu)),
+        work: Work::Boot {
+            job: Job {
+                image: Some(boot.kernel.product(boot.machine.kernel())),
+                arguments: tests.map(|test| format!("mvpmu/{test}")).to_vec(),
+                ..Job::new("kexec")
+            },
+            boot,
+            tests: tests.map(str::to_owned).to_vec(),
+            limit: Duration::from_secs(900),
+        },
+    }
+}
+
+/// The module must refuse to work on `boot`, and say `reason`.
+pub fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
+    Group {
+        name: format!("{} refusal: {name}", boot.name()),
+        work: Work::Boot {
+            boot,
+            job: Job {
+                arguments: vec![reason.to_owned()],
+                ..Job::new("refusal")
+            },
+            tests: vec!["refusal".to_owned()],
+            limit: Duration::from_secs(60),
+        },
+    }
+}
+
+pub fn lifecycle(cpu: Cpu, kernel: Kernel) -> Group {
+    let variant = match kernel {
+        Kernel::Main => "",
+        Kernel::Debug => " (debug kernel)",
+    };
+    Group {
+        name: format!("{} life cycle{variant}", name(cpu)),
+        work: Work::Boot {
+            boot: Boot {
+                kernel,
+                ..Boot::of_cpu(cpu)
+            },
+            job: Job {
+                second_provider: Some(Machine::of(cpu).foreign_module()),
+                ..Job::new("lifecycle")
+            },
+            tests: vec!["lifecycle".to_owned()],
+            limit: Duration::from_secs(300),
+        },
+    }
+}
+
+/// The module, and VMs, many times.
+pub fn cycles(cpu: Cpu, length: Length) -> Group {
+    let numbers = match length {
+        Length::Usual => ["5", "20"],
+        Length::Long => ["100", "1000"],
+    };
+    Group {
+        name: format!("{} cycles", name(cpu)),
+        work: Work::Boot {
+            boot: Boot::of_cpu(cpu),
+            job: Job {
+                arguments: numbers.map(str::to_owned).to_vec(),
+                ..Job::new("cycles")
+            },
+            tests: vec!["cycles".to_owned()],
+            limit: Duration::from_secs(1200),
+        },
+    }
+}
+
+pub fn kunit(cpu: Cpu) -> Group {
+    Group {
+        name: format!("{} KUnit", name(cpu)),
+        work: Work::Boot {
+            boot: Boot {
+                kernel: Kernel::Debug,
+                ..Boot::of_cpu(cpu)
+            },
+            job: Job::new("kunit"),
+            tests: vec!["kunit".to_owned()],
+            limit: Duration::from_secs(400),
+        },
+    }
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The groups that test the machines, or that need what only they can do: runs that are the same.
+
+use std::time::Duration;
+
+use super::group::Group;
+use super::group::Length;
+use super::group::Provider;
+use super::group::Work;
+use crate::job::Job;
+use crate::machine::name;
+use crate::machine::Boot;
+use crate::machine::Cpu;
+use crate::machine::Pmu;
+use crate::oracle::Oracle;
+use crate::paths;
+use crate::sweep::Company;
+use crate::sweep::Sweep;
+
+/// The first one looks at the registers, the others count.
+const MACHINE_TESTS: [&str; 3] = ["register_test", "exact_test", "sampling_test"];
+
+/// Last branch records of perf in L1.
+fn branches_of_perf(cpu: Cpu) -> Group {
+    Group {
+        name: format!("{} branches of perf", name(cpu)),
+        work: Work::Boot {
+            boot: Boot {
+                model: vec!["lbr=on".to_owned()],
+                ..Boot::of_cpu(cpu)
+            },
+            job: Job {
+                perf: true,
+                ..Job::new("branches")
+            },
+            tests: ["lbr_test", "perf"].map(str::to_owned).to_vec(),
+            limit: Duration::from_secs(300),
+        },
+    }
+}
+
+/// The tests of the machine itself, by itself and from L1 without KVM.
+pub fn machine_tests(cpu: Cpu) -> Vec<Group> {
+    let group = |what: &str, work| Group {
+        name: format!("{} machine {what}", name(cpu)),
+        work,
+    };
+    let mut groups = Vec::new();
+    if cpu.is_amd() {
+        // That of the Intel machine is tested by `cargo test`.
+        // They are about the PMU, and leave values of their guests there on purpose.
+        let boot = Boot {
+            oracle: Oracle::Off,
+            ..Boot::of_cpu(cpu)
+        };
+        let bare = Work::Bare(boot.clone(), paths::tool("bare_test"));
+        groups.push(group("without a kernel", bare));
+        groups.push(group("quirks", Work::Quirks(boot.clone())));
+        let with_options = Boot {
+            model: ["power-on=random:1", "pmi-delay=200", "weights=3:2"]
+                .map(str::to_owned)
+                .to_vec(),
+            ..boot.clone()
+        };
+        let options = Work::Bare(with_options, paths::tool("options_test"));
+        groups.push(group("options", options));
+        let with_lbr = Boot {
+            model: vec!["lbr=on".to_owned()],
+            ..boot.clone()
+        };
+        for (what, test) in [
+            ("branches", "branches_test"),
+            ("branches of guests", "guest_branches_test"),
+        ] {
+            let work = Work::Bare(with_lbr.clone(), paths::tool(test));
+            groups.push(group(what, work));
+        }
+        groups.push(branches_of_perf(cpu));
+        let noting = Boot {
+            oracle: Oracle::Note,
+            ..boot
+        };
+        let oracle = Work::Bare(noting, paths::tool("oracle_test"));
+        groups.push(group("oracle", oracle));
+    }
+    for (pmu, name, tests) in [
+        (Pmu::On, "on", &MACHINE_TESTS[..]),
+        (Pmu::Old, "old", &MACHINE_TESTS[..1]),
+        (Pmu::Off, "off", &MACHINE_TESTS[..1]),
+    ] {
+        let work = Work::Boot {
+            boot: Boot {
+                pmu,
+                ..Boot::of_cpu(cpu)
+            },
+            job: Job {
+                arguments: vec![name.to_owned()],
+                ..Job::new("machine")
+            },
+            tests: tests.iter().map(|&test| test.to_owned()).collect(),
+            limit: Duration::from_secs(200),
+        };
+        groups.push(group(&format!("with PMU {name}"), work));
+    }
+    groups
+}
+
+pub fn differential(cpu: Cpu, provider: Provider, programs: u64) -> Group {
+    Group {
+        name: format!("{} differential {}", name(cpu), provider.name()),
+        work: Work::Differential(cpu, provider, programs),
+    }
+}
+
+pub fn two_runs(cpu: Cpu, what: &str, boot: Boot) -> Group {
+    Group {
+        name: format!("{} two runs{what}", name(cpu)),
+        work: Work::Twice {
+            boot,
+            job: Job::new("guest-report"),
+        },
+    }
+}
+
+pub fn sweep(name: &str, sweep: Sweep) -> Group {
+    Group {
+        name: format!("{} sweep, {name}", sweep.machine.name()),
+        work: Work::Sweep(sweep),
+    }
+}
+
+/// The sweeps of the AMD machine: only of what switches the PMU.
+pub fn amd_sweeps(length: Length) -> Vec<Group> {
+    let switch = |company| Sweep::switch(company).on_amd();
+    match length {
+        Length::Usual => vec![
+            sweep("increment", Sweep::increment().on_amd().sampled(7)),
+            sweep("both", switch(Company::Both).sampled(53)),
+        ],
+        Length::Long => {
+            let mut groups = vec![sweep("increment", Sweep::increment().on_amd())];
+            for company in Company::ALL {
+                let name = format!("switch, {}", company.name());
+                groups.push(sweep(&name, switch(company)));
+            }
+            groups
+        }
+    }
+}
