@@ -102,7 +102,7 @@ fn a_pmi_is_that_of_the_cpu_whose_counter_overflows() {
     }
 }
 
-// Has to fail when branches of another CPU are stored.
+// Has to fail when what one CPU says of its branches is said of those of all.
 #[test]
 #[ignore = "needs the Bochs core"]
 fn each_cpu_stores_its_own_branches() {

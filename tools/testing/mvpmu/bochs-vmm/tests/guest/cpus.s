@@ -298,12 +298,14 @@ other_idtr:
 	.word 0xfff
 	.quad IDT
 
-# The other CPU stores its branches, 15,000 that are taken, while the first one branches, too: how
-# many records there are, and IA32_DEBUGCTL of the first one.
+# The other CPU stores its branches, 15,000 that are taken, while the first one, which branches, too,
+# writes that it stores none: how many records there are, and IA32_DEBUGCTL of the first one.
 guest_trace_of_other:
 	call setup
 	start_other other_traces
-	await DONE, 1
+2:	wrmsr_imm IA32_DEBUGCTL, 0
+	cmpq $1, DONE
+	jne 2b
 	mov DS_AREA + 8, %rax
 	sub $BTS_BUFFER, %rax
 	call send
