@@ -22,6 +22,8 @@
 //! | RDPMC of a counter that does not exist: #GP | APM volume 3, RDPMC; KVM `amd_check_rdpmc_early()` |
 //! | INIT leaves the PMU as it is, RESET clears it | KVM: `kvm_vcpu_reset()` never touched it on INIT |
 //!
+//! The rules of last branch records stand in [`lbr`], beside their code.
+//!
 //! What is modelled rather than real: an instruction takes one cycle, unless [`Weights`] say otherwise.
 //! So in each cycle one instruction retires, and CNT_MASK 1 makes no difference to what an instruction
 //! does at most once. To the conditions on cycles an instruction is one cycle, whatever the weights.

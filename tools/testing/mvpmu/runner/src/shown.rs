@@ -48,7 +48,7 @@ use By::Selection;
 const AS_SHOWN: &str = "as it is shown";
 
 /// In the order in which they are run.
-const TABLE: [(&str, By); 51] = [
+const TABLE: [(&str, By); 52] = [
     ("make help", Checkout),
     ("make tools", Checkout),
     ("make demo", Checkout),
@@ -114,6 +114,10 @@ const TABLE: [(&str, By); 51] = [
     (
         "perf trace -e 'mvpmu:*'",
         Group("amd perf and tracepoints", "while a guest counts"),
+    ),
+    (
+        "perf record -b",
+        Group("amd branches of perf", "of a program that is a loop"),
     ),
     ("make test", Itself),
     ("make test-long", Selection),
