@@ -124,6 +124,7 @@ const TABLE: [(&str, By); 52] = [
     ("make test GROUP=sources", Selection),
     ("make test GROUP='intel KUnit'", Selection),
     ("make test GROUP='VM exits'", Selection),
+    ("make test-long GROUP='every KVM selftest'", Selection),
     ("make test-long GROUP='with the watchdog'", Selection),
     ("make deb", Group("deb packages", "CONFIG=small")),
     (

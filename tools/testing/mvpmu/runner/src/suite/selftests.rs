@@ -141,11 +141,19 @@ pub fn with_debug_kernel(machine: Machine) -> Group {
                 "hotplug_test",
             ][..],
         ),
-        Machine::Intel => (&profile::ICELAKE, &["fail_test", "snapshot_test"][..]),
+        Machine::Intel => (
+            &profile::ICELAKE,
+            &[
+                "fail_test",
+                "host_times_test",
+                "hotplug_test",
+                "snapshot_test",
+            ][..],
+        ),
     };
     let boot = Boot {
         kernel: Kernel::Debug,
-        ..Boot::of_cpu(cpu)
+        ..Boot::of_cpu(cpu).with_two_cpus()
     };
     let tests = tests.iter().map(|test| format!("mvpmu/{test}")).collect();
     selftests(boot, "debug kernel's selftests", Provider::Mvpmu, tests)
