@@ -124,7 +124,7 @@ static noinline void host_loop(u64 n)
 }
 
 /*
- * What a new event on @cpu, where the caller is, counts of a loop in user mode; of this thread only:
+ * What a new event on @cpu, where the caller is, counts of a loop in user mode; of this thread:
  * after a suspend, others that slept in a system call begin it anew.
  */
 static noinline u64 count_loop(int cpu)
