@@ -70,11 +70,6 @@ static void guest_spy(void)
 	}
 }
 
-#define L2_STACK	1024
-
-static struct svm_test_data *svm;
-static u64 l2_stack[L2_STACK];
-
 /* The spy is L2, which never exits to L1. */
 static void guest_nesting(void)
 {
@@ -201,14 +196,9 @@ FIXTURE_TEARDOWN(attack_uncore)
 
 static void create_spy(struct kvm_vm **vm, struct kvm_vcpu **vcpu, bool nested)
 {
-	gva_t data;
-
 	*vm = pmu_vm_create(vcpu, nested ? guest_nesting : guest_spy);
-	if (nested) {
-		vcpu_alloc_svm(*vm, &data);
-		svm = (void *)data;
-		sync_global_to_guest(*vm, svm);
-	}
+	if (nested)
+		nested_alloc(*vm);
 	TEST_ASSERT(run_guest(*vcpu, NULL), "The guest never ends");
 }
 

@@ -14,12 +14,6 @@
 #define GUEST_ONLY	BIT_ULL(40)
 #define HOST_ONLY	BIT_ULL(41)
 
-#define L2_STACK	512
-
-static u64 l2_stack[L2_STACK];
-static struct svm_test_data *svm;
-static struct vmx_pages *vmx;
-static bool launched;
 static u64 l2_count;
 static u64 l2_flags;
 
@@ -79,74 +73,6 @@ static u64 entry_count(enum pmu_event event)
 	return host_cpu_is_intel == (event == BRANCHES);
 }
 
-/*
- * As MEASURE(), for what @enter enters; r8 is @n then.  L2 preserves what a C
- * function does.
- */
-#define MEASURE_L2(enable, n, before, enter, ...)				\
-do {										\
-	u64 __enable = (enable);						\
-										\
-	asm volatile(before "mov %[n], %%r8\n\t"				\
-		     "wrmsr\n\t"						\
-		     enter							\
-		     "mov %[global_control], %%ecx\n\t"				\
-		     "xor %%eax, %%eax\n\t"					\
-		     "xor %%edx, %%edx\n\t"					\
-		     "wrmsr"							\
-		     : "+a"((u32){__enable}),					\
-		       "+d"((u32){__enable >> 32}),				\
-		       "+c"((u32){vendor->global_control})			\
-		     : [global_control]"m"(vendor->global_control),		\
-		       [n]"m"(n), ##__VA_ARGS__					\
-		     : "rbx", "rsi", "rdi", "r8", "r9", "r10", "r11", "cc",	\
-		       "memory");						\
-} while (0)
-
-static void measure_svm(u64 enable, u64 n)
-{
-	MEASURE_L2(enable, n, "",
-		   "mov %[vmcb], %%rax\n\t"
-		   "vmrun %%rax\n\t", [vmcb]"m"(svm->vmcb_gpa));
-}
-
-/* VM exit goes to label 2. */
-#define MEASURE_VMX(enable, n, enter)						\
-	MEASURE_L2(enable, n,							\
-		   "vmwrite %%rsp, %[host_rsp]\n\t"				\
-		   "lea 2f(%%rip), %%rbx\n\t"					\
-		   "vmwrite %%rbx, %[host_rip]\n\t",				\
-		   enter "\n"							\
-		   "2:\t",							\
-		   [host_rsp]"r"((u64)HOST_RSP), [host_rip]"r"((u64)HOST_RIP))
-
-static void measure_vmx(u64 enable, u64 n)
-{
-	if (launched) {
-		MEASURE_VMX(enable, n, "vmresume");
-	} else {
-		launched = true;
-		MEASURE_VMX(enable, n, "vmlaunch");
-	}
-	GUEST_ASSERT_EQ(EXIT_REASON_VMCALL, vmreadz(VM_EXIT_REASON));
-}
-
-/* L1: prepares an L2 that starts at @code; L1 intercepts none of the PMU's registers. */
-static void prepare_l2(void *code)
-{
-	void *stack = &l2_stack[L2_STACK];
-
-	if (!host_cpu_is_intel) {
-		nested_svm_setup(svm, code, stack);
-		return;
-	}
-	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
-	GUEST_ASSERT(load_vmcs(vmx));
-	nested_vmx_setup(vmx, code, stack);
-	vmwrite(CPU_BASED_VM_EXEC_CONTROL,
-		vmreadz(CPU_BASED_VM_EXEC_CONTROL) | CPU_BASED_USE_MSR_BITMAPS);
-}
-
 static void rewind_l2(void *code)
 {
 	void *stack = &l2_stack[L2_STACK];
@@ -158,14 +84,6 @@ static void rewind_l2(void *code)
 		svm->vmcb->save.rip = (u64)code;
 		svm->vmcb->save.rsp = (u64)stack;
 	}
-}
-
-static void run_l2(u64 enable, u64 n)
-{
-	if (host_cpu_is_intel)
-		measure_vmx(enable, n);
-	else
-		measure_svm(enable, n);
 }
 
 static void *l2_loop(void)
@@ -289,23 +207,14 @@ FIXTURE(nested) {
 FIXTURE_SETUP(nested)
 {
 	const char *missing = pmu_missing();
-	gva_t data;
 
 	if (missing)
 		SKIP(return, "%s", missing);
-	if (!kvm_cpu_has(host_cpu_is_intel ? X86_FEATURE_VMX : X86_FEATURE_SVM))
+	if (!has_nested())
 		SKIP(return, "KVM is loaded with nested=0");
 
 	self->vm = pmu_vm_create(&self->vcpu, NULL);
-	if (host_cpu_is_intel) {
-		vcpu_alloc_vmx(self->vm, &data);
-		vmx = (void *)data;
-		sync_global_to_guest(self->vm, vmx);
-	} else {
-		vcpu_alloc_svm(self->vm, &data);
-		svm = (void *)data;
-		sync_global_to_guest(self->vm, svm);
-	}
+	nested_alloc(self->vm);
 }
 
 FIXTURE_TEARDOWN(nested)

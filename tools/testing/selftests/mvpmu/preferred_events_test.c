@@ -10,6 +10,7 @@
 #include "apic.h"
 #include "host_events.h"
 #include "kvm_test_harness.h"
+#include "nested.h"
 #include "payload.h"
 
 #define PMI_VECTOR	0x51
@@ -228,16 +229,48 @@ TEST_F(preferred_events, take_the_pmu_from_a_guest_which_goes_on_afterwards)
 
 static u64 rounds, counted, stop;
 
-/* Counts its branches, if it has the PMU, and looks at the counter in rounds. */
+/* Looks at a counter of its branches in rounds, until the host says @end. */
+void count_on(u64 end);
+void count_on(u64 end)
+{
+	while (READ_ONCE(stop) < end) {
+		WRITE_ONCE(counted, pmc_read(0));
+		WRITE_ONCE(rounds, rounds + 1);
+	}
+}
+
 static void guest_count_on(void)
 {
 	pmu_reset();
 	pmc_program(0, BRANCHES, PMC_COUNT, 0);
 	wrmsr(vendor->global_control, counter_bit(0));
-	while (!READ_ONCE(stop)) {
-		WRITE_ONCE(counted, pmc_read(0));
-		WRITE_ONCE(rounds, rounds + 1);
-	}
+	count_on(1);
+	wrmsr(vendor->global_control, 0);
+	GUEST_DONE();
+}
+
+/* L2's code. */
+extern char l2_count_on_svm[], l2_count_on_vmx[];
+
+asm(
+	".pushsection .text\n"
+	"l2_count_on_svm: mov $1, %edi\n\t"
+	"call count_on\n\t"
+	"vmmcall\n"
+	"l2_count_on_vmx: mov $1, %edi\n\t"
+	"call count_on\n\t"
+	"vmcall\n"
+	".popsection\n");
+
+static void guest_count_on_in_l2(void)
+{
+	pmu_reset();
+	prepare_l2(host_cpu_is_intel ? l2_count_on_vmx : l2_count_on_svm);
+	pmc_program(0, BRANCHES, PMC_COUNT, 0);
+	run_l2(counter_bit(0), 0);
+
+	wrmsr(vendor->global_control, counter_bit(0));
+	count_on(2);
 	wrmsr(vendor->global_control, 0);
 	GUEST_DONE();
 }
@@ -257,8 +290,57 @@ static u64 after_rounds(struct kvm_vm *vm, unsigned int n)
 	return READ_ONCE(*in_guest(vm, &counted));
 }
 
+static void start(struct kvm_vm *vm, struct kvm_vcpu *vcpu, pthread_t *thread)
+{
+	u64 count;
+
+	TEST_ASSERT(!pthread_create(thread, NULL, vcpu_thread, vcpu), "Cannot create a thread");
+	count = after_rounds(vm, ROUNDS);
+	TEST_ASSERT(count < after_rounds(vm, ROUNDS), "The guest has to count");
+}
+
+/* The guest loses its PMU, and gets it back when @event is closed. */
+static void wait_and_go_on(struct kvm_vm *vm, int event)
+{
+	u64 count;
+
+	while (!waits())
+		sched_yield();
+	/* In the first round it may just be about to store what it has read. */
+	count = after_rounds(vm, 2);
+	TEST_ASSERT_EQ(count, after_rounds(vm, ROUNDS));
+
+	close(event);
+	while (waits())
+		sched_yield();
+	TEST_ASSERT(count < after_rounds(vm, ROUNDS), "The guest has to count again");
+}
+
+static void end(struct kvm_vm *vm, pthread_t thread, u64 end)
+{
+	WRITE_ONCE(*in_guest(vm, &stop), end);
+	pthread_join(thread, NULL);
+}
+
 /* Has to fail when guests that run are not told. */
 TEST_F(preferred_events, take_the_pmu_from_a_guest_that_runs_and_does_nothing_for_it)
+{
+	pthread_t thread;
+	int event;
+
+	if (!mode_is("prefer"))
+		SKIP(return, "host_events is not prefer");
+
+	self->vm = pmu_vm_create(&self->vcpu, guest_count_on);
+	start(self->vm, self->vcpu, &thread);
+	event = open_event();
+	EXPECT_LE(0, event);
+	wait_and_go_on(self->vm, event);
+	end(self->vm, thread, 1);
+}
+
+/* Has to fail when L1 keeps it, too, or L2 does not. */
+TEST_F(preferred_events, take_the_pmu_from_l1_when_l2_exits)
 {
 	pthread_t thread;
 	u64 count;
@@ -266,26 +348,21 @@ TEST_F(preferred_events, take_the_pmu_from_a_guest_that_runs_and_does_nothing_fo
 
 	if (!mode_is("prefer"))
 		SKIP(return, "host_events is not prefer");
+	if (!has_nested())
+		SKIP(return, "KVM is loaded with nested=0");
 
-	self->vm = pmu_vm_create(&self->vcpu, guest_count_on);
-	ASSERT_EQ(0, pthread_create(&thread, NULL, vcpu_thread, self->vcpu));
-	count = after_rounds(self->vm, ROUNDS);
-	EXPECT_LT(count, after_rounds(self->vm, ROUNDS));
-
+	self->vm = pmu_vm_create(&self->vcpu, guest_count_on_in_l2);
+	nested_alloc(self->vm);
+	start(self->vm, self->vcpu, &thread);
 	event = open_event();
 	EXPECT_LE(0, event);
-	while (!waits())
-		sched_yield();
-	/* In the first round it may just be about to store what it has read. */
 	count = after_rounds(self->vm, 2);
-	EXPECT_EQ(count, after_rounds(self->vm, ROUNDS));
-
-	close(event);
-	while (waits())
-		sched_yield();
 	EXPECT_LT(count, after_rounds(self->vm, ROUNDS));
+	EXPECT_FALSE(waits());
+
 	WRITE_ONCE(*in_guest(self->vm, &stop), 1);
-	pthread_join(thread, NULL);
+	wait_and_go_on(self->vm, event);
+	end(self->vm, thread, 2);
 }
 
 TEST_HARNESS_MAIN

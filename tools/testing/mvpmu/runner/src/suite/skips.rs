@@ -28,9 +28,10 @@ const OF_OTHER_EVENTS: [&str; 3] = [
     "host_events_test: host_events.let_a_guest_wait_which_goes_on_when_they_are_closed",
     "trace_test: trace.refusals_and_waits_are_events",
 ];
-const OF_PREFERRED_EVENTS: [&str; 2] = [
+const OF_PREFERRED_EVENTS: [&str; 3] = [
     "preferred_events_test: preferred_events.take_the_pmu_from_a_guest_that_runs_and_does_nothing_for_it",
     "preferred_events_test: preferred_events.take_the_pmu_from_a_guest_which_goes_on_afterwards",
+    "preferred_events_test: preferred_events.take_the_pmu_from_l1_when_l2_exits",
 ];
 
 /// The groups in which events are refused, and those in which they are not.
