@@ -35,6 +35,8 @@ const BIOS_SIGN_ID: u32 = 0x8b;
 const MICROCODE_REVISION: u64 = 0x2b00_0fff;
 /// MSR_PLATFORM_INFO: the ratio to 100 MHz is in bits 15:8.
 const PLATFORM_INFO: u32 = 0xce;
+/// IA32_MCG_STATUS: there are no banks.
+const MCG_STATUS: u32 = 0x17a;
 /// MISC_FEATURES_ENABLES.
 const MISC_FEATURES_ENABLES: u32 = 0x140;
 /// IA32_MISC_ENABLE.
@@ -164,7 +166,7 @@ extern "C-unwind" fn wrmsr(index: u32, value: u64) -> bool {
 #[export_name = "_ZN8BX_CPU_C20handle_unknown_rdmsrEjPm"]
 unsafe extern "C-unwind" fn unknown_rdmsr(index: u32, value: *mut u64) -> bool {
     let found = match index {
-        PLATFORM_ID | TEST_CTRL | SMI_COUNT | MISC_FEATURES_ENABLES => 0,
+        PLATFORM_ID | TEST_CTRL | SMI_COUNT | MCG_STATUS | MISC_FEATURES_ENABLES => 0,
         _ if is_last_branch(index) => 0,
         BIOS_SIGN_ID => MICROCODE_REVISION << 32,
         PLATFORM_INFO => u64::from(cpuid::tsc_mhz() / 100) << 8 | 1 << 31,
@@ -193,9 +195,12 @@ unsafe extern "C-unwind" fn unknown_rdmsr(index: u32, value: *mut u64) -> bool {
 #[export_name = "_ZN8BX_CPU_C20handle_unknown_wrmsrEjm"]
 extern "C-unwind" fn unknown_wrmsr(index: u32, value: u64) -> bool {
     match index {
-        TEST_CTRL | BIOS_UPDATE_TRIGGER | BIOS_SIGN_ID | MISC_FEATURES_ENABLES | MISC_ENABLE => {
-            true
-        }
+        TEST_CTRL
+        | BIOS_UPDATE_TRIGGER
+        | BIOS_SIGN_ID
+        | MCG_STATUS
+        | MISC_FEATURES_ENABLES
+        | MISC_ENABLE => true,
         _ if is_last_branch(index) => true,
         _ => {
             log::say(
