@@ -50,7 +50,7 @@ APPEND ?=
 SCENARIO ?= io
 COUNTERS ?= 100
 HOST ?= none
-# For make fuzz.
+# For make fuzz and make calls.
 SEED ?= 1
 PROGRAMS ?= 100000
 export KERNEL VARIANT CONFIG KCONFIG_CONFIG KDIR KERNEL_IMAGE MODULES INITRD
@@ -65,7 +65,7 @@ needs_bochs := $(if $(filter intel,$(MACHINE))$(filter-out zen%,$(CPU)),bochs)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-long bench listing fuzz sweep kernel module shell apply unapply patches menuconfig \
+.PHONY: help demo test test-long bench listing fuzz calls sweep kernel module shell apply unapply patches menuconfig \
 	defconfig olddefconfig clean rootfs tools debug-kernel bochs deb image
 
 help:
@@ -75,6 +75,7 @@ help:
 	@echo 'make bench    what a VM exit and sampling cost with each provider; numbers, tables, picture in build/bench'
 	@echo 'make listing  whose instructions a VM exit takes, with KVM'"'"'s C code and mvpmu, by function'
 	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
+	@echo 'make calls    random calls to KVM'"'"'s PMU and to perf, to the first after which something is wrong'
 	@echo 'make sweep    an interrupt at each instruction of the host kernel in a short run; hours'
 	@echo '              (MACHINE=intel|amd; amd: only in what switches the PMU)'
 	@echo 'make kernel   kernel, modules and selftests, in build/main and build/selftests'
@@ -103,7 +104,7 @@ help:
 	@echo 'GROUP=TEXT           make test, test-long: only groups of tests with TEXT in their name'
 	@echo 'SCENARIO=NAME COUNTERS=N HOST=none|event  make listing: which exit of make bench (now: $(SCENARIO)), with so'
 	@echo '                     many counters of the guest (now: $(COUNTERS); 100: all), and what is on the host'
-	@echo 'SEED=N PROGRAMS=N    make fuzz: which programs, and how many (now: $(SEED), $(PROGRAMS))'
+	@echo 'SEED=N PROGRAMS=N    make fuzz, make calls: which programs, and how many (now: $(SEED), $(PROGRAMS))'
 	@echo 'MVPMU_CACHE=DIR      where downloads and builds are kept (now: $(or $(MVPMU_CACHE),~/.cache/mvpmu))'
 	@echo 'MVPMU_MIRROR=URL     Debian mirror (default: as the host)'
 
@@ -160,6 +161,9 @@ bench: kernel debug-kernel tools bochs
 
 fuzz: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
 	@$(run) fuzz $(MACHINE:%=--machine %) --seed $(SEED) --programs $(PROGRAMS)
+
+calls: kernel tools $(if $(filter intel,$(MACHINE)),bochs)
+	@$(run) calls $(MACHINE:%=--machine %) --seed $(SEED) --programs $(PROGRAMS)
 
 listing: kernel tools $(needs_bochs)
 	@$(run) listing '$(SCENARIO)' $(MACHINE:%=--machine %) --counters '$(COUNTERS)' --host '$(HOST)'

@@ -9,10 +9,12 @@
 //! | `pmu` | the registers there are |
 //! | `generate`, `prng` | programs out of a seed |
 //! | `outcome` | what a program has read, and where two of them differ |
-//! | `shrink` | the smallest program that still differs |
+//! | `shrink` | the smallest program that still fails |
+//! | `calls` | another kind of programs: what userspace does to KVM's PMU and to perf |
 //!
-//! How programs are run is the caller's: see [`Run`].
+//! How programs are run is the caller's.
 
+pub mod calls;
 mod generate;
 mod op;
 mod outcome;
@@ -31,12 +33,4 @@ pub use outcome::Outcome;
 pub use outcome::Pair;
 pub use pmu::Pmu;
 pub use shrink::shrink;
-
-/// Runs programs, each by itself: the PMU is reset before it.
-pub trait Run {
-    /// Why programs could not be run.
-    type Error;
-
-    /// What each program reads on the machine and in a guest.
-    fn run(&mut self, programs: &[Program]) -> Result<Vec<Pair>, Self::Error>;
-}
+pub use shrink::Operation;

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::shrink::Operation;
+
 /// One operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -56,16 +58,17 @@ impl Op {
         };
         [kind, a.into(), b]
     }
+}
 
-    /// Operations that could take its place in a smaller program.
-    pub fn simpler(self) -> Vec<Op> {
+impl Operation for Op {
+    fn simpler(&self) -> Vec<Op> {
         let number = |of: fn(u32) -> Op, n: u32| {
             let mut smaller = vec![1, n / 2, n.saturating_sub(1)];
             smaller.dedup();
             smaller.retain(|&m| m != 0 && m < n);
             smaller.into_iter().map(of).collect()
         };
-        match self {
+        match *self {
             Op::Wrmsr(msr, value) => {
                 let mut values = vec![0];
                 // Without one of its bits.

@@ -1,20 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes a program that differs smaller as long as it still differs.
+//! Makes a program that fails smaller as long as it still fails.
 //!
 //! To run programs is dear, to run many together is not: each round runs all
-//! that are one step smaller, and goes on with the smallest that differs.
+//! that are one step smaller, and goes on with the first that fails.
 
-use crate::Program;
-use crate::Run;
+/// What programs are made of.
+pub trait Operation: Clone {
+    /// Operations that could take its place in a smaller program.
+    fn simpler(&self) -> Vec<Self>;
+}
 
-/// The smallest program that can be found, from `program`, which differs.
-pub fn shrink<R: Run>(runner: &mut R, program: Program) -> Result<Program, R::Error> {
+/// The smallest program that can be found, from `program`, which fails. `first_that_fails` runs
+/// programs and says which it was.
+pub fn shrink<O: Operation, E>(
+    program: Vec<O>,
+    mut first_that_fails: impl FnMut(&[Vec<O>]) -> Result<Option<usize>, E>,
+) -> Result<Vec<O>, E> {
     let mut smallest = program;
+    let mut smaller = |mut programs: Vec<Vec<O>>| {
+        if programs.is_empty() {
+            return Ok(None);
+        }
+        let failed = first_that_fails(&programs)?;
+        Ok(failed.map(|at| programs.swap_remove(at)))
+    };
     loop {
-        match first_that_differs(runner, shorter(&smallest))? {
+        match smaller(shorter(&smallest))? {
             Some(program) => smallest = program,
-            None => match first_that_differs(runner, simpler(&smallest))? {
+            None => match smaller(simpler(&smallest))? {
                 Some(program) => smallest = program,
                 None => return Ok(smallest),
             },
@@ -22,23 +36,8 @@ pub fn shrink<R: Run>(runner: &mut R, program: Program) -> Result<Program, R::Er
     }
 }
 
-fn first_that_differs<R: Run>(
-    runner: &mut R,
-    programs: Vec<Program>,
-) -> Result<Option<Program>, R::Error> {
-    if programs.is_empty() {
-        return Ok(None);
-    }
-    let pairs = runner.run(&programs)?;
-    Ok(programs
-        .into_iter()
-        .zip(pairs)
-        .find(|(_, pair)| pair.difference().is_some())
-        .map(|(program, _)| program))
-}
-
 /// The program without some operations in sequence, many at first.
-fn shorter(program: &Program) -> Vec<Program> {
+fn shorter<O: Operation>(program: &[O]) -> Vec<Vec<O>> {
     let mut programs = Vec::new();
     let mut length = program.len().div_ceil(2);
     while length > 0 {
@@ -55,11 +54,11 @@ fn shorter(program: &Program) -> Vec<Program> {
 }
 
 /// The program with one operation that is simpler.
-fn simpler(program: &Program) -> Vec<Program> {
+fn simpler<O: Operation>(program: &[O]) -> Vec<Vec<O>> {
     let mut programs = Vec::new();
-    for (at, op) in program.iter().enumerate() {
-        for other in op.simpler() {
-            let mut changed = program.clone();
+    for (at, operation) in program.iter().enumerate() {
+        for other in operation.simpler() {
+            let mut changed = program.to_vec();
             changed[at] = other;
             programs.push(changed);
         }
@@ -71,36 +70,23 @@ fn simpler(program: &Program) -> Vec<Program> {
 mod tests {
     use super::*;
     use crate::Op;
-    use crate::Pair;
 
-    /// Differs when a loop of at least 5 comes before RDPMC.
-    struct Model;
-
-    impl Run for Model {
-        type Error = ();
-
-        fn run(&mut self, programs: &[Program]) -> Result<Vec<Pair>, ()> {
-            let differs = |program: &Program| {
-                let long = |op: &Op| matches!(op, Op::Loop(5..));
-                let begin = program.iter().position(long)?;
-                program[begin..].contains(&Op::Rdpmc(0)).then_some(())
-            };
-            let pair = |program| Pair {
-                machine: vec![0],
-                guest: vec![u64::from(differs(program).is_some())],
-            };
-            Ok(programs.iter().map(pair).collect())
-        }
+    /// When a loop of at least 5 comes before RDPMC.
+    fn fails(program: &[Op]) -> bool {
+        let long = |op: &Op| matches!(op, Op::Loop(5..));
+        let begin = program.iter().position(long);
+        begin.is_some_and(|begin| program[begin..].contains(&Op::Rdpmc(0)))
     }
 
     // Has to fail when operations are only left out and never made simpler, and the other way
     // round.
     #[test]
-    fn a_difference_is_shrunk_to_what_it_needs() {
+    fn a_program_is_shrunk_to_what_it_needs() {
         let mut program = vec![Op::Cpuid(0); 20];
         program.insert(3, Op::Loop(77));
         program.insert(9, Op::Rdpmc(0));
-        let small = shrink(&mut Model, program).unwrap();
-        assert_eq!(small, [Op::Loop(5), Op::Rdpmc(0)]);
+        let first =
+            |programs: &[Vec<Op>]| Ok::<_, ()>(programs.iter().position(|program| fails(program)));
+        assert_eq!(shrink(program, first), Ok(vec![Op::Loop(5), Op::Rdpmc(0)]));
     }
 }

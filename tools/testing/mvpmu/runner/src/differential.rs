@@ -18,7 +18,6 @@ use diff_test::Op;
 use diff_test::Pair;
 use diff_test::Pmu;
 use diff_test::Program;
-use diff_test::Run;
 
 use crate::boot;
 use crate::job::Job;
@@ -66,10 +65,8 @@ struct Machines<'a> {
     directory: &'a Path,
 }
 
-impl Run for Machines<'_> {
-    type Error = anyhow::Error;
-
-    fn run(&mut self, programs: &[Program]) -> Result<Vec<Pair>> {
+impl Machines<'_> {
+    fn run(&self, programs: &[Program]) -> Result<Vec<Pair>> {
         let interpreter = paths::tool("diff_interpreter");
         let interpreter =
             fs::read(&interpreter).with_context(|| interpreter.display().to_string())?;
@@ -87,9 +84,13 @@ impl Run for Machines<'_> {
         let pair = |(machine, guest)| Pair { machine, guest };
         Ok(machine.into_iter().zip(guest).map(pair).collect())
     }
-}
 
-impl Machines<'_> {
+    /// The first of them that reads other values in the guest.
+    fn first_that_differs(&self, programs: &[Program]) -> Result<Option<usize>> {
+        let pairs = self.run(programs)?;
+        Ok(pairs.iter().position(|pair| pair.difference().is_some()))
+    }
+
     fn on_machine(&self, image: &Path) -> Result<Vec<u8>> {
         let boot = Boot {
             cpus: 1,
@@ -133,16 +134,14 @@ impl Fuzz<'_> {
 
     /// Runs the programs to the first that differs, which is shrunk.
     fn find(&self, progress: impl Fn(u64)) -> Result<Option<Found>> {
-        let mut machines = self.machines();
+        let machines = self.machines();
         let mut begin = 0;
         while begin < self.programs {
             let end = self.programs.min(begin + BATCH);
             let programs: Vec<_> = (begin..end)
                 .map(|index| diff_test::generate(pmu(self.cpu), self.seed, index, self.known))
                 .collect();
-            let pairs = machines.run(&programs)?;
-            let differs = |pair: &Pair| pair.difference().is_some();
-            if let Some(at) = pairs.iter().position(differs) {
+            if let Some(at) = machines.first_that_differs(&programs)? {
                 return self.shrink(begin + at as u64, &programs[at]).map(Some);
             }
             progress(end);
@@ -152,11 +151,13 @@ impl Fuzz<'_> {
     }
 
     fn shrink(&self, index: u64, program: &Program) -> Result<Found> {
-        let mut machines = self.machines();
+        let machines = self.machines();
         // What is left of it in the end may differ for another reason, one that is known.
         let lines: Vec<_> = program.iter().map(Op::to_string).collect();
         fs::write(self.directory.join("original"), lines.join("\n") + "\n")?;
-        let program = diff_test::shrink(&mut machines, program.clone())?;
+        let program = diff_test::shrink(program.clone(), |programs| {
+            machines.first_that_differs(programs)
+        })?;
         let pairs = machines.run(std::slice::from_ref(&program))?;
         let difference = pairs[0].difference().context("it does not differ again")?;
         Ok(Found {
@@ -184,7 +185,7 @@ impl Found {
 /// which counts the WRMSR when it is done with it. So the WRMSR that lets a counter run counts
 /// itself in a guest, and the one that stops it does not; on the machine it is the other way
 /// round. This has to be here still, or the generator need not avoid it any more.
-fn known(machines: &mut Machines) -> Result<Case> {
+fn known(machines: &Machines) -> Result<Case> {
     let pmu = pmu(machines.cpu);
     let (selector, counter) = (pmu.selectors[0], &pmu.counters[0]);
     let enable = Op::Wrmsr(pmu.global_control, 1 << counter.bit);
@@ -223,7 +224,7 @@ pub fn test(cpu: Cpu, provider: &str, programs: u64, directory: &Path) -> Result
     let found = fuzz.find(|_| {})?;
     let why = || found.as_ref().map(Found::text).unwrap_or_default();
     let random = Case::new(&name, found.is_none(), why);
-    Ok(vec![random, known(&mut fuzz.machines())?])
+    Ok(vec![random, known(&fuzz.machines())?])
 }
 
 /// `make fuzz`: whether no program differed.

@@ -6,6 +6,7 @@
 mod attackers;
 mod bench;
 mod boot;
+mod calls;
 mod checks;
 mod controls;
 mod cpio;
@@ -176,6 +177,24 @@ enum Task {
         /// Also what is known to differ
         #[arg(long)]
         known: bool,
+        /// Only the program in this file
+        #[arg(long)]
+        replay: Option<PathBuf>,
+    },
+    /// Random calls to KVM's PMU and to perf, to the first program after which something is wrong
+    Calls {
+        /// The test machine
+        #[arg(long, value_enum, default_value_t = Machine::Amd)]
+        machine: Machine,
+        /// Who moves the PMU state of guests: mvpmu, also with parameters (mvpmu,NAME=VALUE), or c
+        #[arg(long, default_value = "mvpmu")]
+        provider: String,
+        /// Which programs
+        #[arg(long, default_value_t = calls::SEED)]
+        seed: u64,
+        /// How many of them
+        #[arg(long, default_value_t = calls::PROGRAMS)]
+        programs: u64,
         /// Only the program in this file
         #[arg(long)]
         replay: Option<PathBuf>,
@@ -467,6 +486,26 @@ fn run() -> Result<ExitCode> {
                 None => differential::fuzz(&fuzz)?,
             };
             Ok(ExitCode::from(u8::from(!same)))
+        }
+        Task::Calls {
+            machine,
+            provider,
+            seed,
+            programs,
+            replay,
+        } => {
+            let random = calls::Random {
+                cpu: machine.cpu(),
+                provider: &provider,
+                seed,
+                programs,
+                directory: Path::new("build/calls"),
+            };
+            let well = match replay {
+                Some(file) => calls::replay(&random, &file)?,
+                None => calls::run(&random)?,
+            };
+            Ok(ExitCode::from(u8::from(!well)))
         }
         Task::Sweep {
             machine,

@@ -14,6 +14,7 @@ use crate::attackers;
 use crate::attackers::Attacker;
 use crate::bench;
 use crate::boot;
+use crate::calls;
 use crate::controls;
 use crate::demo;
 use crate::differential;
@@ -69,6 +70,11 @@ pub enum Work {
     Quirks(Boot),
     /// The differential test, against this provider, with this many programs.
     Differential(Cpu, Provider, u64),
+    /// Random calls, with mvpmu and these parameters of the module or with KVM's C code, so many
+    /// programs.
+    Calls(Cpu, &'static str, u64),
+    /// Whether they find this bug of the module.
+    CallsFind(Cpu, &'static str),
     /// The demo, with this machine.
     Demo(Boot),
     /// Deliberate bugs of the module.
@@ -167,6 +173,8 @@ impl Group {
             | Work::Bare(..)
             | Work::Quirks(_)
             | Work::Differential(..)
+            | Work::Calls(..)
+            | Work::CallsFind(..)
             | Work::Given(_)
             | Work::Installed(_)
             | Work::Controls(_)
@@ -259,6 +267,10 @@ impl Group {
             Work::Differential(cpu, provider, programs) => {
                 differential::test(cpu, provider.name(), *programs, &directory)
             }
+            Work::Calls(cpu, provider, programs) => {
+                calls::test(cpu, provider, *programs, &directory)
+            }
+            Work::CallsFind(cpu, mutant) => calls::test_finds(cpu, mutant, &directory),
             Work::Demo(boot) => {
                 let report = demo::run(boot, &directory, false)?;
                 let problems = demo::problems(&report).join("\n");

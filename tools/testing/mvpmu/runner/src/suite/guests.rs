@@ -51,6 +51,22 @@ pub fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
     }
 }
 
+/// A guest that counts and is moved so often, from mvpmu to KVM's C code and back.
+pub fn migration(cpu: Cpu, moves: u32) -> Group {
+    Group {
+        name: format!("{} migration", name(cpu)),
+        work: Work::Boot {
+            boot: Boot::of_cpu(cpu),
+            job: Job {
+                arguments: vec![moves.to_string()],
+                ..Job::new("migrate")
+            },
+            tests: vec!["migrate".to_owned()],
+            limit: Duration::from_secs(900),
+        },
+    }
+}
+
 /// What Debian's perf says of mvpmu's tracepoints.
 pub fn tracepoints(cpu: Cpu) -> Group {
     Group {

@@ -8,10 +8,12 @@ use super::group::Group;
 use super::group::Length;
 use super::group::Provider;
 use super::group::Work;
+use crate::calls;
 use crate::job::Job;
 use crate::machine::name;
 use crate::machine::Boot;
 use crate::machine::Cpu;
+use crate::machine::Machine;
 use crate::machine::Pmu;
 use crate::oracle::Oracle;
 use crate::paths;
@@ -110,6 +112,42 @@ pub fn differential(cpu: Cpu, provider: Provider, programs: u64) -> Group {
     Group {
         name: format!("{} differential {}", name(cpu), provider.name()),
         work: Work::Differential(cpu, provider, programs),
+    }
+}
+
+/// Random calls: usually with one value of the parameter `host_events`, and whether they find a bug.
+pub fn random_calls(cpu: Cpu, length: Length) -> Vec<Group> {
+    let group = |what: &str, work| Group {
+        name: format!("{} random calls{what}", name(cpu)),
+        work,
+    };
+    let of = |provider: &'static str, programs| {
+        group(
+            &format!(" {provider}"),
+            Work::Calls(cpu, provider, programs),
+        )
+    };
+    let usual = match Machine::of(cpu) {
+        Machine::Amd => "mvpmu",
+        Machine::Intel => "mvpmu,host_events=share",
+    };
+    match length {
+        Length::Usual => vec![
+            of(usual, calls::PROGRAMS),
+            group("' control", Work::CallsFind(cpu, calls::MUTANT)),
+        ],
+        Length::Long => {
+            let providers = [
+                "mvpmu",
+                "mvpmu,host_events=share",
+                "mvpmu,host_events=prefer",
+                "mvpmu,switch=eager",
+                "c",
+            ];
+            let mut groups = Vec::from(providers.map(|name| of(name, 20 * calls::PROGRAMS)));
+            groups.push(group("' control", Work::CallsFind(cpu, calls::MUTANT)));
+            groups
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::group::Work;
 use super::guests::host_perf;
 use super::guests::hypervisors;
 use super::guests::linux_guests;
+use super::guests::migration;
 use super::guests::tracepoints;
 use super::hosts::host_tools;
 use super::hosts::shown_commands;
@@ -23,6 +24,7 @@ use super::lives::refusal;
 use super::machines::amd_sweeps;
 use super::machines::differential;
 use super::machines::machine_tests;
+use super::machines::random_calls;
 use super::machines::sweep;
 use super::machines::two_runs;
 use super::selftests::cpu_groups;
@@ -256,6 +258,18 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         groups.extend(model_groups(cpu));
         groups.extend(with_host_events(cpu));
         groups.push(tracepoints(cpu));
+        if cpu == machine.cpu() {
+            // The C code gives guests three fixed counters.
+            let of_both = match machine {
+                Machine::Amd => cpu,
+                Machine::Intel => &profile::SKYLAKE,
+            };
+            groups.push(match length {
+                Length::Usual => migration(of_both, 4),
+                Length::Long => migration(of_both, 50),
+            });
+            groups.extend(random_calls(cpu, length));
+        }
         // Usually one value of the parameter on each machine.
         for (host_events, usual) in [("refuse", Machine::Amd), ("prefer", Machine::Intel)] {
             if machine == usual || length == Length::Long {
