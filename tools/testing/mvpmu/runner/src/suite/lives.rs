@@ -98,6 +98,32 @@ pub fn cycles(cpu: Cpu, length: Length) -> Group {
     }
 }
 
+/// Guests that are killed, stopped and moved, CPUs that go and come, and short memory.
+pub fn hard_times(cpu: Cpu, length: Length) -> Group {
+    let (cpus, steps) = match (Machine::of(cpu), length) {
+        (Machine::Amd, Length::Usual) => (4, "6"),
+        (Machine::Amd, Length::Long) => (8, "500"),
+        (Machine::Intel, Length::Usual) => (2, "6"),
+        (Machine::Intel, Length::Long) => (4, "500"),
+    };
+    Group {
+        name: format!("{} hard times", name(cpu)),
+        work: Work::Boot {
+            boot: Boot {
+                cpus,
+                ..Boot::of_cpu(cpu)
+            },
+            job: Job {
+                arguments: ["1", steps].map(str::to_owned).to_vec(),
+                perf: true,
+                ..Job::new("hard-times")
+            },
+            tests: vec!["hard-times".to_owned()],
+            limit: Duration::from_secs(3600),
+        },
+    }
+}
+
 pub fn kunit(cpu: Cpu) -> Group {
     Group {
         name: format!("{} KUnit", name(cpu)),

@@ -18,6 +18,7 @@ use super::hosts::host_tools;
 use super::hosts::shown_commands;
 use super::lives::after_kexec;
 use super::lives::cycles;
+use super::lives::hard_times;
 use super::lives::kunit;
 use super::lives::lifecycle;
 use super::lives::refusal;
@@ -268,6 +269,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 Length::Usual => migration(of_both, 4),
                 Length::Long => migration(of_both, 50),
             });
+            groups.push(hard_times(cpu, length));
             groups.extend(random_calls(cpu, length));
         }
         // Usually one value of the parameter on each machine.
