@@ -270,7 +270,7 @@ fn linux() -> Result<PathBuf> {
 /// expression; it does not know that `DEFINE_PER_CPU()` defines its second argument. The harness of
 /// selftests has types and variants that look like calls; labels of assembly are declared where they
 /// are; and perf's page changes beneath who reads it.
-const EXCUSED: [(&str, &str); 6] = [
+const EXCUSED: [(&str, &str); 7] = [
     ("include/trace/events/mvpmu.h", "COMPLEX_MACRO"),
     ("-virt-add-mvpmu.patch", "SPACING,COMPLEX_MACRO"),
     (
@@ -282,6 +282,7 @@ const EXCUSED: [(&str, &str); 6] = [
         "SPACING,MULTISTATEMENT_MACRO_USE_DO_WHILE",
     ),
     ("selftests/mvpmu/nested_test.c", "AVOID_EXTERNS"),
+    ("selftests/mvpmu/preferred_events_test.c", "AVOID_EXTERNS"),
     ("selftests/mvpmu/host_exact_test.c", "VOLATILE"),
 ];
 

@@ -48,7 +48,7 @@ use By::Selection;
 const AS_SHOWN: &str = "as it is shown";
 
 /// In the order in which they are run.
-const TABLE: [(&str, By); 53] = [
+const TABLE: [(&str, By); 54] = [
     ("make help", Checkout),
     ("make tools", Checkout),
     ("make demo", Checkout),
@@ -137,6 +137,10 @@ const TABLE: [(&str, By); 53] = [
     (
         "make fuzz",
         Group("amd differential mvpmu", "fewer programs"),
+    ),
+    (
+        "make calls",
+        Group("amd random calls mvpmu", "fewer programs"),
     ),
     (
         "make sweep",
