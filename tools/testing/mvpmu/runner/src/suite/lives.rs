@@ -103,7 +103,7 @@ pub fn hard_times(cpu: Cpu, length: Length) -> Group {
     let (cpus, steps) = match (Machine::of(cpu), length) {
         (Machine::Amd, Length::Usual) => (4, "6"),
         (Machine::Amd, Length::Long) => (8, "500"),
-        (Machine::Intel, Length::Usual) => (2, "6"),
+        (Machine::Intel, Length::Usual) => (2, "3"),
         (Machine::Intel, Length::Long) => (4, "500"),
     };
     Group {
