@@ -318,6 +318,7 @@ bool run_guest_io(struct kvm_vcpu **vcpu, u64 *arg, io_hook on_io, void *data)
 			REPORT_GUEST_ASSERT(uc);
 			break;
 		default:
+			vcpu_dump(stderr, *vcpu, 0);
 			TEST_FAIL("Unexpected exit %u (%s)", (*vcpu)->run->exit_reason,
 				  exit_reason_str((*vcpu)->run->exit_reason));
 		}

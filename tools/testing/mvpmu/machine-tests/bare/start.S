@@ -185,6 +185,19 @@ ap_interrupt:
 	iret
 ap_end:
 
+/* What it does at AP_BASE for quirks.c: loads the state of the FPU, for ever. */
+	.globl	ap_fpu_start, ap_fpu_end
+ap_fpu_start:
+	cli
+	xor	%ax, %ax
+	mov	%ax, %ds
+	fninit
+	fxsave	0x7000
+	incl	0x7200			/* begun */
+1:	fxrstor	0x7000
+	jmp	1b
+ap_fpu_end:
+
 	.data
 	.balign	8
 gdt:	.quad	0

@@ -37,7 +37,8 @@ pub mod board;
 pub mod decode;
 pub mod demand;
 pub mod guest;
-pub mod leaf;
+pub mod ignne;
+mod leaf;
 pub mod leave;
 pub mod listing;
 pub mod registers;
@@ -111,6 +112,12 @@ pub unsafe extern "C" fn qemu_plugin_install(
     match start() {
         Ok(args) => {
             quirks::leave_out(args.without);
+            if quirks::active(quirks::Quirk::FpuStatus) {
+                if let Err(reason) = ignne::leave_alone() {
+                    eprintln!("qemu-pmu: {reason}");
+                    return 1;
+                }
+            }
             if let Some(path) = &args.stats {
                 stats::write_to(path.clone(), args.version());
             }

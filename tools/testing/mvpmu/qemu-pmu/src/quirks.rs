@@ -40,16 +40,25 @@ pub enum Quirk {
     ///
     /// Work-around: one thread each, or the plugin refuses to work.
     OneThread,
+    /// Whoever loads the x87 status word (FXRSTOR, XRSTOR, FLDENV, FRSTOR), on any CPU, has QEMU clear a
+    /// bit among flags of the *first* CPU: `cpu_clear_ignne()`, by a plain read and write. What that CPU
+    /// changes there at the same moment is lost: it keeps nested paging after a #VMEXIT, so that the
+    /// host's state ends up in the guest's VMCB; NMIs stay blocked after IRET. The bit is the pin IGNNE#,
+    /// asserted by a write to port F0H; it is of use with CR0.NE = 0, which no kernel of ours has.
+    ///
+    /// Work-around: [`crate::ignne`] has that function do nothing.
+    FpuStatus,
 }
 
 impl Quirk {
     /// All of them.
-    pub const ALL: [Quirk; 5] = [
+    pub const ALL: [Quirk; 6] = [
         Quirk::SetPc,
         Quirk::RepPortions,
         Quirk::ExceptionAddress,
         Quirk::SelfModifyingCode,
         Quirk::OneThread,
+        Quirk::FpuStatus,
     ];
 
     /// Its name.
@@ -60,6 +69,7 @@ impl Quirk {
             Quirk::ExceptionAddress => "exception-address",
             Quirk::SelfModifyingCode => "self-modifying-code",
             Quirk::OneThread => "one-thread",
+            Quirk::FpuStatus => "fpu-status",
         }
     }
 

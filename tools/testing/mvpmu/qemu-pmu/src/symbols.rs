@@ -5,7 +5,7 @@
 //! does not bring the lazily computed flags up to date in the middle of a block, and keeps the
 //! number of an exception that was delivered before. It can neither raise an exception nor have
 //! everything translated anew, nor have each instruction translated on its own, nor type. QEMU's own
-//! functions do all that, and stand in the dynamic symbol table of the executable. They are looked up
+//! functions do all that (and one that does too much is found here, see [`crate::ignne`]), and stand in the dynamic symbol table of the executable. They are looked up
 //! by name at the start, so that a QEMU without one of them is refused with a message rather than a
 //! crash.
 
@@ -90,7 +90,7 @@ static SYMBOLS: OnceLock<Symbols> = OnceLock::new();
 const CURRENT_CPU: &CStr = c"current_cpu";
 
 /// Looks `name` up in the executable and its libraries.
-fn find(name: &CStr) -> Result<*mut c_void, String> {
+pub fn find(name: &CStr) -> Result<*mut c_void, String> {
     // SAFETY: RTLD_DEFAULT is a valid handle and the name is a C string.
     let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     if address.is_null() {

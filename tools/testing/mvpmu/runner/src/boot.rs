@@ -36,6 +36,12 @@ use crate::oracle;
 use crate::oracle::Oracle;
 use crate::paths;
 
+/// How many lines of the console are worth a look when a machine did not end.
+const LAST_LINES: usize = 20;
+
+/// What QEMU's monitor greets with.
+const MONITOR: &str = "monitor - type 'help'";
+
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
@@ -83,6 +89,19 @@ impl Outcome {
         self.console.parent().unwrap_or(Path::new(""))
     }
 
+    /// What the console showed last, without what a machine has said after the time was up.
+    fn last_lines(&self) -> String {
+        let console = fs::read(&self.console).unwrap_or_default();
+        let text = String::from_utf8_lossy(&console);
+        let lines: Vec<_> = text
+            .lines()
+            .map(str::trim_end)
+            .take_while(|line| !line.contains(MONITOR))
+            .filter(|line| !line.is_empty())
+            .collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    }
+
     /// What is wrong with the run as a whole, if anything.
     pub fn problem(&self) -> Option<String> {
         let console = self.console.display();
@@ -90,8 +109,9 @@ impl Outcome {
             End::Job(0) => None,
             End::Job(status) => Some(format!("the job ended with status {status}; see {console}")),
             End::TimedOut => Some(format!(
-                "no end after {} s; see {console}",
-                self.time.as_secs()
+                "no end after {} s; see {console}\n{}",
+                self.time.as_secs(),
+                self.last_lines()
             )),
             End::Died(how) => Some(format!("{how}; see {console}")),
         }

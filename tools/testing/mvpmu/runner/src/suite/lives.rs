@@ -100,11 +100,11 @@ pub fn cycles(cpu: Cpu, length: Length) -> Group {
 
 /// Guests that are killed, stopped and moved, CPUs that go and come, and short memory.
 pub fn hard_times(cpu: Cpu, length: Length) -> Group {
-    let (cpus, steps) = match (Machine::of(cpu), length) {
-        (Machine::Amd, Length::Usual) => (4, "6"),
-        (Machine::Amd, Length::Long) => (8, "500"),
-        (Machine::Intel, Length::Usual) => (2, "3"),
-        (Machine::Intel, Length::Long) => (4, "500"),
+    let (cpus, steps, limit) = match (Machine::of(cpu), length) {
+        (Machine::Amd, Length::Usual) => (4, "6", 600),
+        (Machine::Amd, Length::Long) => (8, "500", 14400),
+        (Machine::Intel, Length::Usual) => (2, "3", 900),
+        (Machine::Intel, Length::Long) => (4, "500", 28800),
     };
     Group {
         name: format!("{} hard times", name(cpu)),
@@ -119,7 +119,7 @@ pub fn hard_times(cpu: Cpu, length: Length) -> Group {
                 ..Job::new("hard-times")
             },
             tests: vec!["hard-times".to_owned()],
-            limit: Duration::from_secs(3600),
+            limit: Duration::from_secs(limit),
         },
     }
 }
