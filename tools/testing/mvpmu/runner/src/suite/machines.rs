@@ -36,7 +36,9 @@ fn branches_of_perf(cpu: Cpu) -> Group {
                 perf: true,
                 ..Job::new("branches")
             },
-            tests: ["lbr_test", "perf"].map(str::to_owned).to_vec(),
+            tests: ["lbr_test", "host_branches_test", "perf"]
+                .map(str::to_owned)
+                .to_vec(),
             limit: Duration::from_secs(300),
         },
     }

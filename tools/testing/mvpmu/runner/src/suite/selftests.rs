@@ -25,13 +25,14 @@ use crate::paths::Kernel;
 const ABOUT_MVPMU: [&str; 4] = ["debugfs_test", "stats_test", "topdown_test", "trace_test"];
 
 /// Selftests of groups of their own: for the debug kernel, whose lockup detector is perf's and which has
-/// BPF programs and can be made to fail, for machines on which an instruction takes some cycles, and for
-/// a parameter.
-const ELSEWHERE: [&str; 5] = [
+/// BPF programs and can be made to fail, for machines on which an instruction takes some cycles or branches
+/// are recorded, and for a parameter.
+const ELSEWHERE: [&str; 6] = [
     "fail_test",
     "watchdog_test",
     "snapshot_test",
     "cycles_test",
+    "host_branches_test",
     "preferred_events_test",
 ];
 
