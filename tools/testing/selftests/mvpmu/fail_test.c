@@ -2,8 +2,9 @@
 /*
  * Each allocation on the way to a vCPU fails once: in the creation of the VM, of its
  * interrupt controller, of the vCPU, and in KVM_SET_CPUID2, from which the vCPU knows of its
- * PMU.  Then there is an error, and nothing is left.  Needs a kernel that can be made to fail
- * (CONFIG_FAULT_INJECTION), see Documentation/fault-injection/fault-injection.rst.
+ * PMU (steps 0 to 3).  Then there is an error, and nothing is left.  Needs a kernel that can
+ * be made to fail (CONFIG_FAULT_INJECTION), see
+ * Documentation/fault-injection/fault-injection.rst.
  */
 #include <fcntl.h>
 #include <unistd.h>
@@ -61,52 +62,72 @@ static void guest_count(void)
 	GUEST_DONE();
 }
 
-/*
- * Makes a VM with a vCPU, of which the allocation with this number fails; in @failed[] is which
- * step it was.  Whether there were as many.
- */
-static bool create(int fail_nth, int kvm, unsigned int number, unsigned int *failed)
+static void set_fail_nth(int fail_nth, unsigned int number)
 {
-	struct kvm_cpuid2 *cpuid = (void *)kvm_get_supported_cpuid();
-	int vm, vcpu = -1, result, error = 0;
-	unsigned int step = 0;
+	char text[16];
+	int length = snprintf(text, sizeof(text), "%u", number);
+
+	TEST_ASSERT(pwrite(fail_nth, text, length, 0) == length, "Cannot write fail-nth");
+}
+
+/* Whether an allocation has failed since; the others do not. */
+static bool has_failed(int fail_nth)
+{
 	char text[16] = "";
 
-	snprintf(text, sizeof(text), "%u", number);
-	TEST_ASSERT(pwrite(fail_nth, text, strlen(text), 0) > 0, "Cannot write fail-nth");
-
-	vm = ioctl(kvm, KVM_CREATE_VM, 0ul);
-	result = vm;
-	if (result >= 0) {
-		step++;
-		result = ioctl(vm, KVM_CREATE_IRQCHIP);
-	}
-	if (result >= 0) {
-		step++;
-		vcpu = ioctl(vm, KVM_CREATE_VCPU, 0ul);
-		result = vcpu;
-	}
-	if (result >= 0) {
-		step++;
-		result = ioctl(vcpu, KVM_SET_CPUID2, cpuid);
-	}
-	if (result < 0)
-		error = errno;
-
-	memset(text, 0, sizeof(text));
 	TEST_ASSERT(pread(fail_nth, text, sizeof(text) - 1, 0) > 0, "Cannot read fail-nth");
-	TEST_ASSERT(pwrite(fail_nth, "0", 1, 0) == 1, "Cannot write fail-nth");
+	set_fail_nth(fail_nth, 0);
+	return atoi(text) == 0;
+}
+
+/*
+ * Makes a VM with a vCPU; of the step, its allocation with this number fails.  Whether there were
+ * as many; *errors counts the steps that failed for it.
+ */
+static bool create(int fail_nth, int kvm, unsigned int step, unsigned int number,
+		   unsigned int *errors)
+{
+	struct kvm_cpuid2 *cpuid = (void *)kvm_get_supported_cpuid();
+	int vm = -1, vcpu = -1, result = 0, error = 0;
+	bool reached = false;
+	unsigned int i;
+
+	for (i = 0; i <= step && result >= 0; i++) {
+		if (i == step)
+			set_fail_nth(fail_nth, number);
+		switch (i) {
+		case 0:
+			vm = ioctl(kvm, KVM_CREATE_VM, 0ul);
+			result = vm;
+			break;
+		case 1:
+			result = ioctl(vm, KVM_CREATE_IRQCHIP);
+			break;
+		case 2:
+			vcpu = ioctl(vm, KVM_CREATE_VCPU, 0ul);
+			result = vcpu;
+			break;
+		case 3:
+			result = ioctl(vcpu, KVM_SET_CPUID2, cpuid);
+			break;
+		}
+		if (result < 0)
+			error = errno;
+		if (i == step)
+			reached = has_failed(fail_nth);
+	}
 	if (result < 0) {
 		/* The latter for the APIC access page (VMX): it is of shmem, which says so. */
-		TEST_ASSERT(error == ENOMEM || error == ENOSPC,
-			    "Allocation %u, step %u: %s", number, step, strerror(error));
-		failed[step]++;
+		TEST_ASSERT(reached && (error == ENOMEM || error == ENOSPC),
+			    "Allocation %u, step %u of %u: %s", number, i - 1, step,
+			    strerror(error));
+		++*errors;
 	}
 	if (vcpu >= 0)
 		close(vcpu);
 	if (vm >= 0)
 		close(vm);
-	return atoi(text) == 0;
+	return reached;
 }
 
 FIXTURE(fail) {
@@ -128,7 +149,7 @@ FIXTURE_TEARDOWN(fail)
 
 TEST_F_TIMEOUT(fail, each_allocation_leaves_nothing, 280)
 {
-	unsigned int number, in_vain = 0, failed[NR_STEPS] = {};
+	unsigned int step, number, in_vain, errors;
 	struct kvm_vcpu *vcpu;
 	int fail_nth, kvm, event;
 	struct kvm_vm *vm;
@@ -139,23 +160,29 @@ TEST_F_TIMEOUT(fail, each_allocation_leaves_nothing, 280)
 	kvm = open_kvm_dev_path_or_exit();
 	/* It is kept: not to be allocated on the way. */
 	kvm_get_supported_cpuid();
-	/* How many there are varies with what caches hold: the last ones are not in each way. */
-	for (number = 1; in_vain < MANY_IN_VAIN; number++) {
-		in_vain = create(fail_nth, kvm, number, failed) ? 0 : in_vain + 1;
-		ASSERT_EQ(0, total("vms"));
-		ASSERT_EQ(0, total("vcpus"));
-		/* perf knows of no guest. */
-		event = open_event();
-		ASSERT_LE(0, event);
-		close(event);
+	for (step = 0; step < NR_STEPS; step++) {
+		errors = 0;
+		in_vain = 0;
+		/* How many there are varies with what caches hold. */
+		for (number = 1; in_vain < MANY_IN_VAIN; number++) {
+			if (create(fail_nth, kvm, step, number, &errors))
+				in_vain = 0;
+			else
+				in_vain++;
+			ASSERT_EQ(0, total("vms"));
+			ASSERT_EQ(0, total("vcpus"));
+			/* perf knows of no guest. */
+			event = open_event();
+			ASSERT_LE(0, event);
+			close(event);
+		}
+		pr_info("step %u: %u allocations, %u of which make it fail\n",
+			step, number - 1 - in_vain, errors);
+		/* Each step has some whose failure is an error. */
+		EXPECT_LT(0, errors);
 	}
 	close(kvm);
 	close(fail_nth);
-	pr_info("%u allocations; of these failed in KVM_CREATE_VM %u, IRQCHIP %u, VCPU %u, SET_CPUID2 %u\n",
-		number - 1 - in_vain, failed[0], failed[1], failed[2], failed[3]);
-	/* Each step has allocations whose failure is an error. */
-	for (number = 0; number < NR_STEPS; number++)
-		EXPECT_NE(0, failed[number]);
 
 	vm = pmu_vm_create(&vcpu, guest_count);
 	EXPECT_FALSE(run_guest(vcpu, NULL));
