@@ -76,8 +76,8 @@ enum sequence_nr {
 };
 
 extern const struct sequence sequences[NR_SEQUENCES];
-/* How often OVER_PIO exits. */
-#define NR_EXITS_OF_SEQUENCE	14
+/* How often OVER_PIO exits: eight times in each pass. */
+#define NR_EXITS_OF_SEQUENCE	16
 
 /*
  * Guest: records until *@pmis is not 0, but not longer than @limit branches, with

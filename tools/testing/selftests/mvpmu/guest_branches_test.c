@@ -14,7 +14,7 @@
 #include "migrate.h"
 
 #define ROUNDS		3
-#define NR_DORMANT	72	/* times NR_EXITS_OF_SEQUENCE */
+#define NR_DORMANT	63	/* times NR_EXITS_OF_SEQUENCE */
 #define ENTRY_VALUE(n)	(TO_VALID | (0x1000 + (n)))
 
 /* To the guest. */
@@ -75,10 +75,12 @@ static void guest_has_none(void)
 {
 	unsigned int n;
 	u64 value;
+	u32 msr;
 
 	for (n = 0; n < NR_LBR_MSRS; n++) {
-		GUEST_ASSERT_EQ(rdmsr_safe(lbr_msr(n), &value), GP_VECTOR);
-		GUEST_ASSERT_EQ(wrmsr_safe(lbr_msr(n), 0), GP_VECTOR);
+		msr = lbr_msr(n);
+		__GUEST_ASSERT(rdmsr_safe(msr, &value) == GP_VECTOR, "RDMSR(0x%x)", msr);
+		__GUEST_ASSERT(wrmsr_safe(msr, 0) == GP_VECTOR, "WRMSR(0x%x)", msr);
 	}
 	GUEST_ASSERT_EQ(wrmsr_safe(MSR_AMD_DBG_EXTN_CFG, LBRSE), GP_VECTOR);
 	GUEST_ASSERT_EQ(wrmsr_safe(MSR_IA32_DEBUGCTLMSR, FLBRI), GP_VECTOR);
