@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The last branch record stack of a guest that records, beside those with whom it
+ * shares the CPU's: events of the host that have branch stacks, and a guest of its
+ * own (L2).  None has a branch of the other.
+ */
+#include "guest_branches.h"
+#include "host_branches.h"
+#include "kvm_test_harness.h"
+#include "nested.h"
+
+#define NR_EXITS	50	/* to userspace, and as many to the kernel */
+#define NR_CALLS	100	/* between two of them, more than are recorded */
+#define PERIOD		1009	/* instructions of the kernel per sample */
+#define NR_SYSCALLS	100	/* of the host after each exit to userspace */
+#define NR_OTHERS	12	/* more events than the CPU has counters */
+#define ROUNDS		3
+
+static void guest_record_calls(void)
+{
+	struct branch calls[NR_ENTRIES];
+	unsigned int n;
+
+	for (n = 0; n < NR_ENTRIES; n++)
+		calls[n] = (struct branch){
+			.from = (u64)recorded_call,
+			.to = (u64)recorded_target,
+			.kind = CALL_IND,
+		};
+	clear_branches(JCC | RET | JMP_REL);
+	record_calls(2 * NR_EXITS, NR_CALLS);
+	expect_branches("calls", calls, NR_ENTRIES, 0);
+	GUEST_DONE();
+}
+
+FIXTURE(host_event) {
+	struct branch_event event;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+};
+
+FIXTURE_VARIANT(host_event) {
+	bool always;	/* enabled, or only when the guest has exited to userspace */
+	unsigned int others;
+};
+
+FIXTURE_VARIANT_ADD(host_event, enabled) { .always = true, };
+FIXTURE_VARIANT_ADD(host_event, enabled_at_exits) { .always = false, };
+FIXTURE_VARIANT_ADD(host_event, taking_turns) { .always = true, .others = NR_OTHERS, };
+
+FIXTURE_SETUP(host_event)
+{
+	const char *missing = branches_missing();
+
+	if (missing)
+		SKIP(return, "%s", missing);
+
+	self->vm = pmu_vm_create(&self->vcpu, guest_record_calls);
+	ASSERT_TRUE(open_branch_event(&self->event, PERIOD, true));
+}
+
+FIXTURE_TEARDOWN(host_event)
+{
+	close_branch_event(&self->event);
+	kvm_vm_free(self->vm);
+}
+
+/* They count what the first one samples. */
+static void open_others(unsigned int nr)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.config = PERF_COUNT_HW_INSTRUCTIONS,
+		.size = sizeof(attr),
+		.exclude_user = 1,
+		.exclude_guest = 1,
+	};
+
+	while (nr--)
+		TEST_ASSERT(syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0) >= 0,
+			    "perf_event_open() failed");
+}
+
+static void execute_the_kernel(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_SYSCALLS; i++)
+		syscall(SYS_getppid);
+}
+
+TEST_F(host_event, neither_has_branches_of_the_other)
+{
+	unsigned int exits = 0;
+	struct seen seen;
+
+	open_others(variant->others);
+	/* perf clears the stack for an event that has never been on. */
+	enable_branch_event(&self->event);
+	execute_the_kernel();
+	if (!variant->always)
+		disable_branch_event(&self->event);
+
+	while (run_to_io(self->vcpu)) {
+		if (!variant->always)
+			enable_branch_event(&self->event);
+		execute_the_kernel();
+		if (!variant->always)
+			disable_branch_event(&self->event);
+		exits++;
+	}
+	disable_branch_event(&self->event);
+	EXPECT_EQ(NR_EXITS, exits);
+
+	seen = look_at(&self->event, (u64)recorded_call);
+	EXPECT_LT(0, seen.samples);
+	EXPECT_LT(0, seen.host);
+	EXPECT_EQ(0, seen.guest);
+}
+
+/* In the VMCB; libkvm does not name all of them. */
+#define VMCB_MISC_CTL2		0xb8
+#define VMCB_DBGCTL		0x670
+#define VMCB_DBGEXTNCTL		0x698
+#define VMCB_STACK		0xa70
+#define VMCB_SELECT		0xb70
+#define ENABLE_V_LBR		BIT_ULL(0)
+
+/* Half an entry, from or to, as L1 has set it for L2. */
+#define GIVEN(half)		(TO_VALID | (0x1000 + (half)))
+
+static u64 *vmcb12(unsigned int offset)
+{
+	return (u64 *)((char *)svm->vmcb + offset);
+}
+
+static void guest_l2_has_its_own(void)
+{
+	const struct branch own[] = {
+		{ (u64)l1_first, (u64)l1_first_to, JMP_REL },
+		{ (u64)l1_last, (u64)l1_last_to, JMP_REL },
+	};
+	unsigned int round, half;
+	u32 seen[2];
+
+	for (round = 0; round < ROUNDS; round++) {
+		prepare_l2(l2_start);
+		*vmcb12(VMCB_MISC_CTL2) = ENABLE_V_LBR;
+		*vmcb12(VMCB_DBGCTL) = 0;
+		*vmcb12(VMCB_DBGEXTNCTL) = LBRSE;
+		*vmcb12(VMCB_SELECT) = JCC;
+		for (half = 0; half < 2 * NR_ENTRIES; half++)
+			*vmcb12(VMCB_STACK + 8 * half) = GIVEN(half);
+
+		clear_branches(RET);
+		record_around_l2(svm->vmcb_gpa, seen);
+		GUEST_ASSERT_EQ(svm->vmcb->control.exit_code, SVM_EXIT_VMMCALL);
+		expect_branches("L1", own, ARRAY_SIZE(own), 0);
+		GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), RET);
+
+		GUEST_ASSERT_EQ(seen[0], JCC);
+		GUEST_ASSERT_EQ(seen[1], (u32)GIVEN(2 * NR_ENTRIES - 1));
+		GUEST_ASSERT_EQ(*vmcb12(VMCB_DBGEXTNCTL), LBRSE);
+		GUEST_ASSERT_EQ(*vmcb12(VMCB_SELECT), JCC);
+		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK), (u64)l2_jmp);
+		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8), TO_VALID | (u64)l2_jmp_to);
+		for (half = 2; half < 2 * NR_ENTRIES; half++)
+			GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8 * half), GIVEN(half - 2));
+	}
+	GUEST_DONE();
+}
+
+static void guest_l2_has_that_of_l1(void)
+{
+	const struct branch both[] = {
+		{ (u64)l1_first, (u64)l1_first_to, JMP_REL },
+		{ (u64)l2_jmp, (u64)l2_jmp_to, JMP_REL },
+		{ (u64)l1_last, (u64)l1_last_to, JMP_REL },
+	};
+	unsigned int round;
+	u32 seen[2];
+
+	for (round = 0; round < ROUNDS; round++) {
+		prepare_l2(l2_start);
+		*vmcb12(VMCB_MISC_CTL2) = 0;
+		clear_branches(RET);
+		record_around_l2(svm->vmcb_gpa, seen);
+		GUEST_ASSERT_EQ(svm->vmcb->control.exit_code, SVM_EXIT_VMMCALL);
+		GUEST_ASSERT_EQ(seen[0], RET);
+		GUEST_ASSERT_EQ(seen[1], 0);
+		expect_branches("both", both, ARRAY_SIZE(both), 0);
+	}
+	GUEST_DONE();
+}
+
+FIXTURE(nested) {
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+};
+
+FIXTURE_SETUP(nested)
+{
+	const char *missing = branches_missing();
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	if (!has_nested())
+		SKIP(return, "KVM is loaded with nested=0");
+
+	self->vm = pmu_vm_create(&self->vcpu, NULL);
+	nested_alloc(self->vm);
+}
+
+FIXTURE_TEARDOWN(nested)
+{
+	if (self->vm)
+		kvm_vm_free(self->vm);
+}
+
+TEST_F(nested, l2_has_a_stack_of_its_own_with_lbr_virtualization)
+{
+	ASSERT_TRUE(kvm_cpu_has(X86_FEATURE_LBRV));
+	vcpu_arch_set_entry_point(self->vcpu, guest_l2_has_its_own);
+	EXPECT_FALSE(run_to_io(self->vcpu));
+}
+
+TEST_F(nested, l1_and_l2_share_one_without)
+{
+	vcpu_arch_set_entry_point(self->vcpu, guest_l2_has_that_of_l1);
+	EXPECT_FALSE(run_to_io(self->vcpu));
+}
+
+TEST_HARNESS_MAIN
