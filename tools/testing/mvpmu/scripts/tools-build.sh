@@ -16,5 +16,8 @@ find /mvpmu/build/target/$target/release -maxdepth 1 -type f -perm -100 -exec cp
 for program in initramfs/*.c; do
 	gcc -Wall -Wextra -Werror -O2 -static -o "$1/$(basename "$program" .c)" "$program"
 done
+for library in initramfs/preload/*.c; do
+	gcc -Wall -Wextra -Werror -O2 -shared -fPIC -o "$1/$(basename "$library" .c).so" "$library"
+done
 gcc -static -nostdlib -o "$1/counted" initramfs/counted.S
 make -C machine-tests OUT="$1"

@@ -9,7 +9,8 @@
  * took on the CPU: "few KEY N" and "many KEY N" lines.  The difference is that of
  * MANY - FEW exits alone.  N is the median, so that what the kernel has to do by the
  * way, now and then, is not taken for a cost of the exits.  COUNTERS -1 is a guest
- * without a PMU, 100 one that uses all.  With "tsc", for a real machine, which does
+ * without a PMU, 100 one that uses all.  With "_branches" behind its name the guest
+ * of a SCENARIO records branches, too (AMD).  With "tsc", for a real machine, which does
  * not count so: "round N" lines, the cycles that MANY took more than FEW each time.
  */
 #include <pthread.h>
@@ -47,6 +48,7 @@ static enum scenario scenario;
 static u64 nr_exits;
 static unsigned int nr_used;
 static u64 cycles;
+static bool records;
 
 /* Of the guest. */
 static u64 enabled;
@@ -124,6 +126,8 @@ static void guest(void)
 	}
 	if (nr_used)
 		wrmsr(vendor->global_control, enabled);
+	if (records)
+		wrmsr(MSR_AMD_DBG_EXTN_CFG, DBG_EXTN_CFG_LBRV2EN);
 
 	for (;;) {
 		GUEST_SYNC(0);
@@ -295,6 +299,7 @@ static struct kvm_vm *create_vm(struct kvm_vcpu **vcpu, int counters, u64 pages)
 	sync_global_to_guest(vm, scenario);
 	sync_global_to_guest(vm, nr_used);
 	sync_global_to_guest(vm, cycles);
+	sync_global_to_guest(vm, records);
 	if (scenario == EPT) {
 		vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, FRESH_GPA, 1, pages, 0);
 		virt_map(vm, FRESH_GVA, FRESH_GPA, pages);
@@ -307,12 +312,18 @@ static struct kvm_vm *create_vm(struct kvm_vcpu **vcpu, int counters, u64 pages)
 int main(int argc, char *argv[])
 {
 	struct kvm_vm *vms[2] = {};
+	char *branches;
 	u64 few, many;
 	unsigned int i;
 	int counters;
 
 	by_tsc = argc == 7 && !strcmp(argv[6], "tsc");
 	TEST_ASSERT(argc == 6 || by_tsc, "bench SCENARIO HOST_EVENT COUNTERS FEW MANY [tsc]");
+	branches = strstr(argv[1], "_branches");
+	if (branches) {
+		records = true;
+		*branches = 0;
+	}
 	for (scenario = 0; scenario < NR_SCENARIOS; scenario++)
 		if (!strcmp(argv[1], scenarios[scenario]))
 			break;

@@ -113,7 +113,8 @@ pub fn run(cpus: &[Cpu], directory: &Path) -> Result<Vec<String>> {
         for provider in PROVIDERS {
             println!("{} {provider}:", boot.name());
             let place = directory.join(format!("{}-{provider}", boot.machine.name()));
-            rows.extend(measure(&boot, provider, &SCENARIOS, (&place, true))?);
+            let scenarios = scenario::with_branches(boot.machine, provider, &SCENARIOS);
+            rows.extend(measure(&boot, provider, &scenarios, (&place, true))?);
             // Each time, so that nothing is lost if it is interrupted.
             write(
                 &directory.join("switch.json"),

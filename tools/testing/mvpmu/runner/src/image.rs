@@ -125,7 +125,13 @@ pub fn system() -> Result<Archive> {
     copy(&mut archive, "/bin/busybox", Path::new("/usr/bin/busybox"))?;
     archive.symlink("/bin/sh", "busybox");
     archive.file("/etc/passwd", 0o644, "root::0:0:root:/tmp:/bin/sh\n");
-    copy(&mut archive, "/lib/tap.sh", &source.join("tap.sh"))?;
+    for library in ["tap.sh", "branches.sh"] {
+        copy(
+            &mut archive,
+            &format!("/lib/{library}"),
+            &source.join(library),
+        )?;
+    }
     copy(&mut archive, "/init", &source.join("init"))?;
     copy(&mut archive, "/bin/kernel-log", &paths::tool("kernel-log"))?;
     Ok(archive)
@@ -228,6 +234,12 @@ fn guest(kernel: Kernel) -> Result<Archive> {
         copy(&mut archive, file, &fs::canonicalize(file)?)?;
     }
     copy(&mut archive, "/guest/bzImage", &kernel.product("bzImage"))?;
+    let preload = "qemu-branches.so";
+    copy(
+        &mut archive,
+        &format!("/lib/{preload}"),
+        &paths::tool(preload),
+    )?;
 
     let mut initrd = Archive::default();
     initrd.character_device("/dev/console", 5, 1);

@@ -12,6 +12,7 @@ use anyhow::Result;
 use super::measure;
 use super::row::Row;
 use super::row::Rows;
+use super::scenario;
 use super::scenario::Scenario;
 use super::scenario::CPUID_CYCLES;
 use super::scenario::CPUID_INSTRUCTIONS;
@@ -162,13 +163,81 @@ const RULES: [Rule; 14] = [
     },
 ];
 
+/// A rule for guests that record branches: the rows that it is for, and whether a row keeps to it, given
+/// that of the same guest that does not record.
+struct Recording {
+    name: &'static str,
+    applies: fn(&Row) -> bool,
+    holds: fn(&Row, &Row) -> bool,
+}
+
+/// Of two vCPUs that share a CPU with an event of the host, perf's operations depend on when threads are
+/// preempted.
+fn is_steady(row: &Row) -> bool {
+    !(row.host_event && row.scenario == "share_branches")
+}
+
+const OF_BRANCHES: [Recording; 3] = [
+    Recording {
+        name: "a guest that counts and records branches costs no operation more",
+        applies: |row| row.counters > 0 && is_steady(row),
+        holds: |row, without| {
+            let more = row.operations() + row.lvtpc - without.operations() - without.lvtpc;
+            more <= by_the_way(row)
+        },
+    },
+    Recording {
+        // Those of a switch without a counter, and with an event of the host those of perf for it.
+        name: "one that records only costs what one does that counts, less the counter",
+        applies: |row| row.counters == 0 && !row.host_event,
+        holds: |row, _| match row.scenario.as_str() {
+            "cpuid_branches" => row.operations() + row.lvtpc <= by_the_way(row),
+            "io_branches" => row.operations() <= 5.0,
+            _ => row.operations() <= 10.0,
+        },
+    },
+    Recording {
+        name: "it costs 1 % more instructions, 2 % if it is switched for an event of the host",
+        applies: |row| row.counters > 0 && is_steady(row),
+        holds: |row, without| match row.host_event {
+            false => at_most(row, 1.01, Some(without)),
+            true => at_most(row, 1.02, Some(without)),
+        },
+    },
+];
+
+/// The results of the rules for guests that record branches.
+fn judge_recording(machine: Machine, rows: &[Row]) -> Vec<Case> {
+    let case = |rule: &Recording| {
+        let mut seen = false;
+        let mut broken = Vec::new();
+        for row in rows.iter().filter(|row| (rule.applies)(row)) {
+            let Some(without) = row.without_branches() else {
+                continue;
+            };
+            let what = (without.name, row.host_event);
+            let without = Rows(rows).of(machine, &row.provider, what, row.counters);
+            seen = true;
+            if !without.is_some_and(|without| (rule.holds)(row, without)) {
+                broken.push(format!("{row:?}\n{without:?}"));
+            }
+        }
+        if !seen {
+            broken.push("there are no rows".to_owned());
+        }
+        Case::new(rule.name, broken.is_empty(), || broken.join("\n"))
+    };
+    OF_BRANCHES.iter().map(case).collect()
+}
+
 /// The result of each rule.
 pub fn judge(machine: Machine, rows: &[Row]) -> Vec<Case> {
     let all = Rows(rows);
     let case = |rule: &Rule| {
-        let ours = rows
-            .iter()
-            .filter(|row| row.provider == "mvpmu" && (rule.applies)(row));
+        let ours = rows.iter().filter(|row| {
+            let is_ours = row.provider == "mvpmu" && row.without_branches().is_none();
+            is_ours && (rule.applies)(row)
+        });
         let mut broken: Vec<_> = ours
             .clone()
             .filter(|row| {
@@ -184,7 +253,11 @@ pub fn judge(machine: Machine, rows: &[Row]) -> Vec<Case> {
         }
         Case::new(rule.name, broken.is_empty(), || broken.join("\n"))
     };
-    RULES.iter().map(case).collect()
+    let mut cases: Vec<_> = RULES.iter().map(case).collect();
+    if machine == Machine::Amd {
+        cases.extend(judge_recording(machine, rows));
+    }
+    cases
 }
 
 /// The rules that are not kept, and by which rows.
@@ -210,7 +283,8 @@ pub fn test(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
         ("mvpmu", &scenarios[..]),
     ] {
         let place = directory.join(provider);
-        rows.extend(measure(boot, provider, scenarios, (&place, false))?);
+        let scenarios = scenario::with_branches(boot.machine, provider, scenarios);
+        rows.extend(measure(boot, provider, &scenarios, (&place, false))?);
     }
     Ok(judge(boot.machine, &rows))
 }

@@ -10,6 +10,8 @@ use anyhow::Result;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::scenario::Scenario;
+use super::scenario::RECORDING;
 use super::scenario::SCENARIOS;
 use crate::machine::Machine;
 
@@ -31,6 +33,13 @@ pub struct Row {
 }
 
 impl Row {
+    /// Of a guest that records branches: the scenario in which it does not.
+    pub fn without_branches(&self) -> Option<Scenario> {
+        let mut all = RECORDING.iter();
+        let (_, without) = all.find(|(recording, _)| recording.name == self.scenario)?;
+        Some(*without)
+    }
+
     /// Operations on PMU registers.
     pub fn operations(&self) -> f64 {
         self.rdmsr + self.wrmsr + self.rdpmc
@@ -88,7 +97,9 @@ pub fn blocks(text: &str) -> Vec<BTreeMap<String, String>> {
 
 /// Whether the machine has seen the exits of the scenario: so many each time.
 fn caused(scenario: &str, exits: f64) -> Result<()> {
-    let known = SCENARIOS.iter().find(|known| known.name == scenario);
+    let recording = RECORDING.iter().map(|(recording, _)| recording);
+    let known = SCENARIOS.iter().chain(recording);
+    let known = known.clone().find(|known| known.name == scenario);
     let known = known.with_context(|| format!("no scenario {scenario}"))?;
     let right = match known.exits {
         // A timer tick in the few, or in the many, is one more.

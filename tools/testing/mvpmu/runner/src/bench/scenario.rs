@@ -2,6 +2,8 @@
 
 //! Why the guest exits.
 
+use crate::machine::Machine;
+
 /// What a guest does.
 #[derive(Clone, Copy)]
 pub struct Scenario {
@@ -62,7 +64,48 @@ pub const FEWER: Scenario = Scenario {
     exits: Some(1),
 };
 
-/// All there are.
+/// Of a guest that records branches, each with the same of one that does not. For those whom the provider
+/// gives a branch stack.
+pub const RECORDING: [(Scenario, Scenario); 3] = [
+    (
+        Scenario {
+            name: "cpuid_branches",
+            words: "CPUID, branches",
+            more: "CPUID, counting cycles and recording branches",
+            exits: Some(1),
+        },
+        CPUID_CYCLES,
+    ),
+    (
+        Scenario {
+            name: "io_branches",
+            words: "port I/O, branches",
+            more: "port I/O, recording branches",
+            exits: Some(1),
+        },
+        IO,
+    ),
+    (
+        Scenario {
+            name: "share_branches",
+            words: "two vCPUs, branches",
+            more: "two vCPUs on one CPU, recording branches",
+            exits: Some(2),
+        },
+        SHARE,
+    ),
+];
+
+/// What is measured with the provider on the machine, of these.
+pub fn with_branches(machine: Machine, provider: &str, of: &[Scenario]) -> Vec<Scenario> {
+    let mut all = of.to_vec();
+    if (machine, provider) == (Machine::Amd, "mvpmu") {
+        all.extend(RECORDING.map(|(recording, _)| recording));
+    }
+    all
+}
+
+/// All there are else.
 pub const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "ept",

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::overhead::SAMPLING;
 use super::row::Row;
 use super::row::Rows;
+use super::scenario;
 use super::scenario::Scenario;
 use super::scenario::CPUID;
 use super::scenario::SCENARIOS;
@@ -83,7 +84,8 @@ pub fn markdown(rows: &[Row], sampling: &[Row]) -> String {
              counters enabled:\n\n| VM exit | C | mvpmu |\n| --- | --- | --- |\n",
             list(&counters)
         ));
-        text.push_str(&lines(rows, machine, &SCENARIOS, &["c", "mvpmu"], |row| {
+        let scenarios = scenario::with_branches(machine, "mvpmu", &SCENARIOS);
+        text.push_str(&lines(rows, machine, &scenarios, &["c", "mvpmu"], |row| {
             Some(row.operations())
         }));
         let of_cpuid = lines(rows, machine, &CPUID, &PROVIDERS, |row| row.instructions);

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# Tests of perf's branch stacks on AMD CPUs, of the program `counted`, to be called by test_that.
+
+has_a_stack() {
+	[ "$(cat /sys/devices/cpu/caps/branches)" = 16 ]
+}
+
+# Of 500004 branches of each round of `counted`, see counted.S, all but a few are those of its loop, and the
+# period does not end at others. The branches of a sample are in one line; a P is for "predicted". When an
+# interrupt or another task came shortly before, they are less than 16.
+records_branches() {
+	perf record -b -o data -c 100000 -e branches:u counted || return
+	perf script -i data -F brstacksym >stacks || return
+	tail -n 1 stacks
+	awk '
+		/^( *loop\+0x3\/loop\+0x0\/P[^ ]*){0,16} *$/ { loops++; full += NF == 16 }
+		END { print NR, loops + 0, full + 0; exit NR != 80 || loops != NR || !full }' stacks
+}
+
+# The same in the report, by where branches led.
+reports_branches() {
+	perf report -b -i data --stdio --sort symbol_from,symbol_to >said || return
+	grep -v '^#' said
+	grep -q '100.00%.* loop *.* loop' said
+}
+
+# Each of them leads to the kernel.
+records_branches_of_the_kernel() {
+	perf record -j any,k -o data -c 20011 -e instructions:k counted || return
+	perf script -i data -F brstack >stacks || return
+	tail -n 1 stacks
+	tr -s ' ' '\n' <stacks | awk -F/ '
+		NF > 1 { n++; kernel += $2 ~ /^0xffffffff/ }
+		END { print n, kernel + 0; exit n < 100 || kernel != n }'
+}
+
+test_branches() {
+	test_that 'perf record -b has branches of the loop in each sample' records_branches
+	test_that 'perf report shows them' reports_branches
+	test_that 'perf record -j any,k has branches of the kernel only' records_branches_of_the_kernel
+}
