@@ -256,7 +256,7 @@ l1_last_to:
 	pop	%rbx
 	ret
 
-.globl l2_start, l2_jmp, l2_jmp_to
+.globl l2_start, l2_first, l2_first_to, l2_last, l2_last_to
 l2_start:
 	mov	$MSR_AMD64_LBR_SELECT, %ecx
 	rdmsr
@@ -264,11 +264,16 @@ l2_start:
 	mov	$LBR_TO(NR_ENTRIES - 1), %ecx
 	rdmsr
 	mov	%eax, %r9d
-l2_jmp:
-	jmp	l2_jmp_to
+l2_first:
+	jmp	l2_first_to
 	nop
-l2_jmp_to:
+l2_first_to:
 	exit_cpuid
+	exit_pio
+l2_last:
+	jmp	l2_last_to
+	nop
+l2_last_to:
 	vmmcall
 
 .section .note.GNU-stack, "", %progbits

@@ -7,6 +7,7 @@
 #include "guest_branches.h"
 #include "host_branches.h"
 #include "kvm_test_harness.h"
+#include "migrate.h"
 #include "nested.h"
 
 #define NR_EXITS	50	/* to userspace, and as many to the kernel */
@@ -162,10 +163,12 @@ static void guest_l2_has_its_own(void)
 		GUEST_ASSERT_EQ(seen[1], (u32)GIVEN(2 * NR_ENTRIES - 1));
 		GUEST_ASSERT_EQ(*vmcb12(VMCB_DBGEXTNCTL), LBRSE);
 		GUEST_ASSERT_EQ(*vmcb12(VMCB_SELECT), JCC);
-		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK), (u64)l2_jmp);
-		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8), TO_VALID | (u64)l2_jmp_to);
-		for (half = 2; half < 2 * NR_ENTRIES; half++)
-			GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8 * half), GIVEN(half - 2));
+		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK), (u64)l2_last);
+		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8), TO_VALID | (u64)l2_last_to);
+		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 16), (u64)l2_first);
+		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 24), TO_VALID | (u64)l2_first_to);
+		for (half = 4; half < 2 * NR_ENTRIES; half++)
+			GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8 * half), GIVEN(half - 4));
 	}
 	GUEST_DONE();
 }
@@ -174,7 +177,8 @@ static void guest_l2_has_that_of_l1(void)
 {
 	const struct branch both[] = {
 		{ (u64)l1_first, (u64)l1_first_to, JMP_REL },
-		{ (u64)l2_jmp, (u64)l2_jmp_to, JMP_REL },
+		{ (u64)l2_first, (u64)l2_first_to, JMP_REL },
+		{ (u64)l2_last, (u64)l2_last_to, JMP_REL },
 		{ (u64)l1_last, (u64)l1_last_to, JMP_REL },
 	};
 	unsigned int round;
@@ -198,6 +202,13 @@ FIXTURE(nested) {
 	struct kvm_vm *vm;
 };
 
+FIXTURE_VARIANT(nested) {
+	bool migrates;	/* to a new VM, while L2 runs */
+};
+
+FIXTURE_VARIANT_ADD(nested, stays) { .migrates = false, };
+FIXTURE_VARIANT_ADD(nested, migrates) { .migrates = true, };
+
 FIXTURE_SETUP(nested)
 {
 	const char *missing = branches_missing();
@@ -217,17 +228,28 @@ FIXTURE_TEARDOWN(nested)
 		kvm_vm_free(self->vm);
 }
 
+static void run_l1(struct kvm_vcpu *vcpu, void *code, bool migrates)
+{
+	unsigned int exits = 0;
+
+	vcpu_arch_set_entry_point(vcpu, code);
+	while (run_to_io(vcpu)) {
+		exits++;
+		if (migrates)
+			migrate(&vcpu);
+	}
+	TEST_ASSERT_EQ(exits, ROUNDS);
+}
+
 TEST_F(nested, l2_has_a_stack_of_its_own_with_lbr_virtualization)
 {
 	ASSERT_TRUE(kvm_cpu_has(X86_FEATURE_LBRV));
-	vcpu_arch_set_entry_point(self->vcpu, guest_l2_has_its_own);
-	EXPECT_FALSE(run_to_io(self->vcpu));
+	run_l1(self->vcpu, guest_l2_has_its_own, variant->migrates);
 }
 
 TEST_F(nested, l1_and_l2_share_one_without)
 {
-	vcpu_arch_set_entry_point(self->vcpu, guest_l2_has_that_of_l1);
-	EXPECT_FALSE(run_to_io(self->vcpu));
+	run_l1(self->vcpu, guest_l2_has_that_of_l1, variant->migrates);
 }
 
 TEST_HARNESS_MAIN
