@@ -80,10 +80,10 @@ extern const struct sequence sequences[NR_SEQUENCES];
 #define NR_EXITS_OF_SEQUENCE	16
 
 /*
- * Guest: records until *@pmis is not 0, but not longer than @limit branches, with
- * counter 0 on; one branch over and over.
+ * Guest: one branch over and over until *@pmis is not 0, but not more than @limit times;
+ * with DebugExtnCtl = @control, and counter 0 on.
  */
-void wait_for_pmi(u32 limit, unsigned int *pmis);
+void wait_for_pmi(u64 control, u32 limit, unsigned int *pmis);
 extern const struct branch until_pmi;
 
 /* Guest: records a branch, single-steps over an instruction, and takes another branch. */

@@ -8,7 +8,6 @@
  */
 #include <sched.h>
 
-#include "apic.h"
 #include "guest_branches.h"
 #include "kvm_test_harness.h"
 #include "migrate.h"
@@ -145,84 +144,6 @@ static void guest_dormant(void)
 	GUEST_DONE();
 }
 
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
-#define PMI_LIMIT	1000000	/* branches until it has come */
-#define PMI_AFTER	1000
-
-static u64 freeze;		/* DebugCtl */
-static unsigned int nr_pmis;
-static u64 status_seen;
-
-/* Leaves the stack frozen. */
-static void guest_pmi(struct ex_regs *regs)
-{
-	nr_pmis++;
-	status_seen = rdmsr(vendor->global_status);
-	wrmsr(vendor->global_status_clear, counter_bit(0));
-	x2apic_write_reg(APIC_EOI, 0);
-}
-
-static void guest_freeze(void)
-{
-	u64 frozen = LBRSF | (freeze & FPMCI ? PMCF : 0);
-	struct branch loops[NR_ENTRIES];
-	unsigned int n;
-
-	for (n = 0; n < NR_ENTRIES; n++)
-		loops[n] = until_pmi;
-	x2apic_enable();
-	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
-	asm volatile("sti");
-
-	pmu_reset();
-	clear_branches(0);
-	wrmsr(MSR_IA32_DEBUGCTLMSR, freeze);
-	pmc_program(0, BRANCHES, PMC_COUNT | PMC_PMI, overflow_in(PMI_AFTER));
-	wait_for_pmi(PMI_LIMIT, &nr_pmis);
-
-	GUEST_ASSERT_EQ(nr_pmis, 1);
-	GUEST_ASSERT_EQ(status_seen, frozen | counter_bit(0));
-	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), frozen);
-	expect_branches("frozen", loops, NR_ENTRIES, 0);
-	sequences[OVER_CPUID].run(LBRSE);
-	expect_branches("still frozen", loops, NR_ENTRIES, 0);
-
-	wrmsr(vendor->global_status_clear, frozen);
-	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), 0);
-	sequences[PLAIN].run(LBRSE);
-	expect_sequence(PLAIN);
-	GUEST_DONE();
-}
-
-static unsigned int nr_debug;
-static u64 control_seen;
-
-static void guest_debug_exception(struct ex_regs *regs)
-{
-	nr_debug++;
-	control_seen = rdmsr(MSR_AMD_DBG_EXTN_CFG);
-	regs->rflags &= ~X86_EFLAGS_TF;
-}
-
-static void guest_debug(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < NR_SINGLE_STEPS; i++) {
-		nr_debug = 0;
-		clear_branches(0);
-		single_steps[i].run();
-		GUEST_ASSERT_EQ(nr_debug, 1);
-		GUEST_ASSERT_EQ(control_seen, 0);
-		/* Nor is anything recorded after it. */
-		expect_branches("debug exception", &single_steps[i].before, 1, 0);
-		sequences[PLAIN].run(LBRSE);
-		expect_sequence(PLAIN);
-	}
-	GUEST_DONE();
-}
-
 FIXTURE(guest_branches) {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
@@ -237,8 +158,6 @@ FIXTURE_SETUP(guest_branches)
 
 	self->vm = pmu_vm_create(&self->vcpu, guest_run_chosen);
 	map_mmio(self->vm);
-	vm_install_exception_handler(self->vm, PMI_VECTOR, guest_pmi);
-	vm_install_exception_handler(self->vm, DB_VECTOR, guest_debug_exception);
 }
 
 FIXTURE_TEARDOWN(guest_branches)
@@ -336,25 +255,6 @@ TEST_F(guest_branches, filters_know_user_mode)
 	}
 }
 
-TEST_F(guest_branches, pmi_freezes_the_stack)
-{
-	freeze = FLBRI;
-	sync_global_to_guest(self->vm, freeze);
-	run_to_end(self->vcpu, guest_freeze);
-}
-
-TEST_F(guest_branches, pmi_freezes_stack_and_counters)
-{
-	freeze = FLBRI | FPMCI;
-	sync_global_to_guest(self->vm, freeze);
-	run_to_end(self->vcpu, guest_freeze);
-}
-
-TEST_F(guest_branches, debug_exception_disables_it)
-{
-	run_to_end(self->vcpu, guest_debug);
-}
-
 TEST_F(guest_branches, stack_outlives_exits_without_recording)
 {
 	run_to_end(self->vcpu, guest_dormant);
@@ -441,6 +341,12 @@ FIXTURE_TEARDOWN(no_branches)
 TEST_F(no_branches, each_register_faults)
 {
 	EXPECT_FALSE(run_to_io(self->vcpu));
+}
+
+TEST_F(no_branches, userspace_cannot_enable_it)
+{
+	EXPECT_EQ(0, _vcpu_set_msr(self->vcpu, MSR_AMD_DBG_EXTN_CFG, LBRSE));
+	EXPECT_EQ(0, _vcpu_set_msr(self->vcpu, LBR_FROM(0), ENTRY_VALUE(2)));
 }
 
 TEST_HARNESS_MAIN

@@ -155,12 +155,16 @@ sequence counted, nothing, counters_on, counters_off
 .text
 .globl wait_for_pmi
 wait_for_pmi:
-	recording_on
+	mov	%rdx, %r8
+	mov	%edi, %eax
+	xor	%edx, %edx
+	mov	$MSR_AMD_DBG_EXTN_CFG, %ecx
+	wrmsr
 	counters_on
 pmi_loop:
-	dec	%edi
+	dec	%esi
 	jz	1f
-	cmpl	$0, (%rsi)
+	cmpl	$0, (%r8)
 pmi_again:
 	je	pmi_loop
 1:	jmp	2f
