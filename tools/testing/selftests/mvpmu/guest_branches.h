@@ -107,11 +107,12 @@ void record_calls(u32 exits, u32 calls);
 extern char recorded_call[], recorded_target[];
 
 /*
- * L1 records a branch, L2 and another branch.  L2 takes two, and exits to KVM and to
- * userspace between them.  @seen has what LBR_SELECT and the target of the oldest entry
- * were in L2, each without the upper half.
+ * L1 takes a branch, runs L2 and takes another branch, with DebugExtnCtl = @control; 0
+ * afterwards.  L2 takes two, and exits to KVM and to userspace between them.  @seen
+ * has what LBR_SELECT and the target of the oldest entry were in L2, each without the
+ * upper half.
  */
-void record_around_l2(u64 vmcb, u32 *seen);
+void record_around_l2(u64 control, u64 vmcb, u32 *seen);
 extern char l1_first[], l1_first_to[], l1_last[], l1_last_to[];
 extern char l2_start[], l2_first[], l2_first_to[], l2_last[], l2_last_to[];
 

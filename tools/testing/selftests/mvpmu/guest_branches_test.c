@@ -44,6 +44,16 @@ static void guest_run_each(void)
 	GUEST_DONE();
 }
 
+static void guest_entries(u64 first)
+{
+	unsigned int n;
+
+	for (n = 2; n < NR_LBR_MSRS; n++)
+		wrmsr(lbr_msr(n), TO_VALID | (first + n));
+	for (n = 2; n < NR_LBR_MSRS; n++)
+		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)), TO_VALID | (first + n));
+}
+
 static void guest_registers(void)
 {
 	unsigned int n;
@@ -51,6 +61,7 @@ static void guest_registers(void)
 
 	for (n = 0; n < NR_LBR_MSRS; n++)
 		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)), 0);
+	guest_entries(0x1000);
 	wrmsr(MSR_AMD64_LBR_SELECT, ~0ull);
 	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), SELECT_MASK);
 	for (n = 0; n < 64; n++) {
@@ -60,10 +71,11 @@ static void guest_registers(void)
 	}
 	GUEST_ASSERT_EQ(rdmsr(MSR_AMD_DBG_EXTN_CFG), LBRSE);
 	wrmsr(MSR_AMD_DBG_EXTN_CFG, 0);
-	for (n = 2; n < NR_LBR_MSRS; n++)
-		wrmsr(lbr_msr(n), ENTRY_VALUE(n));
-	for (n = 2; n < NR_LBR_MSRS; n++)
-		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)), ENTRY_VALUE(n));
+	/* They may pass through from now on. */
+	guest_entries(0x2000);
+	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), SELECT_MASK);
+	wrmsr(MSR_AMD64_LBR_SELECT, BIT_ULL(9) | BIT_ULL(63));
+	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), 0);
 	wrmsr(MSR_IA32_DEBUGCTLMSR, FLBRI | FPMCI);
 	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_DEBUGCTLMSR), FLBRI | FPMCI);
 	wrmsr(MSR_IA32_DEBUGCTLMSR, 0);

@@ -243,20 +243,24 @@ recorded_target:
 .globl record_around_l2, l1_first, l1_first_to, l1_last, l1_last_to
 record_around_l2:
 	push	%rbx
-	recording_on
+	mov	%rdx, %r10
+	mov	%edi, %eax
+	xor	%edx, %edx
+	mov	$MSR_AMD_DBG_EXTN_CFG, %ecx
+	wrmsr
 l1_first:
 	jmp	l1_first_to
 	nop
 l1_first_to:
-	mov	%rdi, %rax
+	mov	%rsi, %rax
 	vmrun	%rax
 l1_last:
 	jmp	l1_last_to
 	nop
 l1_last_to:
 	recording_off
-	mov	%r8d, (%rsi)
-	mov	%r9d, 4(%rsi)
+	mov	%r8d, (%r10)
+	mov	%r9d, 4(%r10)
 	pop	%rbx
 	ret
 

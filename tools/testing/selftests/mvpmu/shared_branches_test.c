@@ -15,7 +15,6 @@
 #define PERIOD		1009	/* instructions of the kernel per sample */
 #define NR_SYSCALLS	100	/* of the host after each exit to userspace */
 #define NR_OTHERS	12	/* more events than the CPU has counters */
-#define ROUNDS		3
 
 static void guest_record_calls(void)
 {
@@ -135,64 +134,80 @@ static u64 *vmcb12(unsigned int offset)
 	return (u64 *)((char *)svm->vmcb + offset);
 }
 
+static void guest_prepare_l2(u64 misc_ctl2, u64 control)
+{
+	unsigned int half;
+
+	prepare_l2(l2_start);
+	*vmcb12(VMCB_MISC_CTL2) = misc_ctl2;
+	*vmcb12(VMCB_DBGCTL) = 0;
+	/* Bits that are reserved are dropped. */
+	*vmcb12(VMCB_DBGEXTNCTL) = control | BIT_ULL(0) | BIT_ULL(63);
+	*vmcb12(VMCB_SELECT) = JCC | BIT_ULL(9) | BIT_ULL(63);
+	for (half = 0; half < 2 * NR_ENTRIES; half++)
+		*vmcb12(VMCB_STACK + 8 * half) = GIVEN(half);
+}
+
+/* Either of them records, or both; L2 is the first one. */
+static const struct {
+	u64 l1, l2;
+} rounds[] = { { 0, LBRSE }, { LBRSE, LBRSE }, { LBRSE, 0 }, { 0, LBRSE } };
+
 static void guest_l2_has_its_own(void)
 {
-	const struct branch own[] = {
+	const struct branch of_l1[] = {
 		{ (u64)l1_first, (u64)l1_first_to, JMP_REL },
 		{ (u64)l1_last, (u64)l1_last_to, JMP_REL },
 	};
-	unsigned int round, half;
+	const u64 of_l2[] = {
+		(u64)l2_last, TO_VALID | (u64)l2_last_to,
+		(u64)l2_first, TO_VALID | (u64)l2_first_to,
+	};
+	unsigned int round, half, new;
 	u32 seen[2];
 
-	for (round = 0; round < ROUNDS; round++) {
-		prepare_l2(l2_start);
-		*vmcb12(VMCB_MISC_CTL2) = ENABLE_V_LBR;
-		*vmcb12(VMCB_DBGCTL) = 0;
-		*vmcb12(VMCB_DBGEXTNCTL) = LBRSE;
-		*vmcb12(VMCB_SELECT) = JCC;
-		for (half = 0; half < 2 * NR_ENTRIES; half++)
-			*vmcb12(VMCB_STACK + 8 * half) = GIVEN(half);
-
+	for (round = 0; round < ARRAY_SIZE(rounds); round++) {
+		guest_prepare_l2(ENABLE_V_LBR, rounds[round].l2);
 		clear_branches(RET);
-		record_around_l2(svm->vmcb_gpa, seen);
+		record_around_l2(rounds[round].l1, svm->vmcb_gpa, seen);
 		GUEST_ASSERT_EQ(svm->vmcb->control.exit_code, SVM_EXIT_VMMCALL);
-		expect_branches("L1", own, ARRAY_SIZE(own), 0);
+		expect_branches("L1", of_l1, rounds[round].l1 ? ARRAY_SIZE(of_l1) : 0, 0);
 		GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), RET);
 
 		GUEST_ASSERT_EQ(seen[0], JCC);
 		GUEST_ASSERT_EQ(seen[1], (u32)GIVEN(2 * NR_ENTRIES - 1));
-		GUEST_ASSERT_EQ(*vmcb12(VMCB_DBGEXTNCTL), LBRSE);
+		GUEST_ASSERT_EQ(*vmcb12(VMCB_DBGEXTNCTL), rounds[round].l2);
 		GUEST_ASSERT_EQ(*vmcb12(VMCB_SELECT), JCC);
-		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK), (u64)l2_last);
-		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8), TO_VALID | (u64)l2_last_to);
-		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 16), (u64)l2_first);
-		GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 24), TO_VALID | (u64)l2_first_to);
-		for (half = 4; half < 2 * NR_ENTRIES; half++)
-			GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8 * half), GIVEN(half - 4));
+		new = rounds[round].l2 ? ARRAY_SIZE(of_l2) : 0;
+		for (half = 0; half < 2 * NR_ENTRIES; half++)
+			GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8 * half),
+					half < new ? of_l2[half] : GIVEN(half - new));
 	}
 	GUEST_DONE();
 }
 
 static void guest_l2_has_that_of_l1(void)
 {
-	const struct branch both[] = {
+	const struct branch of_both[] = {
 		{ (u64)l1_first, (u64)l1_first_to, JMP_REL },
 		{ (u64)l2_first, (u64)l2_first_to, JMP_REL },
 		{ (u64)l2_last, (u64)l2_last_to, JMP_REL },
 		{ (u64)l1_last, (u64)l1_last_to, JMP_REL },
 	};
-	unsigned int round;
+	unsigned int round, half;
 	u32 seen[2];
 
-	for (round = 0; round < ROUNDS; round++) {
-		prepare_l2(l2_start);
-		*vmcb12(VMCB_MISC_CTL2) = 0;
+	for (round = 0; round < ARRAY_SIZE(rounds); round++) {
+		guest_prepare_l2(0, rounds[round].l2);
 		clear_branches(RET);
-		record_around_l2(svm->vmcb_gpa, seen);
+		record_around_l2(rounds[round].l1, svm->vmcb_gpa, seen);
 		GUEST_ASSERT_EQ(svm->vmcb->control.exit_code, SVM_EXIT_VMMCALL);
 		GUEST_ASSERT_EQ(seen[0], RET);
 		GUEST_ASSERT_EQ(seen[1], 0);
-		expect_branches("both", both, ARRAY_SIZE(both), 0);
+		expect_branches("both", of_both, rounds[round].l1 ? ARRAY_SIZE(of_both) : 0, 0);
+		/* Not touched. */
+		for (half = 0; half < 2 * NR_ENTRIES; half++)
+			GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8 * half), GIVEN(half));
 	}
 	GUEST_DONE();
 }
@@ -238,7 +253,7 @@ static void run_l1(struct kvm_vcpu *vcpu, void *code, bool migrates)
 		if (migrates)
 			migrate(&vcpu);
 	}
-	TEST_ASSERT_EQ(exits, ROUNDS);
+	TEST_ASSERT_EQ(exits, ARRAY_SIZE(rounds));
 }
 
 TEST_F(nested, l2_has_a_stack_of_its_own_with_lbr_virtualization)
