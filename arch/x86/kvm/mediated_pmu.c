@@ -45,15 +45,6 @@ static const char *provider_name(void)
 	return provider->owner ? module_name(provider->owner) : "built-in code";
 }
 
-/* Announces a feature, or not: kvm_cpu_cap_set() is for vendor init only. */
-static __always_inline void announce_feature(unsigned int feature, bool on)
-{
-	u32 *cap = &kvm_cpu_caps[__feature_leaf(feature)];
-
-	WRITE_ONCE(*cap, on ? *cap | __feature_bit(feature) :
-			      *cap & ~__feature_bit(feature));
-}
-
 /*
  * What KVM reports to userspace about the PMU (CPUID and feature MSRs) changes,
  * but not while there is a VM: who has one may rely on what KVM reports, also
@@ -74,14 +65,14 @@ static void set_provider_mode(bool on)
 		saved_ds = kvm_cpu_cap_has(X86_FEATURE_DS);
 		saved_dtes64 = kvm_cpu_cap_has(X86_FEATURE_DTES64);
 		enable_mediated_pmu = true;
-		kvm_pmu_set_provider_mode(true);
-		announce_feature(X86_FEATURE_DS, false);
-		announce_feature(X86_FEATURE_DTES64, false);
+		kvm_pmu_set_provider_mode(provider);
+		kvm_mediated_pmu_announce(X86_FEATURE_DS, false);
+		kvm_mediated_pmu_announce(X86_FEATURE_DTES64, false);
 	} else {
 		enable_mediated_pmu = saved_enable_mediated_pmu;
-		kvm_pmu_set_provider_mode(false);
-		announce_feature(X86_FEATURE_DS, saved_ds);
-		announce_feature(X86_FEATURE_DTES64, saved_dtes64);
+		kvm_pmu_set_provider_mode(NULL);
+		kvm_mediated_pmu_announce(X86_FEATURE_DS, saved_ds);
+		kvm_mediated_pmu_announce(X86_FEATURE_DTES64, saved_dtes64);
 	}
 }
 

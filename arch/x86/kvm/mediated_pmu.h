@@ -8,6 +8,7 @@
 
 #include <asm/kvm_mediated_pmu.h>
 
+#include "cpuid.h"
 #include "lapic.h"
 #include "pmu.h"
 
@@ -23,6 +24,15 @@ DECLARE_PROVIDER_CALL(increment);
 
 /* The vCPU whose PMU state was the last one in this CPU's hardware. */
 DECLARE_PER_CPU(struct kvm_vcpu *, kvm_mediated_pmu_owner);
+
+/* Announces a feature, or not: kvm_cpu_cap_set() is for vendor init only. */
+static __always_inline void kvm_mediated_pmu_announce(unsigned int feature, bool on)
+{
+	u32 *cap = &kvm_cpu_caps[__feature_leaf(feature)];
+
+	WRITE_ONCE(*cap, on ? *cap | __feature_bit(feature) :
+			      *cap & ~__feature_bit(feature));
+}
 
 void kvm_mediated_pmu_vendor_init(bool supported);
 void kvm_mediated_pmu_vendor_ready(void);

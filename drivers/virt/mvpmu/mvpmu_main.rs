@@ -21,6 +21,7 @@ use kernel::{
 };
 
 mod capability;
+mod lbr;
 mod policy;
 mod provider;
 mod registers;
@@ -34,6 +35,7 @@ use capability::{
     Host,
     Report, //
 };
+use lbr::Lbr;
 use policy::{
     HostEvents,
     Mode, //
@@ -64,6 +66,10 @@ module! {
         host_events: HostEvents {
             default: crate::HostEvents::Refuse,
             description: "Events of the host that count in guests: not while a VM has the PMU (refuse, default), or whoever comes first (share), or before guests (prefer)",
+        },
+        lbr: Lbr {
+            default: crate::Lbr::On,
+            description: "Give guests the branch stack where the CPU can switch it, which is AMD's with LbrExtV2 (on, default) or not (off)",
         },
     },
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! When a vCPU uses the hardware: from the first counter it enables until it has not had one
-//! enabled for a while.
+//! enabled for a while, and its branch stack likewise.
 
 use crate::stats::VcpuStats;
 use kernel::{
@@ -175,8 +175,8 @@ impl Flag {
     }
 }
 
-/// Puts without a counter enabled after which the guest no longer needs the hardware. Perf
-/// disables and enables its counters all the time, and each start costs VM exits.
+/// Puts without a counter enabled, or a branch recorded, after which the guest no longer needs the
+/// hardware. Perf disables and enables both all the time, and each start costs VM exits.
 const IDLE_PUTS: u32 = 16;
 
 /// Reads of `PERF_GLOBAL_CTRL` for emulated instructions, all with the same result, after which its
@@ -193,13 +193,15 @@ pub(crate) struct Usage {
     wait: Option<Wait>,
     /// The counters that were in use since it began.
     counters: CounterSet,
+    /// The branch stack is in use.
+    branches: bool,
 }
 
 impl Usage {
     fn state(&self) -> State {
         if self.wait.is_some() {
             State::Waiting
-        } else if self.counters.is_empty() {
+        } else if self.counters.is_empty() && !self.branches {
             State::Dormant
         } else {
             State::Active
@@ -211,13 +213,13 @@ impl Usage {
         self.accounting.as_ref().is_some_and(MediatedVm::is_wanted)
     }
 
-    /// Tells perf. If an event of the host counts in guests, the guest cannot have the PMU: its
-    /// counters stand still until it can.
-    fn account(&mut self, vcpu: &Vcpu, counters: CounterSet, stats: &VcpuStats) -> CounterSet {
-        if counters.is_empty() || self.is_wanted() {
+    /// Tells perf whether the guest needs the PMU. If an event of the host counts in guests, it cannot
+    /// have it: its counters stand still until it can. Whether it has what it needs.
+    fn account(&mut self, vcpu: &Vcpu, needed: bool, stats: &VcpuStats) -> bool {
+        if !needed || self.is_wanted() {
             self.accounting = None;
         }
-        if !counters.is_empty() && self.accounting.is_none() && !accounts_vms() {
+        if needed && self.accounting.is_none() && !accounts_vms() {
             match MediatedVm::new() {
                 Ok(accounted) => self.accounting = Some(accounted),
                 Err(error) => {
@@ -226,21 +228,64 @@ impl Usage {
                         Some(wait) => wait.go_on(),
                         None => self.wait = Some(Wait::begin(vcpu)),
                     }
-                    return CounterSet::EMPTY;
+                    return false;
                 }
             }
         }
         if let Some(wait) = self.wait.take() {
             wait.end(vcpu);
         }
-        counters
+        true
+    }
+}
+
+/// Whether the guest has used something lately.
+pub(crate) struct Recent {
+    /// It has not for [`IDLE_PUTS`].
+    idle: Atomic<bool>,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self {
+            idle: Atomic::new(false),
+        }
+    }
+}
+
+impl Recent {
+    fn is_idle(&self) -> bool {
+        self.idle.load(Relaxed)
+    }
+
+    /// A put took place, at which it was in use or not. True if now the guest has not used it for a
+    /// while. `idle_puts` is what this function counts with.
+    #[inline(always)]
+    pub(crate) fn put(&self, idle_puts: &mut u32, used: bool) -> bool {
+        let before = *idle_puts;
+
+        if used {
+            if before == 0 {
+                return false;
+            }
+            *idle_puts = 0;
+        } else {
+            *idle_puts = before.saturating_add(1);
+        }
+        if (before >= IDLE_PUTS) == (*idle_puts >= IDLE_PUTS) {
+            return false;
+        }
+        self.idle.store(!used, Relaxed);
+        !used
     }
 }
 
 /// Whether a vCPU needs the hardware.
 pub(crate) struct Demand {
-    /// The guest has not had a counter enabled for [`IDLE_PUTS`].
-    idle: Atomic<bool>,
+    /// For enabled counters.
+    pub(crate) counters: Recent,
+    /// To record branches.
+    pub(crate) branches: Recent,
     /// Reads of `PERF_GLOBAL_CTRL` since the guest changed it.
     steady_reads: Atomic<u32>,
 }
@@ -248,7 +293,8 @@ pub(crate) struct Demand {
 impl Default for Demand {
     fn default() -> Self {
         Self {
-            idle: Atomic::new(false),
+            counters: Recent::default(),
+            branches: Recent::default(),
             steady_reads: Atomic::new(0),
         }
     }
@@ -265,8 +311,12 @@ impl Demand {
         keep: bool,
         stats: &VcpuStats,
     ) -> Passthrough {
+        let branches =
+            selectors.records_branches() || usage.branches && !self.branches.is_idle();
+
         if mode() == Mode::Eager {
-            return Passthrough::ALL;
+            usage.branches = branches;
+            return Passthrough::ALL.with_branches(branches);
         }
 
         // The guest's guest has the hardware, up to its exit.
@@ -277,20 +327,29 @@ impl Demand {
         let before = usage.counters;
         let state = usage.state();
         let enabled = selectors.enabled();
-        let after = if !enabled.is_empty() || !self.idle.load(Relaxed) {
-            before.union(enabled)
-        } else if keep {
-            return Passthrough::NONE;
-        } else {
-            CounterSet::EMPTY
-        };
-        let after = usage.account(vcpu, after, stats);
+        let idle = enabled.is_empty() && self.counters.is_idle();
 
-        usage.counters = after;
-        if usage.state() != state {
-            stats.enters(vcpu, usage.state(), after);
+        if keep && idle && !branches {
+            return Passthrough::NONE;
         }
-        Passthrough::new(after, self.steady_reads.load(Relaxed) < STEADY_READS)
+
+        let after = if idle {
+            CounterSet::EMPTY
+        } else {
+            before.union(enabled)
+        };
+        let lent = usage.account(vcpu, !after.is_empty() || branches, stats);
+
+        usage.counters = if lent { after } else { CounterSet::EMPTY };
+        usage.branches = lent && branches;
+        if usage.state() != state {
+            stats.enters(vcpu, usage.state(), usage.counters);
+        }
+        Passthrough::new(
+            usage.counters,
+            self.steady_reads.load(Relaxed) < STEADY_READS,
+        )
+        .with_branches(usage.branches)
     }
 
     /// `PERF_GLOBAL_CTRL` was read, as the guest may have written it. True if that is no longer
@@ -309,26 +368,5 @@ impl Demand {
     /// The guest writes `PERF_GLOBAL_CTRL`, which was intercepted.
     pub(crate) fn global_ctrl_written(&self) {
         self.steady_reads.store(0, Relaxed);
-    }
-
-    /// A put took place, with a counter enabled or none. True if now the guest has not had one
-    /// enabled for a while. `idle_puts` is what this function counts with.
-    #[inline(always)]
-    pub(crate) fn switched(&self, idle_puts: &mut u32, selected: bool) -> bool {
-        let before = *idle_puts;
-
-        if selected {
-            if before == 0 {
-                return false;
-            }
-            *idle_puts = 0;
-        } else {
-            *idle_puts = before.saturating_add(1);
-        }
-        if (before >= IDLE_PUTS) == (*idle_puts >= IDLE_PUTS) {
-            return false;
-        }
-        self.idle.store(!selected, Relaxed);
-        !selected
     }
 }

@@ -3,6 +3,10 @@
 //! The callbacks of KVM, and what belongs to a VM and a vCPU.
 
 use crate::{
+    lbr::{
+        self,
+        Lbr, //
+    },
     policy::{
         self,
         Demand,
@@ -95,6 +99,8 @@ pub(crate) struct Local<V> {
     place: State<V>,
     /// Puts since a counter was enabled.
     idle_puts: u32,
+    /// Puts since branches were recorded.
+    branchless_puts: u32,
 }
 
 impl<V> Default for Local<V> {
@@ -102,6 +108,7 @@ impl<V> Default for Local<V> {
         Self {
             place: State::default(),
             idle_puts: 0,
+            branchless_puts: 0,
         }
     }
 }
@@ -115,6 +122,10 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
 
     fn yields(&self) -> bool {
         policy::yields()
+    }
+
+    fn has_branches(&self) -> bool {
+        V::BRANCH_STACK && lbr::mode() == Lbr::On
     }
 
     fn vm_create(&self, vm: &Vm) -> Result<Self::VmData> {
@@ -281,6 +292,7 @@ impl<V: Vendor> Provider<V> {
         let data = this.data();
         let kvm = this.kvm();
         let irq = this.irq();
+        let records = this.state().1.passthrough().has_branches() && this.records_branches();
         let (local, mut pmu) = this.state();
         let Some(put) = local.place.put(&mut pmu, irq) else {
             return;
@@ -293,12 +305,15 @@ impl<V: Vendor> Provider<V> {
 
         data.stats.put(kvm, reason, &put);
 
-        let idle = data.demand.switched(&mut local.idle_puts, put.selected);
+        let demand = &data.demand;
+        let idle = demand.counters.put(&mut local.idle_puts, put.selected);
+        let branchless =
+            put.branches && demand.branches.put(&mut local.branchless_puts, records);
         let steady = put
             .same
-            .is_some_and(|same| data.demand.global_ctrl_read(same));
+            .is_some_and(|same| demand.global_ctrl_read(same));
 
-        if data.parks && (idle || steady) {
+        if data.parks && (idle || steady) || branchless {
             kvm.request_update();
         }
     }

@@ -63,6 +63,8 @@ pub(crate) struct Done {
     pub(crate) ticks: u64,
     /// Whether a counter was enabled.
     pub(crate) selected: bool,
+    /// Whether the branch stack was in hardware.
+    pub(crate) branches: bool,
     /// If `PERF_GLOBAL_CTRL` had to be read: whether it was the same as before.
     pub(crate) same: Option<bool>,
 }
@@ -73,6 +75,8 @@ pub(crate) struct Left {
     pub(crate) counters: CounterSet,
     /// The counters whose selectors may not be, or all fixed ones if their control is not.
     pub(crate) selectors: CounterSet,
+    /// The branch stack is the guest's.
+    pub(crate) branches: bool,
     /// If `PERF_GLOBAL_CTRL` had to be read: whether it was the same as before.
     pub(crate) same: Option<bool>,
 }
@@ -89,6 +93,8 @@ pub(crate) struct Resident<V> {
     selectors: [u64; GuestPmu::MAX_GP_COUNTERS],
     /// `FIXED_CTR_CTRL`.
     fixed_ctr_ctrl: u64,
+    /// The branch stack may be the guest's.
+    branches: bool,
     /// `PERF_GLOBAL_CTRL` as loaded, if the guest's writes have not passed through since.
     global_ctrl: Option<u64>,
     /// The status of overflows has been changed in memory.
@@ -165,12 +171,13 @@ impl<V: Vendor> State<V> {
         let left = resident.put(&mut hardware, pmu);
 
         if let Self::Hardware(Parked { lent, .. }) = mem::take(self) {
-            lent.put(left.counters, left.selectors, irq);
+            lent.put(left.counters, left.selectors, left.branches, irq);
         }
         Some(Done {
             accesses,
             ticks,
             selected: !left.selectors.is_empty(),
+            branches: left.branches,
             same: left.same,
         })
     }
@@ -186,6 +193,7 @@ impl<V: Vendor> Resident<V> {
             selected: CounterSet::EMPTY,
             selectors: [0; GuestPmu::MAX_GP_COUNTERS],
             fixed_ctr_ctrl: 0,
+            branches: false,
             global_ctrl: None,
             status_changed: false,
             since: tsc::read(),
@@ -223,6 +231,7 @@ impl<V: Vendor> Resident<V> {
         V::clear_counters(regs, dirty.without(loaded));
         self.selected = selected;
         self.counters = pmu.passthrough().counters().union(loaded).union(selected);
+        self.branches = pmu.passthrough().has_branches();
         V::load_status(regs, pmu);
         V::load_global_ctrl(regs, pmu.global_ctrl());
         self.global_ctrl = Self::loaded_global_ctrl(pmu);
@@ -306,6 +315,7 @@ impl<V: Vendor> Resident<V> {
             self.fixed_ctr_ctrl = wanted;
         }
         self.counters = self.counters.union(pmu.passthrough().counters());
+        self.branches |= pmu.passthrough().has_branches();
         if mem::take(&mut self.status_changed) {
             V::load_status(regs, pmu);
         }
@@ -371,6 +381,7 @@ impl<V: Vendor> Resident<V> {
         let mut left = Left {
             counters: CounterSet::EMPTY,
             selectors: self.selected,
+            branches: self.branches,
             same: V::put_global_ctrl(regs, pmu),
         };
         let status = V::sync_status(regs, pmu);

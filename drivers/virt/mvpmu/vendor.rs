@@ -69,6 +69,9 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// The fixed counters, if there are any.
     const FIXED_COUNTERS: Option<RegisterArray>;
 
+    /// Whether VM entry and exit can switch the branch stack, so that guests may have it.
+    const BRANCH_STACK: bool;
+
     /// Loads the guest's global control, the last thing of a load. Where VM entry does not do it,
     /// this starts counting.
     #[inline(always)]

@@ -57,11 +57,13 @@ pub struct Passthrough(u64);
 
 impl Passthrough {
     const GLOBAL_CTRL: u64 = 1 << bindings::KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT;
+    const BRANCHES: u64 = 1 << bindings::KVM_MEDIATED_PMU_BRANCHES_BIT;
+    const COUNTERS: u64 = !(Self::GLOBAL_CTRL | Self::BRANCHES);
 
     /// Nothing.
     pub const NONE: Self = Self(0);
     /// All counters, and writes of `PERF_GLOBAL_CTRL`.
-    pub const ALL: Self = Self(u64::MAX);
+    pub const ALL: Self = Self(!Self::BRANCHES);
 
     /// These counters and, if there are any and `global_ctrl`, writes of `PERF_GLOBAL_CTRL`.
     ///
@@ -70,7 +72,7 @@ impl Passthrough {
     /// true.
     #[inline(always)]
     pub const fn new(counters: CounterSet, global_ctrl: bool) -> Self {
-        let counters = counters.bits() & !Self::GLOBAL_CTRL;
+        let counters = counters.bits() & Self::COUNTERS;
 
         if counters != 0 && global_ctrl {
             Self(counters | Self::GLOBAL_CTRL)
@@ -82,7 +84,26 @@ impl Passthrough {
     /// The counters.
     #[inline(always)]
     pub const fn counters(self) -> CounterSet {
-        CounterSet::from_bits(self.0 & !Self::GLOBAL_CTRL)
+        CounterSet::from_bits(self.0 & Self::COUNTERS)
+    }
+
+    /// The same, and the branch stack if `there`.
+    ///
+    /// VM entry loads it and VM exit saves it then. Only for a guest that has one, see
+    /// [`Selectors::records_branches`].
+    #[inline(always)]
+    pub const fn with_branches(self, there: bool) -> Self {
+        if there {
+            Self(self.0 | Self::BRANCHES)
+        } else {
+            Self(self.0 & !Self::BRANCHES)
+        }
+    }
+
+    /// Whether the branch stack is the guest's in hardware.
+    #[inline(always)]
+    pub const fn has_branches(self) -> bool {
+        self.0 & Self::BRANCHES != 0
     }
 
     /// Whether writes of `PERF_GLOBAL_CTRL` pass through.
@@ -125,6 +146,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// Then perf has [`Provider::update`] called for all vCPUs, which looks at
     /// [`MediatedVm::is_wanted`](crate::perf::guest::MediatedVm::is_wanted).
     fn yields(&self) -> bool;
+
+    /// Whether guests have a branch stack, if KVM can give them one.
+    fn has_branches(&self) -> bool;
 
     /// A VM with a PMU is about to get its first vCPU. May sleep.
     ///

@@ -148,7 +148,7 @@ impl GuestLvtpc {
 ///
 /// fn leave(irq: &LocalInterruptDisabled, lent: LentPmu) {
 ///     // ... stop the PMU as a whole, save the guest's registers ...
-///     lent.put(counters, selectors, irq);
+///     lent.put(counters, selectors, false, irq);
 /// }
 /// ```
 ///
@@ -233,13 +233,20 @@ impl LentPmu {
     /// Gives the PMU back. The caller has stopped it as a whole and cleared its status.
     ///
     /// `counters` may hold something of the guest, as may the selectors of `selectors`; of fixed
-    /// counters, their control. Perf clears what it does not program for its own events now.
+    /// counters, their control. Perf clears what it does not program for its own events now. With
+    /// `branches` the branch stack is the guest's, too; perf clears it before it uses it.
     #[inline(always)]
-    pub fn put(self, counters: CounterSet, selectors: CounterSet, irq: &LocalInterruptDisabled) {
+    pub fn put(
+        self,
+        counters: CounterSet,
+        selectors: CounterSet,
+        branches: bool,
+        irq: &LocalInterruptDisabled,
+    ) {
         if self.is_here(irq) {
             // SAFETY: Interrupts are disabled. By the type invariant the PMU of this CPU is lent; it
             // is given back once, as `self` is forgotten.
-            unsafe { bindings::perf_put_guest_pmu(counters.bits(), selectors.bits()) };
+            unsafe { bindings::perf_put_guest_pmu(counters.bits(), selectors.bits(), branches) };
             mem::forget(self);
         }
         // Else it is dropped.
@@ -272,7 +279,7 @@ impl LentPmu {
             }
         }
         // SAFETY: By the safety requirement.
-        unsafe { bindings::perf_put_guest_pmu(u64::MAX, u64::MAX) };
+        unsafe { bindings::perf_put_guest_pmu(u64::MAX, u64::MAX, true) };
     }
 }
 

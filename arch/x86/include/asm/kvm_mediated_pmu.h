@@ -10,6 +10,8 @@ struct kvm_vcpu;
 struct module;
 
 /* In the value of @update, beyond all counters. */
+#define KVM_MEDIATED_PMU_BRANCHES_BIT		62
+#define KVM_MEDIATED_PMU_BRANCHES	BIT_ULL(KVM_MEDIATED_PMU_BRANCHES_BIT)
 #define KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT	63
 #define KVM_MEDIATED_PMU_GLOBAL_CTRL	BIT_ULL(KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT)
 
@@ -19,6 +21,7 @@ struct module;
  * @yields: guests give the PMU back when perf wants it for an event that counts
  *	in them, for which KVM has @update called that looks at
  *	perf_mediated_pmu_wanted().  Needs guests to be accounted by @update.
+ * @branches: guests have a branch stack, if KVM can give them one (SVM)
  * @vm_create: a VM with a PMU is about to get its first vCPU.  May sleep.  0 or
  *	a negative errno, which fails vCPU creation.  May keep data in
  *	kvm->arch.mediated_pmu_provider_data.
@@ -34,6 +37,9 @@ struct module;
  *	RDPMC as soon as any counter passes through, and
  *	KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT if its writes of PERF_GLOBAL_CTRL are to
  *	pass through; a provider for VMX sets that bit whenever there are counters.
+ *	With KVM_MEDIATED_PMU_BRANCHES_BIT the CPU swaps the guest's branch stack
+ *	at VM entry and exit, and the guest accesses it directly; for guests for
+ *	which kvm_pmu_records_branches() says that they record, or did lately.
  *	If there are none, KVM serves the guest's accesses from memory, and calls
  *	neither @load nor @put.  Accounts the guest with perf before it returns
  *	any.  If @keep, some pass through and L2 runs: "none" is but a wish, for
@@ -69,6 +75,7 @@ struct module;
 struct kvm_mediated_pmu_ops {
 	struct module *owner;
 	bool yields;
+	bool branches;
 
 	int (*vm_create)(const struct kvm_mediated_pmu_ops *ops,
 			 struct kvm *kvm);

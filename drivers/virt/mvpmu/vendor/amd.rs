@@ -39,6 +39,9 @@ impl Vendor for Amd {
     };
     const FIXED_COUNTERS: Option<RegisterArray> = None;
 
+    // LBR virtualization, APM volume 2, 15.23.
+    const BRANCH_STACK: bool = true;
+
     #[inline(always)]
     fn load_global_ctrl<R: RegisterFile>(regs: &mut R, control: u64) {
         regs.write(amd::GLOBAL_CTL, control);

@@ -40,6 +40,9 @@ impl Vendor for Intel {
     };
     const FIXED_COUNTERS: Option<RegisterArray> = Some(intel::FIXED_CTR);
 
+    // The records stay in hardware at VM exit: KVM does not give them to guests.
+    const BRANCH_STACK: bool = false;
+
     #[inline(always)]
     fn put_global_ctrl<R: RegisterFile>(_regs: &mut R, _pmu: &mut GuestPmu<'_>) -> Option<bool> {
         // VM exit loaded GLOBAL_CTRL with 0.

@@ -99,6 +99,14 @@ impl<'a, P: Provider> Switching<'a, P> {
         unsafe { LocalInterruptDisabled::assume_disabled() }
     }
 
+    /// Whether the guest records branches. If its branch stack is in hardware, KVM has what was there
+    /// at the last VM exit.
+    #[inline(always)]
+    pub fn records_branches(&self) -> bool {
+        // SAFETY: By the type invariant the vCPU exists and is ours.
+        unsafe { bindings::kvm_pmu_records_branches(self.vcpu.as_ptr()) }
+    }
+
     /// What only these callbacks touch, and the vCPU's state in memory.
     #[inline(always)]
     pub fn state(&mut self) -> (&mut P::State, GuestPmu<'_>) {
@@ -159,13 +167,13 @@ impl<P: Provider> Registration<P> {
     /// Fails with `EBUSY` while VMs exist or another provider is registered, and with `ENODEV` if
     /// KVM or the host's PMU cannot do it; KVM logs the reason.
     pub fn new(module: &'static ThisModule, provider: P) -> impl PinInit<Self, Error> {
-        let yields = provider.yields();
+        let (yields, branches) = (provider.yields(), provider.has_branches());
 
         try_pin_init!(Self {
             provider,
             ops <- Opaque::try_ffi_init(|slot: *mut bindings::kvm_mediated_pmu_ops| {
                 // SAFETY: `slot` is valid for writes.
-                unsafe { slot.write(Self::ops(module, yields)) };
+                unsafe { slot.write(Self::ops(module, yields, branches)) };
                 // SAFETY: `slot` is pinned until `drop`, which unregisters it. `provider`, the
                 // field before it, is initialised. The callbacks follow the contract of the ops.
                 to_result(unsafe { bindings::kvm_mediated_pmu_register(slot) })
@@ -173,10 +181,15 @@ impl<P: Provider> Registration<P> {
         })
     }
 
-    fn ops(module: &'static ThisModule, yields: bool) -> bindings::kvm_mediated_pmu_ops {
+    fn ops(
+        module: &'static ThisModule,
+        yields: bool,
+        branches: bool,
+    ) -> bindings::kvm_mediated_pmu_ops {
         bindings::kvm_mediated_pmu_ops {
             owner: module.as_ptr(),
             yields,
+            branches,
             vm_create: Some(Self::vm_create_callback),
             vm_destroy: Some(Self::vm_destroy_callback),
             vcpu_create: Some(Self::vcpu_create_callback),
@@ -295,7 +308,7 @@ impl<P: Provider> Registration<P> {
                 Vcpu::from_raw(vcpu),
                 Self::data(vcpu),
                 &mut *Self::slot(vcpu).get_ref().config.get(),
-                Selectors::from_raw(&raw mut (*vcpu).arch.pmu),
+                Selectors::from_raw(vcpu),
             )
         };
 

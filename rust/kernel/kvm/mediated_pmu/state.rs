@@ -281,8 +281,9 @@ impl<'a> GuestPmu<'a> {
 ///
 /// # Invariants
 ///
-/// `pmu` points to the PMU of a vCPU. For the life of `'a` nobody changes the selectors.
+/// `vcpu` points to a vCPU, `pmu` to its PMU. For the life of `'a` nobody changes what it selects.
 pub struct Selectors<'a> {
+    vcpu: NonNull<bindings::kvm_vcpu>,
     pmu: NonNull<bindings::kvm_pmu>,
     _life: PhantomData<&'a bindings::kvm_pmu>,
     _here: NotThreadSafe,
@@ -293,17 +294,26 @@ impl Selectors<'_> {
     ///
     /// # Safety
     ///
-    /// `pmu` must point to the PMU of a vCPU that exists for all of `'a`; in that time nobody may
-    /// change its selectors.
+    /// `vcpu` must point to a vCPU that exists for all of `'a`; in that time nobody may change what
+    /// it selects.
     #[inline(always)]
-    pub(crate) unsafe fn from_raw(pmu: *mut bindings::kvm_pmu) -> Self {
+    pub(crate) unsafe fn from_raw(vcpu: *mut bindings::kvm_vcpu) -> Self {
         // INVARIANT: By the safety requirement.
         Self {
             // SAFETY: A pointer to an object is not null.
-            pmu: unsafe { NonNull::new_unchecked(pmu) },
+            vcpu: unsafe { NonNull::new_unchecked(vcpu) },
+            // SAFETY: As above.
+            pmu: unsafe { NonNull::new_unchecked(&raw mut (*vcpu).arch.pmu) },
             _life: PhantomData,
             _here: NotThreadSafe,
         }
+    }
+
+    /// Whether the guest has a branch stack, and records branches.
+    #[inline(always)]
+    pub fn records_branches(&self) -> bool {
+        // SAFETY: By the type invariant the vCPU exists, and nobody changes that.
+        unsafe { bindings::kvm_pmu_records_branches(self.vcpu.as_ptr()) }
     }
 
     /// The counters that are enabled one by one, whatever `PERF_GLOBAL_CTRL` says.

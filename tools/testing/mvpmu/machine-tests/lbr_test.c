@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The branches that perf samples are those that were executed: each stack is a path that the program
- * can take. For a machine with lbr=on.
+ * can take.
  *
  * The comment above a test names a change to the machine that makes it fail.
  */

@@ -82,23 +82,6 @@ static void guest_registers(void)
 	GUEST_DONE();
 }
 
-static void guest_has_none(void)
-{
-	unsigned int n;
-	u64 value;
-	u32 msr;
-
-	for (n = 0; n < NR_LBR_MSRS; n++) {
-		msr = lbr_msr(n);
-		__GUEST_ASSERT(rdmsr_safe(msr, &value) == GP_VECTOR, "RDMSR(0x%x)", msr);
-		__GUEST_ASSERT(wrmsr_safe(msr, 0) == GP_VECTOR, "WRMSR(0x%x)", msr);
-	}
-	GUEST_ASSERT_EQ(wrmsr_safe(MSR_AMD_DBG_EXTN_CFG, LBRSE), GP_VECTOR);
-	GUEST_ASSERT_EQ(wrmsr_safe(MSR_IA32_DEBUGCTLMSR, FLBRI), GP_VECTOR);
-	GUEST_ASSERT_EQ(wrmsr_safe(MSR_IA32_DEBUGCTLMSR, FPMCI), GP_VECTOR);
-	GUEST_DONE();
-}
-
 static void guest_filters(void)
 {
 	u64 select, suppressed;
@@ -315,50 +298,6 @@ TEST_F(guest_branches, stack_is_restored_in_a_new_vm)
 	choose(self->vm, OVER_PIO);
 	while (run_to_io(self->vcpu))
 		migrate(&self->vcpu);
-}
-
-FIXTURE(no_branches) {
-	struct kvm_vcpu *vcpu;
-	struct kvm_vm *vm;
-};
-
-FIXTURE_VARIANT(no_branches) {
-	u64 capability;
-};
-
-FIXTURE_VARIANT_ADD(no_branches, by_cpuid) { .capability = 0, };
-FIXTURE_VARIANT_ADD(no_branches, no_pmu) { .capability = KVM_PMU_CAP_DISABLE, };
-FIXTURE_VARIANT_ADD(no_branches, emulated_pmu) { .capability = KVM_PMU_CAP_EMULATED, };
-
-FIXTURE_SETUP(no_branches)
-{
-	const char *missing = branches_missing();
-
-	if (missing)
-		SKIP(return, "%s", missing);
-
-	self->vm = pmu_vm_create_with(&self->vcpu, guest_has_none, variant->capability);
-	if (!variant->capability) {
-		vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_LBR_STACK);
-		vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_LBR_PMC_FREEZE);
-		vcpu_set_cpuid_property(self->vcpu, X86_PROPERTY_LBR_STACK_SIZE, 0);
-	}
-}
-
-FIXTURE_TEARDOWN(no_branches)
-{
-	kvm_vm_free(self->vm);
-}
-
-TEST_F(no_branches, each_register_faults)
-{
-	EXPECT_FALSE(run_to_io(self->vcpu));
-}
-
-TEST_F(no_branches, userspace_cannot_enable_it)
-{
-	EXPECT_EQ(0, _vcpu_set_msr(self->vcpu, MSR_AMD_DBG_EXTN_CFG, LBRSE));
-	EXPECT_EQ(0, _vcpu_set_msr(self->vcpu, LBR_FROM(0), ENTRY_VALUE(2)));
 }
 
 TEST_HARNESS_MAIN

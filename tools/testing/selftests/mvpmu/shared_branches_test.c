@@ -89,6 +89,7 @@ static void execute_the_kernel(void)
 		syscall(SYS_getppid);
 }
 
+/* Seen to fail when perf is not told that the branch stack is the guest's. */
 TEST_F(host_event, neither_has_branches_of_the_other)
 {
 	unsigned int exits = 0;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The last branch record stack: each branch that is taken is there, in order, and nothing else. To be
- * run with lbr=on.
+ * The last branch record stack: each branch that is taken is there, in order, and nothing else.
  *
  * The comment above a test names a change to the machine that makes it fail.
  */

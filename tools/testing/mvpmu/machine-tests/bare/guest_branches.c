@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The last branch record stack, when it is frozen, and in guests. To be run with lbr=on.
+ * The last branch record stack, when it is frozen, and in guests.
  *
  * The comment above a test names a change to the machine that makes it fail.
  */

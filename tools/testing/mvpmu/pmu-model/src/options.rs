@@ -7,7 +7,7 @@
 //! | `pmi-delay=N` | a PMI comes N instructions after the overflow: [`PmiDelay`] |
 //! | `power-on=zero`, `power-on=random:SEED` | what firmware has left: [`PowerOn`] |
 //! | `weights=CYCLES:REFERENCE` | how many of them an instruction takes: [`Weights`] |
-//! | `lbr=on`, `lbr=off` | whether there are last branch records, if the CPU has them ([`switch`]); off unless said |
+//! | `lbr=on`, `lbr=off` | whether there are last branch records, if the CPU has them ([`switch`]); on unless said |
 
 use std::str::FromStr;
 

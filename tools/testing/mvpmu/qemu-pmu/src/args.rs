@@ -63,7 +63,7 @@ impl Default for Args {
             power_on: PowerOn::default(),
             weights: Weights::default(),
             listing: None,
-            lbr: false,
+            lbr: true,
         }
     }
 }

@@ -28,10 +28,7 @@ fn branches_of_perf(cpu: Cpu) -> Group {
     Group {
         name: format!("{} branches of perf", name(cpu)),
         work: Work::Boot {
-            boot: Boot {
-                model: vec!["lbr=on".to_owned()],
-                ..Boot::of_cpu(cpu)
-            },
+            boot: Boot::of_cpu(cpu),
             job: Job {
                 perf: true,
                 ..Job::new("branches")
@@ -69,15 +66,11 @@ pub fn machine_tests(cpu: Cpu) -> Vec<Group> {
         };
         let options = Work::Bare(with_options, paths::tool("options_test"));
         groups.push(group("options", options));
-        let with_lbr = Boot {
-            model: vec!["lbr=on".to_owned()],
-            ..boot.clone()
-        };
         for (what, test) in [
             ("branches", "branches_test"),
             ("branches of guests", "guest_branches_test"),
         ] {
-            let work = Work::Bare(with_lbr.clone(), paths::tool(test));
+            let work = Work::Bare(boot.clone(), paths::tool(test));
             groups.push(group(what, work));
         }
         groups.push(branches_of_perf(cpu));

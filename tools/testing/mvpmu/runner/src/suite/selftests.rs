@@ -22,11 +22,19 @@ use crate::paths;
 use crate::paths::Kernel;
 
 /// Our selftests that are about mvpmu itself: not for KVM's C code.
-const ABOUT_MVPMU: [&str; 4] = ["debugfs_test", "stats_test", "topdown_test", "trace_test"];
+const ABOUT_MVPMU: [&str; 7] = [
+    "debugfs_test",
+    "frozen_branches_test",
+    "guest_branches_test",
+    "shared_branches_test",
+    "stats_test",
+    "topdown_test",
+    "trace_test",
+];
 
 /// Selftests of groups of their own: for the debug kernel, whose lockup detector is perf's and which has
-/// BPF programs and can be made to fail, for machines on which an instruction takes some cycles or branches
-/// are recorded, and for a parameter.
+/// BPF programs and can be made to fail, for machines on which an instruction takes some cycles, beside
+/// perf's own of branches, and for a parameter.
 const ELSEWHERE: [&str; 6] = [
     "fail_test",
     "watchdog_test",
@@ -38,6 +46,15 @@ const ELSEWHERE: [&str; 6] = [
 
 /// The selftest of slots and PERF_METRICS: not for KVM's C code, which gives guests neither.
 const OF_METRICS: &str = "mvpmu/topdown_test";
+
+/// The selftests of last branch records in guests, of AMD's CPUs: only the last one for KVM's C code, which
+/// gives guests none.
+const OF_BRANCHES: [&str; 4] = [
+    "mvpmu/frozen_branches_test",
+    "mvpmu/guest_branches_test",
+    "mvpmu/shared_branches_test",
+    "mvpmu/no_branches_test",
+];
 
 /// The selftest of a trace of branches that the CPU stores in memory.
 const OF_TRACE: &str = "mvpmu/host_trace_test";
@@ -51,6 +68,7 @@ fn can_run(test: &str, cpu: Cpu) -> bool {
     match test {
         OF_METRICS => has(|config| config.metrics > 0),
         OF_TRACE => has(|config| config.bts),
+        _ if OF_BRANCHES.contains(&test) => cpu.is_amd(),
         _ => true,
     }
 }
@@ -181,7 +199,7 @@ pub fn with_host_events(cpu: Cpu) -> Vec<Group> {
 
 /// The selftests of what differs between CPUs: which state is switched how, and what of it guests can
 /// reach.
-const BY_CPU: [&str; 8] = [
+const BY_CPU: [&str; 12] = [
     "mvpmu/control_test",
     "mvpmu/count_test",
     "mvpmu/exits_test",
@@ -190,6 +208,10 @@ const BY_CPU: [&str; 8] = [
     "mvpmu/pmi_test",
     OF_METRICS,
     OF_TRACE,
+    OF_BRANCHES[0],
+    OF_BRANCHES[1],
+    OF_BRANCHES[2],
+    OF_BRANCHES[3],
 ];
 
 /// Machines whose PMIs come late, one whose firmware has left something in each register of the PMU,
@@ -212,6 +234,9 @@ pub fn model_groups(cpu: Cpu) -> Vec<Group> {
         &["count_test", "host_perf_test"],
     ));
     groups.push(group("weights=3:2", &["cycles_test"]));
+    if cpu.is_amd() {
+        groups.push(group("lbr=off", &["count_test", "no_branches_test"]));
+    }
     groups
 }
 

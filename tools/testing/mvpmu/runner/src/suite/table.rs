@@ -116,11 +116,13 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
 
 /// What is usually run with KVM's C code, and with switch=eager on the AMD machine; on Intel that is
 /// everything.
-const SOME: [&str; 6] = [
+const SOME: [&str; 8] = [
     "mvpmu/control_test",
     "mvpmu/count_test",
+    "mvpmu/guest_branches_test",
     "mvpmu/mode_test",
     "mvpmu/nested_test",
+    "mvpmu/no_branches_test",
     "mvpmu/pmi_test",
     "mvpmu/state_test",
 ];
