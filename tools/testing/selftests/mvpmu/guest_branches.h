@@ -80,10 +80,10 @@ extern const struct sequence sequences[NR_SEQUENCES];
 #define NR_EXITS_OF_SEQUENCE	16
 
 /*
- * Guest: records until *@pmis is not 0, but not longer than @limit branches, with
- * counter 0 on; one branch over and over.
+ * Guest: one branch over and over until *@pmis is not 0, but not more than @limit times;
+ * with DebugExtnCtl = @control, and counter 0 on.
  */
-void wait_for_pmi(u32 limit, unsigned int *pmis);
+void wait_for_pmi(u64 control, u32 limit, unsigned int *pmis);
 extern const struct branch until_pmi;
 
 /* Guest: records a branch, single-steps over an instruction, and takes another branch. */
@@ -107,12 +107,14 @@ void record_calls(u32 exits, u32 calls);
 extern char recorded_call[], recorded_target[];
 
 /*
- * L1 records a branch, L2 and another branch.  Of L2, which takes a branch, @seen has
- * LBR_SELECT and the target of its oldest entry, each without the upper half.
+ * L1 takes a branch, runs L2 and takes another branch, with DebugExtnCtl = @control; 0
+ * afterwards.  L2 takes two, and exits to KVM and to userspace between them.  @seen
+ * has what LBR_SELECT and the target of the oldest entry were in L2, each without the
+ * upper half.
  */
-void record_around_l2(u64 vmcb, u32 *seen);
+void record_around_l2(u64 control, u64 vmcb, u32 *seen);
 extern char l1_first[], l1_first_to[], l1_last[], l1_last_to[];
-extern char l2_start[], l2_jmp[], l2_jmp_to[];
+extern char l2_start[], l2_first[], l2_first_to[], l2_last[], l2_last_to[];
 
 /* Guest: no branch is recorded from now on, there is no entry, and @select is suppressed. */
 void clear_branches(u64 select);

@@ -8,7 +8,6 @@
  */
 #include <sched.h>
 
-#include "apic.h"
 #include "guest_branches.h"
 #include "kvm_test_harness.h"
 #include "migrate.h"
@@ -45,6 +44,16 @@ static void guest_run_each(void)
 	GUEST_DONE();
 }
 
+static void guest_entries(u64 first)
+{
+	unsigned int n;
+
+	for (n = 2; n < NR_LBR_MSRS; n++)
+		wrmsr(lbr_msr(n), TO_VALID | (first + n));
+	for (n = 2; n < NR_LBR_MSRS; n++)
+		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)), TO_VALID | (first + n));
+}
+
 static void guest_registers(void)
 {
 	unsigned int n;
@@ -52,6 +61,7 @@ static void guest_registers(void)
 
 	for (n = 0; n < NR_LBR_MSRS; n++)
 		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)), 0);
+	guest_entries(0x1000);
 	wrmsr(MSR_AMD64_LBR_SELECT, ~0ull);
 	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), SELECT_MASK);
 	for (n = 0; n < 64; n++) {
@@ -61,10 +71,11 @@ static void guest_registers(void)
 	}
 	GUEST_ASSERT_EQ(rdmsr(MSR_AMD_DBG_EXTN_CFG), LBRSE);
 	wrmsr(MSR_AMD_DBG_EXTN_CFG, 0);
-	for (n = 2; n < NR_LBR_MSRS; n++)
-		wrmsr(lbr_msr(n), ENTRY_VALUE(n));
-	for (n = 2; n < NR_LBR_MSRS; n++)
-		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)), ENTRY_VALUE(n));
+	/* They may pass through from now on. */
+	guest_entries(0x2000);
+	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), SELECT_MASK);
+	wrmsr(MSR_AMD64_LBR_SELECT, BIT_ULL(9) | BIT_ULL(63));
+	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), 0);
 	wrmsr(MSR_IA32_DEBUGCTLMSR, FLBRI | FPMCI);
 	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_DEBUGCTLMSR), FLBRI | FPMCI);
 	wrmsr(MSR_IA32_DEBUGCTLMSR, 0);
@@ -128,84 +139,6 @@ static void guest_dormant(void)
 	GUEST_DONE();
 }
 
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
-#define PMI_LIMIT	1000000	/* branches until it has come */
-#define PMI_AFTER	1000
-
-static u64 freeze;		/* DebugCtl */
-static unsigned int nr_pmis;
-static u64 status_seen;
-
-/* Leaves the stack frozen. */
-static void guest_pmi(struct ex_regs *regs)
-{
-	nr_pmis++;
-	status_seen = rdmsr(vendor->global_status);
-	wrmsr(vendor->global_status_clear, counter_bit(0));
-	x2apic_write_reg(APIC_EOI, 0);
-}
-
-static void guest_freeze(void)
-{
-	u64 frozen = LBRSF | (freeze & FPMCI ? PMCF : 0);
-	struct branch loops[NR_ENTRIES];
-	unsigned int n;
-
-	for (n = 0; n < NR_ENTRIES; n++)
-		loops[n] = until_pmi;
-	x2apic_enable();
-	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
-	asm volatile("sti");
-
-	pmu_reset();
-	clear_branches(0);
-	wrmsr(MSR_IA32_DEBUGCTLMSR, freeze);
-	pmc_program(0, BRANCHES, PMC_COUNT | PMC_PMI, overflow_in(PMI_AFTER));
-	wait_for_pmi(PMI_LIMIT, &nr_pmis);
-
-	GUEST_ASSERT_EQ(nr_pmis, 1);
-	GUEST_ASSERT_EQ(status_seen, frozen | counter_bit(0));
-	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), frozen);
-	expect_branches("frozen", loops, NR_ENTRIES, 0);
-	sequences[OVER_CPUID].run(LBRSE);
-	expect_branches("still frozen", loops, NR_ENTRIES, 0);
-
-	wrmsr(vendor->global_status_clear, frozen);
-	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), 0);
-	sequences[PLAIN].run(LBRSE);
-	expect_sequence(PLAIN);
-	GUEST_DONE();
-}
-
-static unsigned int nr_debug;
-static u64 control_seen;
-
-static void guest_debug_exception(struct ex_regs *regs)
-{
-	nr_debug++;
-	control_seen = rdmsr(MSR_AMD_DBG_EXTN_CFG);
-	regs->rflags &= ~X86_EFLAGS_TF;
-}
-
-static void guest_debug(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < NR_SINGLE_STEPS; i++) {
-		nr_debug = 0;
-		clear_branches(0);
-		single_steps[i].run();
-		GUEST_ASSERT_EQ(nr_debug, 1);
-		GUEST_ASSERT_EQ(control_seen, 0);
-		/* Nor is anything recorded after it. */
-		expect_branches("debug exception", &single_steps[i].before, 1, 0);
-		sequences[PLAIN].run(LBRSE);
-		expect_sequence(PLAIN);
-	}
-	GUEST_DONE();
-}
-
 FIXTURE(guest_branches) {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
@@ -220,8 +153,6 @@ FIXTURE_SETUP(guest_branches)
 
 	self->vm = pmu_vm_create(&self->vcpu, guest_run_chosen);
 	map_mmio(self->vm);
-	vm_install_exception_handler(self->vm, PMI_VECTOR, guest_pmi);
-	vm_install_exception_handler(self->vm, DB_VECTOR, guest_debug_exception);
 }
 
 FIXTURE_TEARDOWN(guest_branches)
@@ -317,25 +248,6 @@ TEST_F(guest_branches, filters_know_user_mode)
 		EXPECT_EQ(suppressed ? 0 : TO_VALID | (u64)user_out,
 			  vcpu_get_msr(vcpu, LBR_TO(0)));
 	}
-}
-
-TEST_F(guest_branches, pmi_freezes_the_stack)
-{
-	freeze = FLBRI;
-	sync_global_to_guest(self->vm, freeze);
-	run_to_end(self->vcpu, guest_freeze);
-}
-
-TEST_F(guest_branches, pmi_freezes_stack_and_counters)
-{
-	freeze = FLBRI | FPMCI;
-	sync_global_to_guest(self->vm, freeze);
-	run_to_end(self->vcpu, guest_freeze);
-}
-
-TEST_F(guest_branches, debug_exception_disables_it)
-{
-	run_to_end(self->vcpu, guest_debug);
 }
 
 TEST_F(guest_branches, stack_outlives_exits_without_recording)

@@ -155,12 +155,16 @@ sequence counted, nothing, counters_on, counters_off
 .text
 .globl wait_for_pmi
 wait_for_pmi:
-	recording_on
+	mov	%rdx, %r8
+	mov	%edi, %eax
+	xor	%edx, %edx
+	mov	$MSR_AMD_DBG_EXTN_CFG, %ecx
+	wrmsr
 	counters_on
 pmi_loop:
-	dec	%edi
+	dec	%esi
 	jz	1f
-	cmpl	$0, (%rsi)
+	cmpl	$0, (%r8)
 pmi_again:
 	je	pmi_loop
 1:	jmp	2f
@@ -239,24 +243,28 @@ recorded_target:
 .globl record_around_l2, l1_first, l1_first_to, l1_last, l1_last_to
 record_around_l2:
 	push	%rbx
-	recording_on
+	mov	%rdx, %r10
+	mov	%edi, %eax
+	xor	%edx, %edx
+	mov	$MSR_AMD_DBG_EXTN_CFG, %ecx
+	wrmsr
 l1_first:
 	jmp	l1_first_to
 	nop
 l1_first_to:
-	mov	%rdi, %rax
+	mov	%rsi, %rax
 	vmrun	%rax
 l1_last:
 	jmp	l1_last_to
 	nop
 l1_last_to:
 	recording_off
-	mov	%r8d, (%rsi)
-	mov	%r9d, 4(%rsi)
+	mov	%r8d, (%r10)
+	mov	%r9d, 4(%r10)
 	pop	%rbx
 	ret
 
-.globl l2_start, l2_jmp, l2_jmp_to
+.globl l2_start, l2_first, l2_first_to, l2_last, l2_last_to
 l2_start:
 	mov	$MSR_AMD64_LBR_SELECT, %ecx
 	rdmsr
@@ -264,11 +272,16 @@ l2_start:
 	mov	$LBR_TO(NR_ENTRIES - 1), %ecx
 	rdmsr
 	mov	%eax, %r9d
-l2_jmp:
-	jmp	l2_jmp_to
+l2_first:
+	jmp	l2_first_to
 	nop
-l2_jmp_to:
+l2_first_to:
 	exit_cpuid
+	exit_pio
+l2_last:
+	jmp	l2_last_to
+	nop
+l2_last_to:
 	vmmcall
 
 .section .note.GNU-stack, "", %progbits

@@ -22,8 +22,9 @@ use crate::paths;
 use crate::paths::Kernel;
 
 /// Our selftests that are about mvpmu itself: not for KVM's C code.
-const ABOUT_MVPMU: [&str; 6] = [
+const ABOUT_MVPMU: [&str; 7] = [
     "debugfs_test",
+    "frozen_branches_test",
     "guest_branches_test",
     "shared_branches_test",
     "stats_test",
@@ -46,9 +47,10 @@ const ELSEWHERE: [&str; 6] = [
 /// The selftest of slots and PERF_METRICS: not for KVM's C code, which gives guests neither.
 const OF_METRICS: &str = "mvpmu/topdown_test";
 
-/// The selftests of last branch records in guests, of AMD's CPUs: the first two not for KVM's C code, which
+/// The selftests of last branch records in guests, of AMD's CPUs: only the last one for KVM's C code, which
 /// gives guests none.
-const OF_BRANCHES: [&str; 3] = [
+const OF_BRANCHES: [&str; 4] = [
+    "mvpmu/frozen_branches_test",
     "mvpmu/guest_branches_test",
     "mvpmu/shared_branches_test",
     "mvpmu/no_branches_test",
@@ -197,7 +199,7 @@ pub fn with_host_events(cpu: Cpu) -> Vec<Group> {
 
 /// The selftests of what differs between CPUs: which state is switched how, and what of it guests can
 /// reach.
-const BY_CPU: [&str; 11] = [
+const BY_CPU: [&str; 12] = [
     "mvpmu/control_test",
     "mvpmu/count_test",
     "mvpmu/exits_test",
@@ -209,6 +211,7 @@ const BY_CPU: [&str; 11] = [
     OF_BRANCHES[0],
     OF_BRANCHES[1],
     OF_BRANCHES[2],
+    OF_BRANCHES[3],
 ];
 
 /// Machines whose PMIs come late, one whose firmware has left something in each register of the PMU,

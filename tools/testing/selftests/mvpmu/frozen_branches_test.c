@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What stops the recording of branches in a guest: a PMI, when the guest has asked
+ * for it, and a debug exception.  Nothing of its handler is on the stack.
+ */
+#include "apic.h"
+#include "guest_branches.h"
+#include "kvm_test_harness.h"
+#include "migrate.h"
+
+#define APIC_LVTPC	0x340	/* not in apic.h */
+#define PMI_VECTOR	0x51
+#define PMI_LIMIT	1000000	/* branches until it has come */
+#define PMI_AFTER	1000
+
+/* To the guest: DebugCtl and DebugExtnCtl. */
+static u64 freeze, control;
+
+static unsigned int nr_pmis;
+static u64 status_seen;
+static u64 count_seen;
+
+/* Leaves all frozen. */
+static void guest_pmi(struct ex_regs *regs)
+{
+	count_seen = pmc_read(0);
+	nr_pmis++;
+	status_seen = rdmsr(vendor->global_status);
+	wrmsr(vendor->global_status_clear, counter_bit(0));
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+static void guest_freeze(void)
+{
+	u64 frozen = (freeze & FLBRI ? LBRSF : 0) | (freeze & FPMCI ? PMCF : 0);
+	unsigned int n, nr_loops = control ? NR_ENTRIES : 0;
+	struct branch loops[NR_ENTRIES];
+
+	for (n = 0; n < NR_ENTRIES; n++)
+		loops[n] = until_pmi;
+	x2apic_enable();
+	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
+	asm volatile("sti");
+
+	pmu_reset();
+	clear_branches(0);
+	wrmsr(MSR_IA32_DEBUGCTLMSR, freeze);
+	pmc_program(0, BRANCHES, PMC_COUNT | PMC_PMI, overflow_in(PMI_AFTER));
+	wait_for_pmi(control, PMI_LIMIT, &nr_pmis);
+
+	GUEST_ASSERT_EQ(nr_pmis, 1);
+	GUEST_ASSERT_EQ(status_seen, frozen | counter_bit(0));
+	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), frozen);
+	/* The handler has branches. */
+	if (freeze & FPMCI)
+		GUEST_ASSERT_EQ(pmc_read(0), count_seen);
+	else
+		GUEST_ASSERT_NE(pmc_read(0), count_seen);
+	expect_branches("frozen", loops, nr_loops, 0);
+	sequences[OVER_PIO].run(LBRSE);
+	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), frozen);
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_DEBUGCTLMSR), freeze);
+	expect_branches("still frozen", loops, nr_loops, 0);
+
+	wrmsr(vendor->global_status_clear, frozen);
+	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), 0);
+	sequences[OVER_PIO].run(LBRSE);
+	expect_sequence(OVER_PIO);
+	GUEST_DONE();
+}
+
+FIXTURE(freezing) {
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+};
+
+FIXTURE_VARIANT(freezing) {
+	u64 debugctl, control;
+	bool migrates;
+};
+
+FIXTURE_VARIANT_ADD(freezing, stack) {
+	.debugctl = FLBRI, .control = LBRSE,
+};
+
+FIXTURE_VARIANT_ADD(freezing, stack_and_counters) {
+	.debugctl = FLBRI | FPMCI, .control = LBRSE,
+};
+
+/* Hardware does not switch DebugCtl then. */
+FIXTURE_VARIANT_ADD(freezing, without_recording) {
+	.debugctl = FLBRI | FPMCI, .control = 0,
+};
+
+FIXTURE_VARIANT_ADD(freezing, over_migration) {
+	.debugctl = FLBRI | FPMCI, .control = LBRSE, .migrates = true,
+};
+
+FIXTURE_SETUP(freezing)
+{
+	const char *missing = branches_missing();
+
+	if (missing)
+		SKIP(return, "%s", missing);
+
+	self->vm = pmu_vm_create(&self->vcpu, guest_freeze);
+	vm_install_exception_handler(self->vm, PMI_VECTOR, guest_pmi);
+	freeze = variant->debugctl;
+	control = variant->control;
+	sync_global_to_guest(self->vm, freeze);
+	sync_global_to_guest(self->vm, control);
+}
+
+FIXTURE_TEARDOWN(freezing)
+{
+	kvm_vm_free(self->vm);
+}
+
+TEST_F(freezing, pmi_freezes_what_the_guest_wants)
+{
+	while (run_to_io(self->vcpu))
+		if (variant->migrates)
+			migrate(&self->vcpu);
+}
+
+static unsigned int nr_debug;
+static u64 control_seen;
+
+static void guest_debug_exception(struct ex_regs *regs)
+{
+	nr_debug++;
+	control_seen = rdmsr(MSR_AMD_DBG_EXTN_CFG);
+	regs->rflags &= ~X86_EFLAGS_TF;
+}
+
+static void guest_debug(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_SINGLE_STEPS; i++) {
+		nr_debug = 0;
+		clear_branches(0);
+		single_steps[i].run();
+		GUEST_ASSERT_EQ(nr_debug, 1);
+		GUEST_ASSERT_EQ(control_seen, 0);
+		/* Nor is anything recorded after it. */
+		expect_branches("debug exception", &single_steps[i].before, 1, 0);
+		sequences[PLAIN].run(LBRSE);
+		expect_sequence(PLAIN);
+	}
+	GUEST_DONE();
+}
+
+FIXTURE(debugging) {
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+};
+
+FIXTURE_SETUP(debugging)
+{
+	const char *missing = branches_missing();
+
+	if (missing)
+		SKIP(return, "%s", missing);
+
+	self->vm = pmu_vm_create(&self->vcpu, guest_debug);
+	vm_install_exception_handler(self->vm, DB_VECTOR, guest_debug_exception);
+}
+
+FIXTURE_TEARDOWN(debugging)
+{
+	kvm_vm_free(self->vm);
+}
+
+TEST_F(debugging, debug_exception_disables_recording)
+{
+	EXPECT_FALSE(run_to_io(self->vcpu));
+}
+
+TEST_HARNESS_MAIN
