@@ -21,9 +21,9 @@ records_branches() {
 
 # The same in the report, by where branches led.
 reports_branches() {
-	perf report -b -i data --stdio --sort symbol_from,symbol_to >said || return
-	grep -v '^#' said
-	grep -q '100.00%.* loop *.* loop' said
+	perf report -b -i data --stdio --sort symbol_from,symbol_to >report || return
+	grep -v '^#' report
+	grep -q '100.00%.* loop *.* loop' report
 }
 
 # Each of them leads to the kernel.

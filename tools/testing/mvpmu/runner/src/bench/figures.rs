@@ -291,6 +291,7 @@ pub fn test(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scenario::RECORDING;
     use super::*;
 
     fn row(provider: &str, scenario: Scenario, host_event: bool, rdmsr: f64) -> Row {
@@ -379,6 +380,22 @@ mod tests {
         };
         assert!(passes(&rows(1300.0), 5));
         assert!(!passes(&rows(1301.0), 5));
+    }
+
+    // Has to fail when a guest that records is compared with another exit, or by the other rules.
+    #[test]
+    fn recording_is_compared_with_the_same_exit() {
+        let (recording, without) = RECORDING[1];
+        let io = row("mvpmu", without, false, 9.0);
+        let other = row("mvpmu", CPUID_CYCLES, false, 0.0);
+        let rows = |ours| {
+            let ours = row("mvpmu", recording, false, ours);
+            [io.clone(), other.clone(), ours]
+        };
+        assert!(passes(&rows(9.0), RULES.len()));
+        assert!(!passes(&rows(9.1), RULES.len()));
+        assert!(!passes(&[io.clone(), other.clone()], RULES.len()));
+        assert!(!passes(&[row("mvpmu", recording, false, 2.0)], 6));
     }
 
     // Has to fail when a rule holds because there is nothing that it applies to.
