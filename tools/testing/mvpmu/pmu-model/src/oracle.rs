@@ -67,7 +67,7 @@
 //! # What it does not see
 //!
 //! * Code is KVM's or mvpmu's if it is where Linux has [modules](is_provider): another module passes
-//!   for them.
+//!   for them, and with KASLR the kernel itself may. The runner boots with `nokaslr`.
 //! * Continuity is not checked for the status, for selectors (what KVM puts into hardware is not
 //!   what the guest wrote), nor for Intel's global control, which VM entry loads from the VMCS.
 //! * A loss of up to sixteen increments, or as many too many, between two entries: tests count those.
