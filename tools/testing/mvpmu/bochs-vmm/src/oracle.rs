@@ -211,6 +211,7 @@ pub fn before_entry() -> Option<Entry> {
         counters,
         status,
         rdpmc: has_rdpmc(),
+        branches: 0,
     })
 }
 

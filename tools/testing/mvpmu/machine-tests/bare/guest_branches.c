@@ -84,13 +84,6 @@ static void guest_mode(void)
 	apic_write(APIC_EOI, 0);
 }
 
-#define VMCB_MISC	0xb8
-#define VMCB_LBR	1
-#define VMCB_DBGCTL	0x670
-#define VMCB_DBGEXTNCTL	0x698
-#define VMCB_STACK	0xa70
-#define VMCB_SELECT	0xb70
-
 extern char own_jmp[], own_jmp_to[];
 static uint64_t guest_has[4];
 

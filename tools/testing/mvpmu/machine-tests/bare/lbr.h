@@ -33,6 +33,14 @@
 #define OFF	"mov $0xc000010f, %%ecx; xor %%eax, %%eax; xor %%edx, %%edx; wrmsr;"
 #define CLOBBERS "rax", "rcx", "rdx", "r8", "r9", "cc", "memory"
 
+/* VMCB: LBR virtualization, and what it switches. */
+#define VMCB_MISC	0xb8
+#define VMCB_LBR	1
+#define VMCB_DBGCTL	0x670
+#define VMCB_DBGEXTNCTL	0x698
+#define VMCB_STACK	0xa70
+#define VMCB_SELECT	0xb70
+
 struct branch {
 	const char *from, *to;
 	/* The bit that suppresses it; whether it is one of those that are mispredicted. */

@@ -5,7 +5,7 @@
  *
  * The comment above a test names a change to the machine that makes it fail.
  */
-#include "cpu.h"
+#include "lbr.h"
 
 #define VIOLATIONS	6
 
@@ -282,6 +282,134 @@ static void what_cpus_count_together(void)
 	wrmsr(DF_CTR(0), 0);
 }
 
+static void intercept_branches(bool on)
+{
+	for (int n = 0; n < ENTRIES; n++) {
+		guest_intercept_msr(LBR_FROM(n), on);
+		guest_intercept_msr(LBR_TO(n), on);
+	}
+	guest_intercept_msr(LBR_SELECT, on);
+	guest_intercept_msr(DEBUG_EXTN_CTL, on);
+}
+
+static void guest_jumps(void)
+{
+	asm volatile("jmp 1f; nop; 1: vmmcall");
+}
+
+/* It records its jump on a stack of its own. */
+static void leave_branches(void)
+{
+	*guest_vmcb(VMCB_MISC) = VMCB_LBR;
+	*guest_vmcb(VMCB_DBGEXTNCTL) = LBRSE;
+	*guest_vmcb(VMCB_SELECT) = JCC;
+	guest_run(guest_jumps);
+	*guest_vmcb(VMCB_MISC) = 0;
+}
+
+/* Break: tell the oracle nothing of what VMRUN loads; what the host writes, stays the guest's. */
+static void branches_of_a_guest(void)
+{
+	uint64_t before = machine_count(VIOLATIONS);
+
+	/* User space may have changed its counters since. */
+	user_run(by_iret);
+	clear(0);
+	leave_branches();
+	user_run(by_iret);
+	report(machine_count(VIOLATIONS) - before, 0, "branches of a guest may stay");
+	report(kvm_rdmsr(LBR_TO(0)) != 0, 1, "there is one");
+	report(machine_count(VIOLATIONS) - before, 0, "KVM may read it");
+	rdmsr(LBR_TO(0));
+	report(machine_count(VIOLATIONS) - before, 1, "other code may not");
+	rdmsr(LBR_SELECT);
+	report(machine_count(VIOLATIONS) - before, 2, "nor the filter");
+	rdmsr(LBR_TO(1));
+	report(machine_count(VIOLATIONS) - before, 2, "there is no other branch");
+	clear(0);
+	wrmsr(LBR_TO(0), VALID);
+	rdmsr(LBR_TO(0));
+	report(machine_count(VIOLATIONS) - before, 2, "what the host writes is its own");
+	clear(0);
+	asm volatile(ON "jmp 1f; nop; 1:" OFF : : : CLOBBERS);
+	report(entries() > 0, 1, "a branch of the host takes its place");
+	report(machine_count(VIOLATIONS) - before, 2, "which the host may read");
+}
+
+static void guest_reads_branches(void)
+{
+	rdmsr(LBR_TO(0));
+	asm volatile("vmmcall");
+}
+
+/* Break: have a VM entry say that the MSRs are intercepted; that they are not, with LBR virtualization. */
+static void branches_of_the_host(void)
+{
+	uint64_t before = machine_count(VIOLATIONS);
+
+	clear(0);
+	guest_run(guest_reads_branches);
+	report(machine_count(VIOLATIONS) - before, 0, "a guest reads a stack that has nothing");
+	asm volatile(ON "jmp 1f; nop; 1:" OFF : : : CLOBBERS);
+	intercept_branches(true);
+	guest_run(guest_reads_branches);
+	report(machine_count(VIOLATIONS) - before, 0, "one that cannot read branches of the host is entered");
+	intercept_branches(false);
+	guest_run(guest_1000);
+	report(machine_count(VIOLATIONS) - before, 1, "one that could");
+	guest_run(guest_reads_branches);
+	report(machine_count(VIOLATIONS) - before, 3, "and does");
+	*guest_vmcb(VMCB_MISC) = VMCB_LBR;
+	guest_run(guest_reads_branches);
+	*guest_vmcb(VMCB_MISC) = 0;
+	report(machine_count(VIOLATIONS) - before, 3, "one with a stack of its own has nothing of the host");
+	clear(0);
+	wrmsr(DEBUG_EXTN_CTL, LBRSE);
+	guest_run(guest_jumps);
+	wrmsr(DEBUG_EXTN_CTL, 0);
+	report(machine_count(VIOLATIONS) - before, 4, "DebugExtnCtl of the host is none of the guest's");
+	report(entries() > 0, 1, "a host that records has the branches of guests");
+	report(machine_count(VIOLATIONS) - before, 4, "and reads them");
+	clear(0);
+}
+
+static void guest_records(void)
+{
+	wrmsr(DEBUG_EXTN_CTL, LBRSE);
+	asm volatile("jmp 1f; nop; 1: vmmcall");
+}
+
+/* Break: have the oracle not told of branches. */
+static void recorded_for_a_guest(void)
+{
+	uint64_t before = machine_count(VIOLATIONS);
+
+	clear(0);
+	guest_run(guest_records);
+	before = machine_count(VIOLATIONS) - before;
+	wrmsr(DEBUG_EXTN_CTL, 0);
+	report(before > 0, 1, "branches of the host are recorded for a guest");
+	clear(0);
+}
+
+/* Break: give the oracle other entries than those that VMRUN has loaded. */
+static void branches_it_was_left_with(void)
+{
+	uint64_t before = machine_count(VIOLATIONS);
+
+	leave_branches();
+	leave_branches();
+	report(machine_count(VIOLATIONS) - before, 0, "a guest comes back with the branches it was left with");
+	*guest_vmcb(VMCB_STACK) += 1;
+	leave_branches();
+	report(machine_count(VIOLATIONS) - before, 1, "or does not");
+	user_run(by_iret);
+	*guest_vmcb(VMCB_STACK) += 1;
+	leave_branches();
+	report(machine_count(VIOLATIONS) - before, 1, "user space may have set them");
+	clear(0);
+}
+
 int main(void)
 {
 	interrupts_init();
@@ -298,6 +426,10 @@ int main(void)
 	other_code();
 	what_it_was_left_with();
 	event_into_the_guests_vector();
+	branches_of_a_guest();
+	branches_of_the_host();
+	recorded_for_a_guest();
+	branches_it_was_left_with();
 	outl(0xf4, report_done() != 0);
 	return 0;
 }

@@ -142,10 +142,10 @@ void guest_intercept_gp(bool on)
 	guest.vmcb.exceptions = on ? 1 << 13 : 0;
 }
 
-/* Of an MSR from C001_0000 on: reads and writes. */
+/* Of an MSR from C000_0000 or C001_0000 on: reads and writes. */
 void guest_intercept_msr(uint32_t msr, bool on)
 {
-	int bit = 2 * (0x4000 + (msr & 0x1fff));
+	int bit = 2 * ((msr >> 16 == 0xc001 ? 0x4000 : 0x2000) + (msr & 0x1fff));
 	uint8_t both = 3 << bit % 8;
 
 	guest.vmcb.intercepts3 |= INTERCEPT_MSR;

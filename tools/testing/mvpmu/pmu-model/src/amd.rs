@@ -30,6 +30,7 @@
 
 mod events;
 mod lbr;
+mod recorded;
 mod uncore;
 mod watched;
 

@@ -58,13 +58,16 @@
 //! | I5 | overflow; a branch trace that comes to its threshold | an event of the host's whose PMI goes to the guest's vector |
 //! | I5 | VM entry, write of IA32_DEBUGCTL or the LVTPC while the PMU is lent | a trace of the host's branches, which has the same PMI |
 //!
+//! Last branch records have owners, too: `oracle/branches.rs` says which, and what is checked. They are the
+//! only values of a guest that may stay when the host goes to user mode or switches tasks.
+//!
 //! A host event whose counter is in reach passes when the value is what the vCPU had at its last
 //! exit: a provider need not write what is there already, and the guest learns nothing.
 //!
 //! # What it does not see
 //!
 //! * Code is KVM's or mvpmu's if it is where Linux has [modules](is_provider): another module passes
-//!   for them.
+//!   for them, and with KASLR the kernel itself may. The runner boots with `nokaslr`.
 //! * Continuity is not checked for the status, for selectors (what KVM puts into hardware is not
 //!   what the guest wrote), nor for Intel's global control, which VM entry loads from the VMCS.
 //! * A loss of up to sixteen increments, or as many too many, between two entries: tests count those.
@@ -72,10 +75,12 @@
 //!   force_emulation_prefix), are not known: the latter would be a false alarm.
 //! * Two VMs in one process are told apart only as long as their threads stay in the kernel.
 
+mod branches;
 mod cell;
 mod checks;
 mod code;
 mod counts;
+mod entry;
 mod finding;
 mod journal;
 mod mode;
@@ -100,6 +105,7 @@ pub use code::is_provider;
 pub use code::stack_load;
 pub use code::StackLoad;
 pub use counts::Counts;
+pub use entry::Entry;
 pub use finding::Finding;
 pub use finding::Invariant;
 pub use finding::Place;
@@ -109,6 +115,8 @@ pub use mode::Reported;
 pub use mode::EXIT_STATUS;
 pub use vcpus::Vcpus;
 
+use branches::Branches;
+use branches::Loaded;
 use journal::Journal;
 
 /// A counter of the guest's that the host moves by no more than this is the guest's still.
@@ -128,39 +136,15 @@ const LVT_FIRST_VECTOR: u32 = 16;
 /// LVT: masked.
 const LVT_MASKED: u32 = 1 << 16;
 
+/// A register is not what it was at the last exit.
+const UNEXPLAINED: &str = "the guest is entered with another value than it was left with";
+/// It is what it was at the last exit of somebody else.
+const OTHER_VCPU: &str = "the guest is entered with what another vCPU was left with";
 /// The trace is the host's, the vector the guest's.
 pub(crate) const TRACING: &str = "a trace of the host's branches is on while the PMU is lent";
 
 /// The vCPUs that all CPUs of a machine have seen.
 pub type SharedVcpus = Arc<Mutex<Vcpus>>;
-
-/// A VM entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Physical address of the VMCB or VMCS.
-    pub guest: u64,
-    /// Physical address of the page table of the process that runs it.
-    pub process: u64,
-    /// It was never entered before: what was known of that address is of another one.
-    pub fresh: bool,
-    /// It is in real mode: INIT may have come, which clears its PMU.
-    pub initial: bool,
-    /// The stack pointer of the host.
-    pub stack: u64,
-    /// The counters that the guest can read or write without an exit, a bit for each.
-    pub counters: u64,
-    /// Whether it can do so with the status register.
-    pub status: bool,
-    /// Whether it can execute RDPMC without an exit.
-    pub rdpmc: bool,
-}
-
-impl Entry {
-    /// Whether the guest can read or write something of the PMU without an exit.
-    fn has_reach(&self) -> bool {
-        self.counters != 0 || self.status
-    }
-}
 
 /// Whose the bits of the status register are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -183,6 +167,9 @@ pub struct Oracle<R> {
     control: Mark,
     status: Status,
     lvtpc: (Mark, u32),
+    branches: Branches,
+    /// The guest's, while VM entry has loaded them.
+    loaded: Option<Loaded>,
     /// The guest that runs.
     inside: Option<Entry>,
     /// Its counters at the entry.
@@ -213,6 +200,8 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                 ..Status::default()
             },
             lvtpc: (Mark::Unclaimed, LVT_MASKED),
+            branches: Branches::of(Mark::Event),
+            loaded: None,
             inside: None,
             before: [0; MAX_COUNTERS],
             last: None,
@@ -238,6 +227,11 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         self.finding.take()
     }
 
+    /// Whether there is a violation that nobody has asked for yet.
+    pub fn has_finding(&self) -> bool {
+        self.finding.is_some()
+    }
+
     fn vcpus(&self) -> MutexGuard<'_, Vcpus> {
         self.vcpus.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -249,6 +243,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Cell::FixedControl => self.fixed_control,
             Cell::Control => self.control,
             Cell::Lvtpc => self.lvtpc.0,
+            Cell::Lbr(register) => self.branches.mark(register),
             Cell::Status => Mark::Unclaimed,
             Cell::Trace | Cell::Uncore(_) => Mark::Event,
         }
@@ -261,6 +256,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Cell::FixedControl => self.fixed_control = mark,
             Cell::Control => self.control = mark,
             Cell::Lvtpc => self.lvtpc.0 = mark,
+            Cell::Lbr(register) => self.branches.set_mark(register, mark),
             Cell::Status | Cell::Trace | Cell::Uncore(_) => {}
         }
     }
@@ -284,8 +280,10 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             (Owner::Host, 0) => self.counts.kernel_reads += 1,
             (Owner::Host, _) => self.counts.user_rdpmc += 1,
         }
-        if let (Some(cell), true) = (cell, value != 0) {
-            self.check_read(map, cell, value, access);
+        match cell.filter(|_| value != 0) {
+            Some(Cell::Lbr(register)) => self.check_branch_read(map, register, value, access),
+            Some(cell) => self.check_read(map, cell, value, access),
+            None => {}
         }
     }
 
@@ -300,8 +298,10 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
     ) {
         let (cell, register, value) = write;
         self.note(owner, Operation::Wrmsr(register, value));
-        let Some(cell) = cell.filter(|cell| !matches!(cell, Cell::Uncore(_))) else {
-            return;
+        let cell = match cell {
+            None | Some(Cell::Uncore(_)) => return,
+            Some(Cell::Lbr(register)) => return self.wrote_branches(register, owner),
+            Some(cell) => cell,
         };
         let now = map.value(cell, counters);
         let (was, lent) = (self.mark(cell), self.is_lent());
@@ -422,6 +422,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             }
             Reset::Init => {
                 self.lvtpc = (Mark::Unclaimed, LVT_MASKED);
+                self.loaded = None;
                 self.inside = None;
                 self.user = false;
             }

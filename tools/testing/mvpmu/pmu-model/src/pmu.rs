@@ -213,6 +213,11 @@ impl<M: Watched> Pmu<M> {
         self.oracle.as_deref_mut()
     }
 
+    /// The registers, the counters, and the oracle if one watches.
+    pub(crate) fn parts(&mut self) -> (&mut M, &Counters, Option<&mut Oracle<M::Register>>) {
+        (&mut self.map, &self.counters, self.oracle.as_deref_mut())
+    }
+
     /// VM entry, for the oracle. [Fold](Pmu::fold) first.
     pub fn enter(&mut self, entry: Entry) {
         if let Some(oracle) = &mut self.oracle {

@@ -84,7 +84,7 @@ impl Cpu {
     }
 
     fn branch(&mut self, branch: Branch) {
-        self.0.map_mut().branch(branch);
+        self.0.branch(branch);
     }
 
     /// All entries, the newest first.
@@ -327,7 +327,7 @@ fn a_vmcb_has_it_all_and_the_host_its_controls() {
         select: 2 | 1 << 9,
         entries: std::array::from_fn(|n| [0x1100 + n as u64, VALID | n as u64]),
     };
-    let host = cpu.0.map_mut().lbr_enter(&vmcb).unwrap();
+    let host = cpu.0.lbr_enter(&vmcb).unwrap();
     assert_eq!(cpu.0.map().debugctl(), 1 << 12);
     assert_eq!(
         [cpu.read(MSR_LBR_SELECT), cpu.read(MSR_DEBUG_EXTN_CTL)],
@@ -336,7 +336,7 @@ fn a_vmcb_has_it_all_and_the_host_its_controls() {
     assert_eq!(cpu.numbers(), (0x100..0x110).collect::<Vec<_>>());
     cpu.branch(jump(2));
     cpu.branch(branch(3, BranchKind::Far, true));
-    let saved = cpu.0.map_mut().lbr_exit(&host).unwrap();
+    let saved = cpu.0.lbr_exit(&host).unwrap();
     assert_eq!(
         [saved.debugctl, saved.control, saved.select],
         [1 << 12, LBRSE, 2]
@@ -350,7 +350,9 @@ fn a_vmcb_has_it_all_and_the_host_its_controls() {
         [2, LBRSE]
     );
     assert_eq!(cpu.stack()[0], (0x1002, VALID | 0x2002));
-    assert!(Amd::new(Version::PerfMonV2).lbr_enter(&vmcb).is_none());
+    assert!(Pmu::new(Amd::new(Version::PerfMonV2))
+        .lbr_enter(&vmcb)
+        .is_none());
 }
 
 // Break: lbr_exit() does not bring DebugExtnCtl back.
@@ -361,9 +363,9 @@ fn a_guest_that_records_leaves_a_host_that_does_not() {
         control: LBRSE,
         ..SavedLbr::default()
     };
-    let host = cpu.0.map_mut().lbr_enter(&vmcb).unwrap();
+    let host = cpu.0.lbr_enter(&vmcb).unwrap();
     assert!(cpu.0.map().records_branches());
-    let _ = cpu.0.map_mut().lbr_exit(&host);
+    let _ = cpu.0.lbr_exit(&host);
     assert!(!cpu.0.map().records_branches());
 }
 
@@ -374,8 +376,8 @@ fn a_vmrun_that_fails_changes_nothing() {
     cpu.write(MSR_LBR_SELECT, 4);
     cpu.0.map_mut().set_debugctl(FLBRI);
     cpu.branch(jump(1));
-    let host = cpu.0.map_mut().lbr_enter(&SavedLbr::default()).unwrap();
-    cpu.0.map_mut().lbr_not_entered(host);
+    let host = cpu.0.lbr_enter(&SavedLbr::default()).unwrap();
+    cpu.0.lbr_not_entered(host);
     assert_eq!(cpu.numbers(), [1]);
     assert_eq!(
         [cpu.read(MSR_LBR_SELECT), cpu.read(MSR_DEBUG_EXTN_CTL)],

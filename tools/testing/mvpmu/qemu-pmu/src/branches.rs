@@ -9,6 +9,7 @@
 
 use pmu_model::amd::Branch;
 use pmu_model::amd::BranchKind;
+use pmu_model::oracle::Oracle;
 
 use crate::block::Block;
 use crate::decode::Kind;
@@ -63,12 +64,20 @@ impl Vcpu {
         if last.kind == BranchKind::Conditional && rip == behind {
             return;
         }
-        self.pmu.map_mut().branch(Branch {
+        self.record(Branch {
             from,
             to: rip,
             kind: last.kind,
             user: user.unwrap_or(block.class.is_user()),
         });
+    }
+
+    fn record(&mut self, branch: Branch) {
+        self.oracle_at(branch.from, if branch.user { 3 } else { 0 });
+        self.pmu.branch(branch);
+        if self.pmu.oracle().is_some_and(Oracle::has_finding) {
+            self.oracle_follow();
+        }
     }
 
     /// The instruction at `rip` has begun, and raised an exception or made a guest exit: it was no
@@ -111,7 +120,7 @@ impl Vcpu {
         }
         let to = self.bus.register(handles().rip);
         let user = self.bus.register(handles().cs) & 3 != 0;
-        self.pmu.map_mut().branch(Branch {
+        self.record(Branch {
             from: rip,
             to,
             kind: BranchKind::Far,

@@ -56,17 +56,22 @@ fn save(vmcb: u64, saved: &SavedLbr, bus: &mut Bus) {
     }
 }
 
+/// Whether VMRUN switches them.
+pub fn are_switched(vmcb: u64, bus: &mut Bus) -> bool {
+    bus.physical(vmcb + vmcb::CONTROL, 8) & LBR_VIRTUALIZATION != 0
+}
+
 impl Vcpu {
     /// VMRUN is about to enter a guest.
     pub fn enter_lbr(&mut self, vmcb: u64) {
         let there = self.pmu.map().has_lbr();
-        if !there || self.bus.physical(vmcb + vmcb::CONTROL, 8) & LBR_VIRTUALIZATION == 0 {
+        if !there || !are_switched(vmcb, &mut self.bus) {
             return;
         }
         let guest = load(vmcb, &mut self.bus);
         // What has happened so far is the host's.
         self.fold();
-        let host = self.pmu.map_mut().lbr_enter(&guest);
+        let host = self.pmu.lbr_enter(&guest);
         self.lbr_of = host.map(|host| (vmcb, host));
         self.arm();
     }
@@ -75,7 +80,7 @@ impl Vcpu {
     pub fn undo_lbr(&mut self) {
         if let Some((_, host)) = self.lbr_of.take() {
             self.fold();
-            self.pmu.map_mut().lbr_not_entered(host);
+            self.pmu.lbr_not_entered(host);
             self.arm();
         }
     }
@@ -85,7 +90,7 @@ impl Vcpu {
         let Some((vmcb, host)) = self.lbr_of.take() else {
             return;
         };
-        if let Some(guest) = self.pmu.map_mut().lbr_exit(&host) {
+        if let Some(guest) = self.pmu.lbr_exit(&host) {
             save(vmcb, &guest, &mut self.bus);
         }
         self.arm();

@@ -21,6 +21,7 @@ use pmu_model::Access;
 
 use crate::block::Block;
 use crate::block::Site;
+use crate::lbr;
 use crate::registers::handles;
 use crate::stats;
 use crate::vcpu::Vcpu;
@@ -67,6 +68,11 @@ impl Vcpu {
         let process = self.bus.register(handles().cr3) & PAGE_TABLE;
         let guest = self.guest.as_ref()?;
         let (counters, status) = guest.reach(&mut self.bus);
+        let has_lbr = self.pmu.map().has_lbr();
+        let branches = match has_lbr && !lbr::are_switched(guest.vmcb, &mut self.bus) {
+            true => guest.reach_of_branches(&mut self.bus),
+            false => 0,
+        };
         Some(Entry {
             guest: guest.vmcb,
             process,
@@ -76,6 +82,7 @@ impl Vcpu {
             counters,
             status,
             rdpmc: !guest.intercepts_rdpmc(),
+            branches,
         })
     }
 

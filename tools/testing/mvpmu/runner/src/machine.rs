@@ -415,6 +415,11 @@ fn command_line(boot: &Boot) -> String {
     if boot.machine == Machine::Amd {
         line.push_str(" no_timer_check tsc=reliable");
     }
+    // The oracle knows KVM's code by where modules are, which may be the kernel's own place else. The Intel
+    // machine says so by itself.
+    if boot.machine == Machine::Amd && boot.oracle != Oracle::Off {
+        line.push_str(" nokaslr");
+    }
     if !boot.given.is_any() {
         line.push_str(" quiet");
     }

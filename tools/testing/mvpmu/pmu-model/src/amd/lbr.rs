@@ -94,6 +94,18 @@ pub struct SavedLbr {
     pub entries: [[u64; 2]; LBR_ENTRIES],
 }
 
+impl SavedLbr {
+    /// What it has of a register.
+    pub fn get(&self, register: LbrRegister) -> u64 {
+        match register {
+            LbrRegister::Select => self.select,
+            LbrRegister::Control => self.control,
+            LbrRegister::From(n) => self.entries[n][0],
+            LbrRegister::To(n) => self.entries[n][1],
+        }
+    }
+}
+
 /// What they were before VMRUN. Of this DebugCtl and DebugExtnCtl come back with #VMEXIT.
 #[derive(Clone, Debug)]
 pub struct HostLbr {
@@ -128,6 +140,13 @@ pub enum LbrRegister {
 }
 
 impl LbrRegister {
+    /// All of them: those of the entries by their numbers, then the other two.
+    pub fn all() -> impl Iterator<Item = LbrRegister> {
+        let entry = |n| [LbrRegister::From(n), LbrRegister::To(n)];
+        let entries = (0..LBR_ENTRIES).flat_map(entry);
+        entries.chain([LbrRegister::Select, LbrRegister::Control])
+    }
+
     /// The register with this MSR number, if it is one.
     pub fn of(msr: u32) -> Option<LbrRegister> {
         match msr {
@@ -208,11 +227,11 @@ impl Lbr {
         self.control & LBRSE != 0
     }
 
-    /// Records a branch, unless it is suppressed.
-    pub fn record(&mut self, branch: Branch) {
+    /// Records a branch, unless it is suppressed; whether it has.
+    pub fn record(&mut self, branch: Branch) -> bool {
         let suppressed = branch.kind as u64 | SUPPRESS_CPL[usize::from(branch.user)];
         if self.select & suppressed != 0 {
-            return;
+            return false;
         }
         let mispredicted = match branch.kind {
             BranchKind::CallIndirect | BranchKind::JumpIndirect => MISPREDICTED,
@@ -223,6 +242,7 @@ impl Lbr {
             branch.from & FROM_ADDRESS | mispredicted,
             branch.to & TO_ADDRESS | VALID,
         ];
+        true
     }
 
     /// #DB is raised.
@@ -261,12 +281,11 @@ impl Amd {
         !frozen && self.lbr.as_ref().is_some_and(Lbr::is_on)
     }
 
-    /// A branch was taken, an interrupt or an exception.
-    pub fn branch(&mut self, branch: Branch) {
+    /// A branch was taken, an interrupt or an exception; whether it was recorded.
+    pub(super) fn branch(&mut self, branch: Branch) -> bool {
         let records = self.records_branches();
-        if let Some(lbr) = self.lbr.as_mut().filter(|_| records) {
-            lbr.record(branch);
-        }
+        let lbr = self.lbr.as_mut().filter(|_| records);
+        lbr.is_some_and(|lbr| lbr.record(branch))
     }
 
     /// #DB is raised.
@@ -278,7 +297,7 @@ impl Amd {
 
     /// VMRUN with LBR virtualization: loads the guest's registers. What they were before is to be given to
     /// [`lbr_exit`](Amd::lbr_exit).
-    pub fn lbr_enter(&mut self, guest: &SavedLbr) -> Option<HostLbr> {
+    pub(super) fn lbr_enter(&mut self, guest: &SavedLbr) -> Option<HostLbr> {
         let lbr = self.lbr.as_mut()?;
         let host = HostLbr {
             debugctl: self.debugctl,
@@ -290,7 +309,7 @@ impl Amd {
     }
 
     /// #VMEXIT with LBR virtualization: what is to be saved of the guest.
-    pub fn lbr_exit(&mut self, host: &HostLbr) -> Option<SavedLbr> {
+    pub(super) fn lbr_exit(&mut self, host: &HostLbr) -> Option<SavedLbr> {
         let debugctl = self.debugctl;
         let lbr = self.lbr.as_mut()?;
         let guest = lbr.save(debugctl);
@@ -300,7 +319,7 @@ impl Amd {
     }
 
     /// VMRUN has entered nothing after all.
-    pub fn lbr_not_entered(&mut self, host: HostLbr) {
+    pub(super) fn lbr_not_entered(&mut self, host: HostLbr) {
         self.lbr = Some(host.lbr);
         self.set_debugctl(host.debugctl);
     }

@@ -6,6 +6,7 @@ use crate::Counters;
 use crate::Watched;
 
 use super::Amd;
+use super::LbrRegister;
 use super::Register;
 use super::COUNTERS;
 use super::DF_COUNTERS;
@@ -24,8 +25,9 @@ impl Watched for Amd {
                 Cell::Status
             }
             Register::UncoreCtr(n) => Cell::Uncore(n),
-            // Which event it is, is no secret. Whose branches they are is not followed.
-            Register::UncoreCtl(_) | Register::Lbr(_) => return None,
+            Register::Lbr(register) => Cell::Lbr(register),
+            // Which event it is, is no secret.
+            Register::UncoreCtl(_) => return None,
         })
     }
 
@@ -36,6 +38,7 @@ impl Watched for Amd {
             Cell::Control => self.global_ctl,
             Cell::Status => self.global_status,
             Cell::Uncore(n) => self.uncore.ctr(n),
+            Cell::Lbr(register) => self.lbr.as_ref().map_or(0, |lbr| lbr.read(register)),
             Cell::FixedControl | Cell::Lvtpc | Cell::Trace => 0,
         }
     }
@@ -89,6 +92,10 @@ impl Watched for Amd {
                 None => format!("DF_PERF_CTR{n}"),
                 Some(n) => format!("L3_PERF_CTR{n}"),
             },
+            Cell::Lbr(LbrRegister::Select) => "LastBranchStackSelect".into(),
+            Cell::Lbr(LbrRegister::Control) => "DebugExtnCtl".into(),
+            Cell::Lbr(LbrRegister::From(n)) => format!("LastBranchStackFromIp{n}"),
+            Cell::Lbr(LbrRegister::To(n)) => format!("LastBranchStackToIp{n}"),
         }
     }
 }

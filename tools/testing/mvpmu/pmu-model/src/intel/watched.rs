@@ -39,7 +39,7 @@ impl Watched for Intel {
             Cell::Control => self.global_ctrl,
             Cell::Status => self.global_status,
             Cell::Trace => self.debugctl,
-            Cell::Lvtpc | Cell::Uncore(_) => 0,
+            Cell::Lvtpc | Cell::Uncore(_) | Cell::Lbr(_) => 0,
         }
     }
 
@@ -100,6 +100,7 @@ impl Watched for Intel {
             Cell::Lvtpc => "LVTPC".into(),
             Cell::Trace => "IA32_DEBUGCTL".into(),
             Cell::Uncore(_) => "a shared counter that Intel does not have".into(),
+            Cell::Lbr(_) => "a last branch record that is not modelled".into(),
         }
     }
 }

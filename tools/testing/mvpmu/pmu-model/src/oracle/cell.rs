@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What has an owner, and who that can be.
 
+use crate::amd::LbrRegister;
 use crate::Counters;
 use crate::RegisterMap;
 
@@ -23,6 +24,8 @@ pub enum Cell {
     Trace,
     /// A counter that several CPUs share, which RDPMC reads.
     Uncore(usize),
+    /// A register of the last branch record stack.
+    Lbr(LbrRegister),
 }
 
 /// Whose value a [`Cell`] holds.

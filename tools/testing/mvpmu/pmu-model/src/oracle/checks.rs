@@ -18,9 +18,8 @@ use super::Watched;
 use super::LVT_MASKED;
 use super::LVT_MODE;
 use super::LVT_NMI;
-
-/// A register is not what it was at the last exit.
-const UNEXPLAINED: &str = "the guest is entered with another value than it was left with";
+use super::OTHER_VCPU;
+use super::UNEXPLAINED;
 
 impl<R: Copy + std::fmt::Debug> Oracle<R> {
     /// The first value of a guest's that is in the registers, and whose it is. `is` says which
@@ -307,10 +306,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                 (Invariant::LeakIn, when, mark)
             }
             Origin::Explained | Origin::Unknown => return,
-            Origin::Other(other) => {
-                let when = "the guest is entered with what another vCPU was left with";
-                (Invariant::LeakIn, when, Mark::Guest(other))
-            }
+            Origin::Other(other) => (Invariant::LeakIn, OTHER_VCPU, Mark::Guest(other)),
             Origin::Unexplained => (Invariant::Exact, UNEXPLAINED, mark),
         };
         self.report(map, invariant, when, cell, mark, value);
@@ -331,7 +327,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
     }
 
     /// Keeps the first violation until somebody asks.
-    fn report<M: Watched<Register = R>>(
+    pub(super) fn report<M: Watched<Register = R>>(
         &mut self,
         map: &M,
         invariant: Invariant,

@@ -25,6 +25,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         }
         self.check_trace(map, counters, TRACING);
         self.inside = Some(entry);
+        self.enter_branches(map, counters, entry, continuous);
         if !entry.has_reach() && !self.is_lent() {
             return;
         }
@@ -106,6 +107,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                     .asks(guest, Some(n), &[value & mask, extended & mask]);
             }
             Some(Cell::Control) => self.vcpus().asks(guest, None, &[value]),
+            Some(Cell::Lbr(_)) => self.vcpus().asks_lbr(guest),
             _ => {}
         }
     }

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::amd::LbrRegister;
+use crate::amd::SavedLbr;
+
 use super::Entry;
 use super::EMULATED;
 use super::STACK_MASK;
@@ -30,6 +33,19 @@ struct Vcpu {
     counters: Vec<Left>,
     /// The register that enables counters, with the VMCB that was left then.
     control: Option<(u64, Left)>,
+    lbr: Option<LeftLbr>,
+}
+
+/// The last branches that VM exit has saved.
+#[derive(Debug)]
+struct LeftLbr {
+    /// In this VMCB.
+    guest: u64,
+    saved: Box<SavedLbr>,
+    /// They came about in the guest.
+    own: bool,
+    /// Others may have taken their place since.
+    changed: bool,
 }
 
 /// A register as a vCPU was left with it.
@@ -236,5 +252,72 @@ impl Vcpus {
             }
             _ => true,
         }
+    }
+
+    /// Whether both are of one vCPU.
+    pub(super) fn are_same(&self, a: u64, b: u64) -> bool {
+        self.root(a) == self.root(b)
+    }
+
+    /// A VM entry. If user space, or KVM for a nested guest, may have changed the last branches, they are
+    /// not those any more that the vCPU was left with.
+    pub(super) fn enters_lbr(&mut self, entry: &Entry, continuous: bool) {
+        let root = self.root(entry.guest);
+        let vcpu = self.vcpus.get_mut(&root);
+        if let Some(left) = vcpu.and_then(|vcpu| vcpu.lbr.as_mut()) {
+            left.changed |= !continuous || left.guest != entry.guest;
+        }
+    }
+
+    /// The guest has left for KVM to write a register of the stack.
+    pub(super) fn asks_lbr(&mut self, guest: u64) {
+        let root = self.root(guest);
+        let vcpu = self.vcpus.get_mut(&root);
+        if let Some(left) = vcpu.and_then(|vcpu| vcpu.lbr.as_mut()) {
+            left.changed = true;
+        }
+    }
+
+    /// The vCPU has left, with these last branches: what they were at the entry, and what they are.
+    pub(super) fn left_lbr(&mut self, entry: &Entry, before: &SavedLbr, saved: &SavedLbr) {
+        let lbr = &mut self.vcpu(entry).lbr;
+        let kept = |left: &LeftLbr| left.own && left.saved.entries == saved.entries;
+        *lbr = Some(LeftLbr {
+            guest: entry.guest,
+            saved: Box::new(*saved),
+            own: saved.entries != before.entries || lbr.as_ref().is_some_and(kept),
+            changed: false,
+        });
+    }
+
+    /// Where the last branches come from that this entry has loaded, and the first register that is not
+    /// as it was left.
+    pub(super) fn lbr_origin(&self, entry: &Entry, loaded: &SavedLbr) -> (Origin, LbrRegister) {
+        let root = self.root(entry.guest);
+        let first = LbrRegister::From(0);
+        let Some(left) = self.vcpus.get(&root).and_then(|vcpu| vcpu.lbr.as_ref()) else {
+            return (Origin::Explained, first);
+        };
+        // DebugExtnCtl is cleared for a #DB that KVM injects.
+        let differs = LbrRegister::all()
+            .filter(|register| *register != LbrRegister::Control)
+            .find(|register| loaded.get(*register) != left.saved.get(*register));
+        let Some(differs) = differs else {
+            return (Origin::Kept, first);
+        };
+        let had = |vcpu: &Vcpu| {
+            let other = vcpu.lbr.as_ref().filter(|other| other.own);
+            let same = other.is_some_and(|other| other.saved.entries == loaded.entries);
+            // User space may give them to several vCPUs of its VM.
+            same && (!left.changed || vcpu.process != entry.process)
+        };
+        let is_empty = loaded.entries == SavedLbr::default().entries;
+        let mut others = self.vcpus.iter().filter(|(other, _)| **other != root);
+        let origin = match others.find(|(_, vcpu)| !is_empty && had(vcpu)) {
+            Some((other, _)) => Origin::Other(*other),
+            None if left.changed => Origin::Unknown,
+            None => Origin::Unexplained,
+        };
+        (origin, differs)
     }
 }

@@ -69,12 +69,14 @@ pub const REACH: Entry = Entry {
     counters: u64::MAX,
     status: true,
     rdpmc: true,
+    branches: u64::MAX,
 };
 /// Nothing within reach.
 pub const NO_REACH: Entry = Entry {
     counters: 0,
     status: false,
     rdpmc: false,
+    branches: 0,
     ..REACH
 };
 
@@ -165,6 +167,13 @@ pub const fn ctr(n: u32) -> u32 {
 
 pub fn amd_cpu(vcpus: &SharedVcpus) -> Cpu<Amd> {
     let mut cpu = Cpu::new(Amd::new(Version::PerfMonV2), vcpus);
+    cpu.pmu.map_mut().set_svme(true);
+    cpu
+}
+
+/// With a last branch record stack.
+pub fn lbr_cpu(vcpus: &SharedVcpus) -> Cpu<Amd> {
+    let mut cpu = Cpu::new(Amd::new(Version::PerfMonV2).with_lbr(true), vcpus);
     cpu.pmu.map_mut().set_svme(true);
     cpu
 }

@@ -4,6 +4,7 @@
 //! The argument for the rules stands in `src/oracle.rs`. The comment above a test names a change to
 //! the oracle that makes the test fail.
 
+mod branches;
 mod cpu;
 mod leak_in;
 mod leak_out;
