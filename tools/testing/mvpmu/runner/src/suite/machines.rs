@@ -55,7 +55,12 @@ pub fn machine_tests(cpu: Cpu) -> Vec<Group> {
             oracle: Oracle::Off,
             ..Boot::of_cpu(cpu)
         };
-        let bare = Work::Bare(boot.clone(), paths::tool("bare_test"));
+        // The others have last branch records.
+        let without = Boot {
+            model: vec!["lbr=off".to_owned()],
+            ..boot.clone()
+        };
+        let bare = Work::Bare(without, paths::tool("bare_test"));
         groups.push(group("without a kernel", bare));
         groups.push(group("quirks", Work::Quirks(boot.clone())));
         let with_options = Boot {
