@@ -311,8 +311,7 @@ impl Demand {
         keep: bool,
         stats: &VcpuStats,
     ) -> Passthrough {
-        let branches =
-            selectors.records_branches() || usage.branches && !self.branches.is_idle();
+        let branches = selectors.records_branches() || usage.branches && !self.branches.is_idle();
 
         if mode() == Mode::Eager {
             usage.branches = branches;

@@ -307,11 +307,8 @@ impl<V: Vendor> Provider<V> {
 
         let demand = &data.demand;
         let idle = demand.counters.put(&mut local.idle_puts, put.selected);
-        let branchless =
-            put.branches && demand.branches.put(&mut local.branchless_puts, records);
-        let steady = put
-            .same
-            .is_some_and(|same| demand.global_ctrl_read(same));
+        let branchless = put.branches && demand.branches.put(&mut local.branchless_puts, records);
+        let steady = put.same.is_some_and(|same| demand.global_ctrl_read(same));
 
         if data.parks && (idle || steady) || branchless {
             kvm.request_update();

@@ -21,9 +21,9 @@ records_branches() {
 
 # The same in the report, by where branches led.
 reports_branches() {
-	perf report -b -i data --stdio --sort symbol_from,symbol_to >report || return
-	grep -v '^#' report
-	grep -q '100.00%.* loop *.* loop' report
+	perf report -b -i data --stdio --sort symbol_from,symbol_to >shown || return
+	grep -v '^#' shown
+	grep -q '100.00%.* loop *.* loop' shown
 }
 
 # Each of them leads to the kernel.
