@@ -97,7 +97,7 @@ pub(crate) struct Resident<V> {
     branches: bool,
     /// `PERF_GLOBAL_CTRL` as loaded, if the guest's writes have not passed through since.
     global_ctrl: Option<u64>,
-    /// The status of overflows has been changed in memory.
+    /// The status of overflows has been changed in memory, where it is newer than in hardware.
     status_changed: bool,
     /// The TSC of the CPU at the load.
     since: u64,
@@ -316,9 +316,7 @@ impl<V: Vendor> Resident<V> {
         }
         self.counters = self.counters.union(pmu.passthrough().counters());
         self.branches |= pmu.passthrough().has_branches();
-        if mem::take(&mut self.status_changed) {
-            V::load_status(regs, pmu);
-        }
+        self.settle_status(regs, pmu);
         if self
             .global_ctrl
             .is_some_and(|there| there != pmu.global_ctrl())
@@ -340,10 +338,20 @@ impl<V: Vendor> Resident<V> {
         let is_status = V::is_status(msr);
 
         if is_status {
-            V::sync_status(regs, pmu);
+            if !self.status_changed {
+                V::sync_status(regs, pmu);
+            }
             self.status_changed |= access == MsrAccess::Write;
         }
         is_status
+    }
+
+    /// Brings the status in hardware to what it is in memory.
+    #[inline(always)]
+    fn settle_status<R: RegisterFile>(&mut self, regs: &mut R, pmu: &GuestPmu<'_>) {
+        if mem::take(&mut self.status_changed) {
+            V::load_status(regs, pmu);
+        }
     }
 
     /// The selector of a counter as hardware is to get it. The guest reads it from memory: one that
@@ -384,7 +392,12 @@ impl<V: Vendor> Resident<V> {
             branches: self.branches,
             same: V::put_global_ctrl(regs, pmu),
         };
-        let status = V::sync_status(regs, pmu);
+        // The thread may leave the CPU before a change has got to hardware.
+        let status = if mem::take(&mut self.status_changed) {
+            regs.read(V::STATUS.read)
+        } else {
+            V::sync_status(regs, pmu)
+        };
 
         if status != 0 {
             regs.write(V::STATUS.clear, status);
@@ -451,6 +464,8 @@ impl<V: Vendor> Resident<V> {
                 overflowed.union(self.increment_all(regs, pmu.fixed_counters(counters), fixed));
         }
         if !overflowed.is_empty() {
+            // A change that gets there later would take them back.
+            self.settle_status(regs, pmu);
             regs.write(V::STATUS.set, overflowed.bits());
         }
         overflowed

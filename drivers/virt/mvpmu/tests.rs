@@ -354,6 +354,42 @@ mod cases {
         Ok(())
     }
 
+    /// A change of the status that has not got to hardware is not undone by a put: the vCPU's thread may
+    /// leave the CPU when KVM has emulated the guest's write. Nor does the next access undo it.
+    #[test]
+    fn a_change_of_the_status_outlives_a_put() -> Result {
+        let mut regs = Fake::new(&[])?;
+        let mut pmu = OwnedPmu::new(&[(5, INSTRUCTIONS)], 1, 0b11)?;
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+
+        assert!(resident.sync(&mut regs, &mut pmu.as_guest(), CLR, MsrAccess::Write));
+        pmu.as_guest().set_global_status(0b10);
+        assert!(resident.sync(&mut regs, &mut pmu.as_guest(), STATUS, MsrAccess::Read));
+        assert_eq!(pmu.as_guest().global_status(), 0b10);
+        put(&mut regs, &mut pmu, resident);
+        assert_eq!(pmu.as_guest().global_status(), 0b10);
+        assert_eq!(regs.get(STATUS), 0);
+        Ok(())
+    }
+
+    /// Nor does such a change undo an overflow that comes after it: by the very instruction that KVM
+    /// emulates.
+    #[test]
+    fn an_overflow_outlives_a_change_of_the_status() -> Result {
+        let mut regs = Fake::new(&[])?;
+        let mut pmu = OwnedPmu::new(&[((1 << 48) - 1, INSTRUCTIONS), (5, 0)], 1, 0b10)?;
+        let mut resident = load(&mut regs, &mut pmu, CounterSet::EMPTY);
+
+        assert!(resident.sync(&mut regs, &mut pmu.as_guest(), CLR, MsrAccess::Write));
+        pmu.as_guest().set_global_status(0);
+        resident.increment(&mut regs, &mut pmu.as_guest(), CounterSet::gp(0));
+        resident.reload(&mut regs, &mut pmu.as_guest());
+        assert_eq!(regs.get(STATUS), 0b01);
+        put(&mut regs, &mut pmu, resident);
+        assert_eq!(pmu.as_guest().global_status(), 0b01);
+        Ok(())
+    }
+
     /// Of the status the guest keeps what it has: hardware has more, which KVM would refuse to set
     /// after a migration. None of it stays in hardware.
     #[test]

@@ -7,6 +7,7 @@
 #include "guest_branches.h"
 #include "kvm_test_harness.h"
 #include "migrate.h"
+#include "payload.h"
 
 #define APIC_LVTPC	0x340	/* not in apic.h */
 #define PMI_VECTOR	0x51
@@ -18,12 +19,13 @@ static u64 freeze, control;
 
 static unsigned int nr_pmis;
 static u64 status_seen;
-static u64 count_seen;
+static u64 count_seen, newest_seen;
 
 /* Leaves all frozen. */
 static void guest_pmi(struct ex_regs *regs)
 {
 	count_seen = pmc_read(0);
+	newest_seen = rdmsr(LBR_TO(0));
 	nr_pmis++;
 	status_seen = rdmsr(vendor->global_status);
 	wrmsr(vendor->global_status_clear, counter_bit(0));
@@ -121,6 +123,83 @@ TEST_F(freezing, pmi_freezes_what_the_guest_wants)
 	while (run_to_io(self->vcpu))
 		if (variant->migrates)
 			migrate(&self->vcpu);
+}
+
+static const struct payload emulated[] = { PAYLOAD_CPUID, PAYLOAD_PIO, PAYLOAD_MMIO };
+
+/*
+ * The overflow falls on each instruction in turn, so also on those that KVM
+ * emulates.  None of them is counted after it.
+ */
+static void guest_freeze_everywhere(void)
+{
+	const u64 n = 4, frozen = LBRSF | PMCF;
+	unsigned int i;
+	u64 early;
+
+	x2apic_enable();
+	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
+	asm volatile("sti");
+	wrmsr(MSR_IA32_DEBUGCTLMSR, FLBRI | FPMCI);
+
+	for (i = 0; i < ARRAY_SIZE(emulated); i++) {
+		for (early = 1; early < payload_count(&emulated[i], INSTRUCTIONS, n); early++) {
+			pmu_reset();
+			nr_pmis = 0;
+			pmc_program(0, INSTRUCTIONS, PMC_COUNT | PMC_PMI, overflow_in(early));
+			pmc_program(1, INSTRUCTIONS, PMC_COUNT, 0);
+			wrmsr(MSR_AMD_DBG_EXTN_CFG, control);
+			emulated[i].measure(counter_bit(0) | counter_bit(1), n);
+
+			__GUEST_ASSERT(nr_pmis == 1 && status_seen == (frozen | counter_bit(0)) &&
+				       pmc_read(0) == count_seen &&
+				       pmc_read(1) == count_seen + early &&
+				       rdmsr(LBR_TO(0)) == newest_seen,
+				       "%s, overflow after %lu: %u PMIs, status 0x%lx, counters %lu (was %lu) and %lu, 0x%lx was 0x%lx",
+				       emulated[i].name, early, nr_pmis, status_seen, pmc_read(0),
+				       count_seen, pmc_read(1), rdmsr(LBR_TO(0)), newest_seen);
+			wrmsr(MSR_AMD_DBG_EXTN_CFG, 0);
+			wrmsr(vendor->global_status_clear, frozen);
+		}
+	}
+	GUEST_DONE();
+}
+
+FIXTURE(emulating) {
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+};
+
+FIXTURE_VARIANT(emulating) {
+	u64 control;
+};
+
+FIXTURE_VARIANT_ADD(emulating, recording) { .control = LBRSE, };
+FIXTURE_VARIANT_ADD(emulating, not_recording) { .control = 0, };
+
+FIXTURE_SETUP(emulating)
+{
+	const char *missing = branches_missing();
+
+	if (missing)
+		SKIP(return, "%s", missing);
+
+	self->vm = pmu_vm_create(&self->vcpu, guest_freeze_everywhere);
+	map_mmio(self->vm);
+	vm_install_exception_handler(self->vm, PMI_VECTOR, guest_pmi);
+	control = variant->control;
+	sync_global_to_guest(self->vm, control);
+}
+
+FIXTURE_TEARDOWN(emulating)
+{
+	kvm_vm_free(self->vm);
+}
+
+TEST_F(emulating, pmi_freezes_at_each_instruction)
+{
+	while (run_to_io(self->vcpu))
+		;
 }
 
 static unsigned int nr_debug;

@@ -11,7 +11,7 @@ const CRITICAL: u32 = 2;
 /// What is one at any level.
 ///
 /// That "interrupt took too long" is none: it tells of how busy the machine's own host is.
-const COMPLAINTS: [&str; 22] = [
+const COMPLAINTS: [&str; 23] = [
     "unchecked MSR access",
     "NMI received for unknown reason",
     "perfevents: irq loop stuck",
@@ -34,6 +34,7 @@ const COMPLAINTS: [&str; 22] = [
     "refcount_t:",
     "corruption",
     "UBSAN",
+    "new suspected memory leaks",
 ];
 
 /// What Linux says of the emulated CPU, which has no microcode: that is no complaint.
