@@ -106,8 +106,9 @@ pub fn test(directory: &Path) -> Result<Vec<Case>> {
         product("modules/mvpmu.ko")?,
         product("vmlinux")?,
         product("modules/kvm.ko")?,
+        product("modules/kvm-amd.ko")?,
     ];
-    let [module, _, kvm] = &images;
+    let [module, _, kvm, _] = &images;
     let header = fs::read_to_string(HEADER).context(HEADER)?;
     let names = callbacks::names(&header);
     let tables = callbacks::tables(module, &names)?;

@@ -125,6 +125,7 @@ const TABLE: [(&str, By); 54] = [
     ("make test GROUP='intel KUnit'", Selection),
     ("make test GROUP='VM exits'", Selection),
     ("make test-long GROUP='every KVM selftest'", Selection),
+    ("make test-long GROUP='amd linux guests mvpmu'", Selection),
     ("make test-long GROUP='with the watchdog'", Selection),
     ("make deb", Group("deb packages", "CONFIG=small")),
     (

@@ -41,10 +41,16 @@ pub const BORDERS: [(&str, &str); 6] = [
 
 /// The trampolines of static calls, direct branches that the kernel patches, and where they lead on
 /// CPUs that the module is for.
-const STATIC_CALLS: [(&str, &[&str]); 1] = [(
-    "__SCT__apic_call_write",
-    &["native_apic_mem_write", "native_apic_msr_write"],
-)];
+const STATIC_CALLS: [(&str, &[&str]); 2] = [
+    (
+        "__SCT__apic_call_write",
+        &["native_apic_mem_write", "native_apic_msr_write"],
+    ),
+    (
+        "__SCT__kvm_x86_pmu_records_branches",
+        &["amd_pmu_records_branches", "__static_call_return0"],
+    ),
+];
 const TRAMPOLINE: &str = "__SCT__";
 
 /// Words in names of functions that must not be reached, and what they stand for.
