@@ -6,6 +6,9 @@
 #include "guest_branches.h"
 #include "kvm_test_harness.h"
 
+/* To the guest: without LBR virtualization KVM ignores what is written to DebugCtl. */
+static int debugctl_vector;
+
 static void guest_has_none(void)
 {
 	unsigned int n;
@@ -18,8 +21,8 @@ static void guest_has_none(void)
 		__GUEST_ASSERT(wrmsr_safe(msr, 0) == GP_VECTOR, "WRMSR(0x%x)", msr);
 	}
 	GUEST_ASSERT_EQ(wrmsr_safe(MSR_AMD_DBG_EXTN_CFG, LBRSE), GP_VECTOR);
-	GUEST_ASSERT_EQ(wrmsr_safe(MSR_IA32_DEBUGCTLMSR, FLBRI), GP_VECTOR);
-	GUEST_ASSERT_EQ(wrmsr_safe(MSR_IA32_DEBUGCTLMSR, FPMCI), GP_VECTOR);
+	GUEST_ASSERT_EQ(wrmsr_safe(MSR_IA32_DEBUGCTLMSR, FLBRI), debugctl_vector);
+	GUEST_ASSERT_EQ(wrmsr_safe(MSR_IA32_DEBUGCTLMSR, FPMCI), debugctl_vector);
 	GUEST_DONE();
 }
 
@@ -49,6 +52,8 @@ FIXTURE_SETUP(no_branches)
 		vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_LBR_PMC_FREEZE);
 		vcpu_set_cpuid_property(self->vcpu, X86_PROPERTY_LBR_STACK_SIZE, 0);
 	}
+	debugctl_vector = kvm_cpu_has(X86_FEATURE_LBRV) ? GP_VECTOR : 0;
+	sync_global_to_guest(self->vm, debugctl_vector);
 }
 
 FIXTURE_TEARDOWN(no_branches)
