@@ -22,6 +22,7 @@
 //! | INIT changes nothing | table "Power-up, Reset, INIT": what all other MSRs do; the section on last branch records does not say it |
 //! | VM entry loads IA32_LBR_CTL if asked to, after a check of its reserved bits; VM exit saves it always, and clears it if asked to | "Checks on Guest Control Registers, Debug Registers, and MSRs", "Loading ...", "Saving Control Registers, Debug Registers, and MSRs", "VM-Exit Controls" |
 //! | the records stay as they are in VM entry and exit | nothing there says otherwise |
+//! | an event that VM entry injects is recorded as others are, #DB neither is nor does it clear LBREn | for #DB: "Vectored-Event Injection", IA32_DEBUGCTL; else no source |
 //! | software can write the entries, addresses as it likes; the undefined bits of INFO stay 0 | volume 4: they are read/write; of addresses that are not canonical: no source |
 //!
 //! What is modelled rather than real: a branch is mispredicted when it is a near jump or call whose target is
