@@ -318,9 +318,10 @@ guest_lbr_injected:
 	report_entries 2
 	vmwrite_imm GUEST_LBR_CTL, LBR_ALL
 	vmwrite_imm ENTRY_EVENT, EVENT_VALID | EVENT_EXCEPTION | VECTOR_DB
+	wrmsr_imm IA32_LBR_DEPTH, 32
 	enter injected_guest, vmresume
 	report_field GUEST_LBR_CTL
-	report_entries 1
+	report_entries 2
 	report_table injected_table, injected_table_end
 	jmp finish
 injected_guest:
