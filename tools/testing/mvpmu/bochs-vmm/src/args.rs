@@ -13,6 +13,7 @@ use clap::CommandFactory;
 use clap::Parser;
 use pmu_model::intel::Config;
 use pmu_model::listing::Marks;
+use pmu_model::options;
 use pmu_model::options::PmiDelay;
 use pmu_model::options::PowerOn;
 use pmu_model::options::Weights;
@@ -74,6 +75,10 @@ pub struct Args {
     /// So many cycles, and of the reference clock, to an instruction
     #[arg(long, value_name = "CYCLES:REFERENCE", default_value = "1:1")]
     pub weights: Weights,
+    /// Whether there are last branch records, if the CPU has them
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = switch,
+        action = clap::ArgAction::Set)]
+    lbr: bool,
     /// on: stop when a PMU register shows a value to someone whose it is not; note: only say so; off
     #[arg(long, value_name = "WHICH", default_value = "on", value_parser = oracle)]
     pub oracle: Mode,
@@ -128,6 +133,7 @@ impl Args {
             fixed,
             // They are of what the fourth one counts.
             metrics: if fixed > 3 { config.metrics } else { 0 },
+            lbr: config.lbr && self.lbr,
             ..config
         })
     }
@@ -239,6 +245,10 @@ fn pmu(text: &str) -> Result<Pmu, String> {
     Ok(pmu)
 }
 
+fn switch(text: &str) -> Result<bool, String> {
+    options::switch(text).ok_or_else(|| "there are on and off".to_owned())
+}
+
 fn oracle(text: &str) -> Result<Mode, String> {
     Mode::named(text).ok_or_else(|| "there are on, note and off".to_owned())
 }
@@ -347,6 +357,7 @@ mod tests {
         assert!(!narrow.full_width_writes && narrow.fixed == 4);
         let three = config("--pmu on,fixed=3,no-full-width").unwrap();
         assert!(!three.full_width_writes && three.fixed == 3);
+        assert!(!config("--lbr off").unwrap().lbr);
     }
 
     #[test]
@@ -367,6 +378,7 @@ mod tests {
             ("--pmi-delay soon", "soon"),
             ("--power-on gone", "gone"),
             ("--weights 3", "CYCLES:REFERENCE"),
+            ("--lbr maybe", "maybe"),
             ("--pmu on,fixed=5", "fixed=5"),
             ("--pmu on,fixed=x", "fixed=x"),
             ("--cpu zen4", "icelake and sapphire-rapids"),

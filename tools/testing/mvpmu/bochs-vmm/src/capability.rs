@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Whether there is VMX, and which controls its capability registers offer for
-//! IA32_PERF_GLOBAL_CTRL.
+//! IA32_PERF_GLOBAL_CTRL and IA32_LBR_CTL.
+
+use crate::core;
+use crate::layout;
+use crate::pmu;
 
 /// VM-entry control: load IA32_PERF_GLOBAL_CTRL.
 pub const ENTRY_LOAD_GLOBAL_CTRL: u32 = 1 << 13;
@@ -9,6 +13,14 @@ pub const ENTRY_LOAD_GLOBAL_CTRL: u32 = 1 << 13;
 pub const EXIT_LOAD_GLOBAL_CTRL: u32 = 1 << 12;
 /// VM-exit control: save IA32_PERF_GLOBAL_CTRL.
 pub const EXIT_SAVE_GLOBAL_CTRL: u32 = 1 << 30;
+/// VM-entry control: load IA32_LBR_CTL.
+pub const ENTRY_LOAD_LBR_CTL: u32 = 1 << 21;
+/// VM-exit control: clear IA32_LBR_CTL.
+pub const EXIT_CLEAR_LBR_CTL: u32 = 1 << 26;
+/// The VMCS field for the guest's IA32_LBR_CTL.
+pub const GUEST_LBR_CTL: u32 = 0x2816;
+/// Its high half.
+const GUEST_LBR_CTL_HIGH: u32 = 0x2817;
 
 /// IA32_VMX_EXIT_CTLS, IA32_VMX_ENTRY_CTLS and their TRUE versions. What may be
 /// 1 is in the high half.
@@ -34,6 +46,40 @@ impl Vmx {
         load: true,
         save: true,
     };
+}
+
+/// Whether there is an IA32_LBR_CTL.
+fn has_lbr() -> bool {
+    pmu::config().is_some_and(|config| config.lbr)
+}
+
+/// Replaces `BX_CPU_C::init_vmexit_ctrls()`: the core knows no last branch records.
+#[export_name = "_ZN8BX_CPU_C17init_vmexit_ctrlsEv"]
+extern "C-unwind" fn init_exit_controls() {
+    core::core_init_exit_controls();
+    if has_lbr() {
+        let controls: u32 = layout::EXIT_CONTROLS.get();
+        layout::EXIT_CONTROLS.set(controls | EXIT_CLEAR_LBR_CTL);
+    }
+}
+
+/// Replaces `BX_CPU_C::init_vmentry_ctrls()`.
+#[export_name = "_ZN8BX_CPU_C18init_vmentry_ctrlsEv"]
+extern "C-unwind" fn init_entry_controls() {
+    core::core_init_entry_controls();
+    if has_lbr() {
+        let controls: u32 = layout::ENTRY_CONTROLS.get();
+        layout::ENTRY_CONTROLS.set(controls | ENTRY_LOAD_LBR_CTL);
+    }
+}
+
+/// Replaces `BX_CPU_C::vmcs_field_supported(field)`; the core has room for all.
+#[export_name = "_ZN8BX_CPU_C20vmcs_field_supportedEj"]
+extern "C-unwind" fn has_field(field: u32) -> bool {
+    match field {
+        GUEST_LBR_CTL | GUEST_LBR_CTL_HIGH => has_lbr(),
+        _ => core::core_has_field(field),
+    }
 }
 
 /// A capability register, without what is hidden.

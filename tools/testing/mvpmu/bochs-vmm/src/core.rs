@@ -186,6 +186,14 @@ core_functions! {
     /// The replaced CPUID of the CPU model.
     core_cpuid_leaf = "_ZNK17sapphire_rapids_t14get_cpuid_leafEjjP16cpuid_function_t"(
         model: *const c_void, leaf: u32, subleaf: u32, out: *mut CpuidLeaf);
+    /// The replaced delivery of interrupts and exceptions.
+    core_interrupt = "_ZN8BX_CPU_C9interruptEhjbt"(vector: u8, kind: u32, has_error: bool, error: u16);
+    /// The replaced list of VMCS fields.
+    core_has_field = "_ZN8BX_CPU_C20vmcs_field_supportedEj"(field: u32) -> bool;
+    /// The replaced choice of the VM-exit controls that there are.
+    core_init_exit_controls = "_ZN8BX_CPU_C17init_vmexit_ctrlsEv"();
+    /// The replaced choice of the VM-entry controls that there are.
+    core_init_entry_controls = "_ZN8BX_CPU_C18init_vmentry_ctrlsEv"();
     /// The replaced RDMSR.
     core_rdmsr = "_ZN8BX_CPU_C5rdmsrEjPm"(index: u32, value: *mut u64) -> bool;
     /// The replaced WRMSR.

@@ -8,12 +8,14 @@
 
 use std::ffi::c_void;
 
+use pmu_model::intel::BranchKind;
 use pmu_model::Source;
 
 use crate::bts;
 use crate::gather;
 use crate::gather::did;
 use crate::gather::Branch;
+use crate::lbr;
 use crate::listing;
 use crate::oracle;
 use crate::pmu;
@@ -44,6 +46,7 @@ extern "C-unwind" fn bx_instr_after_execution(_cpu: u32, _instruction: *const c_
 #[no_mangle]
 extern "C-unwind" fn bx_instr_cnear_branch_taken(_cpu: u32, from: u64, to: u64) {
     bts::branch(from, to);
+    lbr::branch(BranchKind::Conditional, from, to);
     gather::branches(Branch::near(Source::Taken));
 }
 
@@ -63,25 +66,34 @@ mod near {
 #[no_mangle]
 extern "C-unwind" fn bx_instr_ucnear_branch(_cpu: u32, what: u32, from: u64, to: u64) {
     bts::branch(from, to);
-    gather::branches(match what {
-        near::JUMP_INDIRECT => Branch::indirect(Source::Jumps),
-        near::CALL => Branch::near(Source::Calls),
-        near::CALL_INDIRECT => Branch::indirect(Source::Calls),
-        near::RETURN => Branch::near(Source::Returns),
-        _ => Branch::near(Source::Jumps),
-    });
+    let (kind, branch) = match what {
+        near::JUMP_INDIRECT => (BranchKind::JumpIndirect, Branch::indirect(Source::Jumps)),
+        near::CALL => (BranchKind::CallRelative, Branch::near(Source::Calls)),
+        near::CALL_INDIRECT => (BranchKind::CallIndirect, Branch::indirect(Source::Calls)),
+        near::RETURN => (BranchKind::Return, Branch::near(Source::Returns)),
+        _ => (BranchKind::JumpRelative, Branch::near(Source::Jumps)),
+    };
+    lbr::branch(kind, from, to);
+    gather::branches(branch);
 }
+
+/// The core's kind of far branches that deliver an interrupt.
+const FAR_INT: u32 = 16;
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_far_branch(
     _cpu: u32,
-    _what: u32,
+    what: u32,
     _from_cs: u16,
     from: u64,
     _to_cs: u16,
     to: u64,
 ) {
     bts::branch(from, to);
+    // The others are recorded where they are delivered.
+    if what != FAR_INT {
+        lbr::branch(BranchKind::Other, from, to);
+    }
     gather::branches(Branch::near(Source::FarBranches));
 }
 

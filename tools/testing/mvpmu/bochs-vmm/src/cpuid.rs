@@ -5,6 +5,8 @@
 
 use std::ffi::c_void;
 
+use pmu_model::intel;
+use pmu_model::intel::Config;
 use pmu_model::profile;
 use pmu_model::profile::Signature;
 use pmu_model::stats;
@@ -78,6 +80,9 @@ mod edx1 {
     pub const TM: u32 = 1 << 29;
 }
 
+/// Leaf 7, EDX: there are architectural last branch records.
+const ARCH_LBR: u32 = 1 << 19;
+
 /// Leaf 7, EDX: the machine has core types that differ.
 const HYBRID: u32 = 1 << 15;
 
@@ -126,6 +131,17 @@ fn place(leaf: u32, subleaf: u32, cpus: usize, id: u32, out: &mut CpuidLeaf) {
     }
 }
 
+/// A leaf that the PMU has.
+fn of_pmu(leaf: impl FnOnce(&Config) -> Option<intel::CpuidLeaf>) -> CpuidLeaf {
+    let leaf = pmu::config().and_then(|config| leaf(&config));
+    leaf.map_or_else(CpuidLeaf::default, |leaf| CpuidLeaf {
+        eax: leaf.eax,
+        ebx: leaf.ebx,
+        ecx: leaf.ecx,
+        edx: leaf.edx,
+    })
+}
+
 fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
     match leaf {
         0x1 => {
@@ -148,18 +164,17 @@ fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
                 ..CpuidLeaf::default()
             }
         }
-        0x7 if subleaf == 0 && IS_HYBRID.get() => out.edx |= HYBRID,
-        0xa => {
-            *out = pmu::config().map_or_else(CpuidLeaf::default, |config| {
-                let leaf = config.cpuid_leaf_a();
-                CpuidLeaf {
-                    eax: leaf.eax,
-                    ebx: leaf.ebx,
-                    ecx: leaf.ecx,
-                    edx: leaf.edx,
-                }
-            });
+        0x7 if subleaf == 0 => {
+            out.edx &= !ARCH_LBR;
+            if pmu::config().is_some_and(|config| config.lbr) {
+                out.edx |= ARCH_LBR;
+            }
+            if IS_HYBRID.get() {
+                out.edx |= HYBRID;
+            }
         }
+        0xa => *out = of_pmu(|config| Some(config.cpuid_leaf_a())),
+        0x1c => *out = of_pmu(Config::cpuid_leaf_1c),
         // TSC = crystal * EBX / EAX.
         0x15 => {
             *out = CpuidLeaf {

@@ -11,6 +11,7 @@ use crate::bts;
 use crate::core;
 use crate::gather;
 use crate::layout;
+use crate::lbr;
 use crate::msr;
 use crate::oracle;
 use crate::per_cpu::PerCpu;
@@ -34,11 +35,12 @@ static COUNT: SingleCell<usize> = SingleCell::new(1);
 static CURRENT: SingleCell<usize> = SingleCell::new(0);
 
 /// What each CPU has of its own, besides the core.
-static PER_CPU: [&[&dyn PerCpu]; 5] = [
+static PER_CPU: [&[&dyn PerCpu]; 6] = [
     &pmu::PER_CPU,
     &gather::PER_CPU,
     &msr::PER_CPU,
     &bts::PER_CPU,
+    &lbr::PER_CPU,
     &oracle::PER_CPU,
 ];
 

@@ -13,6 +13,7 @@
 //! | `ports`, `console`, `terminal`, `ioapic`, `mptable`, `timers` | the platform |
 //! | `gather`, `mode`, `lvtpc` | what has happened, on whose account, and the interrupt that comes of it |
 //! | `pmu`, `oracle` | the PMU, and whose values are in it |
+//! | `bts`, `lbr` | the branches that are stored in memory or recorded |
 //! | `count`, `accesses` | the instructions that are counted, and those that look at what is |
 //! | `cpuid`, `msr`, `vmx`, `capability` | what the CPU says and does otherwise than the core |
 //! | `sweep` | an event at each instruction of a part of the run |
@@ -36,6 +37,7 @@ mod hooks;
 mod ioapic;
 mod kernel;
 mod layout;
+mod lbr;
 mod listing;
 mod log;
 mod lvtpc;

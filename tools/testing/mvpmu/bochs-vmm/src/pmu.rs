@@ -21,6 +21,7 @@ use pmu_model::Stats;
 use crate::bts;
 use crate::gather;
 use crate::layout;
+use crate::lbr;
 use crate::lvtpc;
 use crate::mode;
 use crate::per_cpu::CpuCell;
@@ -83,7 +84,12 @@ fn access() -> Access {
 
 /// Something that decides what is counted has changed.
 fn settings_changed() {
-    PMU.with(|pmu| gather::follow(pmu.as_deref()));
+    PMU.with(|pmu| {
+        gather::follow(pmu.as_deref());
+        if let Some(pmu) = pmu {
+            lbr::follow(pmu.map());
+        }
+    });
 }
 
 /// Brings the counters up to date, and delivers the PMI that may become due.
@@ -93,6 +99,8 @@ pub fn fold() {
         let Some(pmu) = pmu else { return false };
         let overflow = pmu.fold(&events);
         gather::follow(Some(pmu));
+        // A PMI may have frozen them.
+        lbr::follow(pmu.map());
         overflow.pmi
     });
     if pmi {
@@ -186,6 +194,18 @@ pub fn set_debugctl(value: u64) {
         pmu.map().stores_branches()
     });
     bts::turn(stores == Some(true));
+}
+
+/// Loads IA32_LBR_CTL. Its reserved bits were checked at VM entry.
+pub fn load_lbr_control(value: u64) {
+    with(|pmu| pmu.map_mut().set_lbr_control(value));
+    settings_changed();
+}
+
+/// #DB is raised.
+pub fn debug_exception() {
+    with(|pmu| pmu.map_mut().debug_exception());
+    settings_changed();
 }
 
 /// IA32_DEBUGCTL was written by software, for the oracle.

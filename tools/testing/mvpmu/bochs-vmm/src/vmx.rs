@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! VM entry and VM exit: IA32_PERF_GLOBAL_CTRL and IA32_DEBUGCTL.
+//! VM entry and VM exit: IA32_PERF_GLOBAL_CTRL, IA32_DEBUGCTL and IA32_LBR_CTL.
 //!
-//! The core has the VMCS fields and the control bits for them, but moves
+//! The core has the VMCS fields and the control bits for the first two, but moves
 //! nothing. SDM volume 3, "Loading Guest Control Registers, Debug Registers, and
 //! MSRs" (VM entry), "Saving Control Registers, Debug Registers, and MSRs" and
 //! "Loading Host Control Registers, Debug Registers, MSRs" (VM exit).
@@ -10,9 +10,13 @@
 use pmu_model::intel::Intel;
 
 use crate::capability::ENTRY_LOAD_GLOBAL_CTRL;
+use crate::capability::ENTRY_LOAD_LBR_CTL;
+use crate::capability::EXIT_CLEAR_LBR_CTL;
 use crate::capability::EXIT_LOAD_GLOBAL_CTRL;
 use crate::capability::EXIT_SAVE_GLOBAL_CTRL;
+use crate::capability::GUEST_LBR_CTL;
 use crate::core;
+use crate::lbr;
 use crate::mode;
 use crate::msr;
 use crate::oracle;
@@ -40,6 +44,11 @@ fn is_valid(value: u64) -> bool {
     pmu::config().is_none_or(|config| Intel::new(config).set_global_ctrl(value).is_ok())
 }
 
+/// The same of IA32_LBR_CTL.
+fn is_valid_lbr(value: u64) -> bool {
+    pmu::config().is_some_and(|config| Intel::new(config).set_lbr_control(value).is_ok())
+}
+
 /// Replaces `BX_CPU_C::VMenterLoadCheckHostState()`; the result is the
 /// VM-instruction error, 0 for none.
 #[export_name = "_ZN8BX_CPU_C25VMenterLoadCheckHostStateEv"]
@@ -64,7 +73,11 @@ unsafe extern "C-unwind" fn load_guest(qualification: *mut u64) -> u32 {
         (controls & ENTRY_LOAD_GLOBAL_CTRL != 0).then(|| core::vmread64(field::GUEST_GLOBAL_CTRL));
     let debugctl =
         (controls & ENTRY_LOAD_DEBUG != 0).then(|| core::vmread64(field::GUEST_DEBUGCTL));
-    if !global_ctrl.is_none_or(is_valid) || !debugctl.is_none_or(msr::is_valid_debugctl) {
+    let lbr_ctl = (controls & ENTRY_LOAD_LBR_CTL != 0).then(|| core::vmread64(GUEST_LBR_CTL));
+    let is_valid = global_ctrl.is_none_or(is_valid)
+        && debugctl.is_none_or(msr::is_valid_debugctl)
+        && lbr_ctl.is_none_or(is_valid_lbr);
+    if !is_valid {
         // SAFETY: The core passes its own variable.
         unsafe { qualification.write(0) };
         return INVALID_GUEST_STATE;
@@ -78,6 +91,9 @@ unsafe extern "C-unwind" fn load_guest(qualification: *mut u64) -> u32 {
     if let Some(debugctl) = debugctl {
         // Checked above.
         let _ = msr::set_debugctl(debugctl);
+    }
+    if let Some(lbr_ctl) = lbr_ctl {
+        pmu::load_lbr_control(lbr_ctl);
     }
     0
 }
@@ -96,6 +112,10 @@ extern "C-unwind" fn save_guest(a: u32, b: u32) {
     if controls & EXIT_SAVE_DEBUG != 0 {
         core::vmwrite64(field::GUEST_DEBUGCTL, msr::debugctl());
     }
+    // Whatever the controls say, if there is one to load it.
+    if let Some(lbr_ctl) = pmu::with(|pmu| pmu.map().lbr_control()).flatten() {
+        core::vmwrite64(GUEST_LBR_CTL, lbr_ctl);
+    }
 }
 
 /// Replaces `BX_CPU_C::VMexitLoadHostState()`.
@@ -103,6 +123,9 @@ extern "C-unwind" fn save_guest(a: u32, b: u32) {
 extern "C-unwind" fn load_host() {
     if core::vmread32(field::EXIT_CONTROLS) & EXIT_LOAD_GLOBAL_CTRL != 0 {
         pmu::load_global_ctrl(core::vmread64(field::HOST_GLOBAL_CTRL));
+    }
+    if core::vmread32(field::EXIT_CONTROLS) & EXIT_CLEAR_LBR_CTL != 0 {
+        pmu::load_lbr_control(0);
     }
     // Cleared at every VM exit, which is why KVM restores it.
     let _ = msr::set_debugctl(0);
@@ -128,7 +151,7 @@ extern "C-unwind" fn load_msrs(count: u32, address: u64) -> u32 {
 #[export_name = "_ZN8BX_CPU_C19VMenterInjectEventsEv"]
 extern "C-unwind" fn inject_events() {
     quirks::before_inject_events();
-    core::core_vmenter_inject();
+    lbr::injecting(core::core_vmenter_inject);
 }
 
 /// Replaces `BX_CPU_C::HandleExtInterrupt()`.

@@ -75,9 +75,12 @@ fn linux_starts_all_cpus_and_does_so_again() {
 #[ignore = "needs the Bochs core and a kernel"]
 fn linux_finds_the_pmu_that_is_there() {
     for (options, said) in [
-        (&[][..], "full-width counters, Intel PMU driver"),
         (
-            &["--pmu", "on,no-full-width"],
+            &[][..],
+            "Architectural LBR, 32-deep LBR, full-width counters, Intel PMU driver",
+        ),
+        (
+            &["--pmu", "on,no-full-width", "--lbr", "off"],
             "Sapphire Rapids events, AnyThread deprecated, Intel PMU",
         ),
         (&["--cpu", "icelake"], "Icelake events"),

@@ -63,8 +63,10 @@ fn reserved_bits_of_perf_global_ctrl_fail_the_entry() {
 #[test]
 #[ignore = "needs the Bochs core"]
 fn debugctl_is_loaded_saved_cleared_and_checked() {
-    let expected = [1 << 12, 0, 1 << 12 | 1, INVALID_GUEST_STATE];
-    assert_eq!(guest_debugctl().values(&[]), expected);
+    let expected = |lbr: u64| [1 << 12, 0, 1 << 12 | lbr, INVALID_GUEST_STATE];
+    assert_eq!(guest_debugctl().values(&["--cpu", "icelake"]), expected(1));
+    // What LBR would enable is not there.
+    assert_eq!(guest_debugctl().values(&[]), expected(0));
 }
 
 #[test]

@@ -19,16 +19,19 @@
 //! | of the status, Trace_ToPA_PMI (55) and ASCI (60) are reserved: they come with PT and SGX, which no machine has | volume 4, IA32_PERF_GLOBAL_STATUS, IA32_PERF_GLOBAL_STATUS_SET; CPUID.07H:EBX\[25\], \[2\] |
 //! | PERF_METRICS | [`metrics`] |
 //! | the branch trace store | [`bts`] |
+//! | last branch records | [`lbr`] |
 //! | RDPMC: bit 30 of ECX chooses the fixed counters; #GP for a counter that does not exist | volume 2, RDPMC |
 //! | RESET clears all but IA32_PERF_GLOBAL_CTRL, which enables the general purpose counters; INIT changes nothing | "Processor State After Reset", table "Power-up, Reset, INIT"; MSR tables of volume 4 |
 //!
 //! What is modelled rather than real is in [`events`]: an instruction takes one cycle, unless
 //! [`Weights`] say otherwise.
 
+mod bits;
 mod bts;
 mod config;
 mod debugctl;
 pub mod events;
+mod lbr;
 mod metrics;
 pub mod msr;
 mod registers;
@@ -48,6 +51,10 @@ use crate::Reset;
 use crate::Source;
 use crate::SourceSet;
 
+use bits::evtsel;
+use bits::fixed;
+use bits::status;
+use lbr::Lbr;
 use metrics::Metrics;
 
 pub use bts::Branch;
@@ -55,44 +62,12 @@ pub use bts::Memory;
 pub use config::Codes;
 pub use config::Config;
 pub use config::CpuidLeaf;
+pub use lbr::BranchKind;
+pub use lbr::LbrRegister;
+pub use lbr::Transfer;
+pub use lbr::LBR_DEPTHS;
+pub use lbr::LBR_ENTRIES;
 pub use registers::Register;
-
-/// IA32_PERFEVTSELx: fields beside the event.
-mod evtsel {
-    pub const USR: u64 = 1 << 16;
-    pub const OS: u64 = 1 << 17;
-    pub const EDGE: u64 = 1 << 18;
-    pub const INT: u64 = 1 << 20;
-    pub const ANY_THREAD: u64 = 1 << 21;
-    pub const EN: u64 = 1 << 22;
-    pub const INV: u64 = 1 << 23;
-    pub const CMASK_SHIFT: u32 = 24;
-    pub const DEFINED: u64 = 0xffff_ffff;
-    pub const SELECT: u64 = 0xff;
-}
-
-/// IA32_FIXED_CTR_CTRL: the four bits of one counter.
-mod fixed {
-    pub const BITS: usize = 4;
-    pub const OS: u64 = 1 << 0;
-    pub const USR: u64 = 1 << 1;
-    pub const ANY_THREAD: u64 = 1 << 2;
-    pub const PMI: u64 = 1 << 3;
-}
-
-/// IA32_PERF_GLOBAL_STATUS: bits that are no counter's.
-mod status {
-    /// LBRs are frozen.
-    pub const LBR_FRZ: u64 = 1 << 58;
-    /// Counters are frozen.
-    pub const CTR_FRZ: u64 = 1 << 59;
-    /// An uncore counter overflowed.
-    pub const OVF_UNCORE: u64 = 1 << 61;
-    /// The debug store buffer overflowed.
-    pub const OVF_BUF: u64 = 1 << 62;
-    /// The state of the counters may have changed unseen.
-    pub const COND_CHGD: u64 = 1 << 63;
-}
 
 /// IA32_PERF_GLOBAL_INUSE: some counter asks for PMIs.
 const INUSE_PMI: u64 = 1 << 63;
@@ -125,6 +100,7 @@ pub struct Intel {
     debugctl: u64,
     ds_area: u64,
     metrics: Metrics,
+    lbr: Option<Lbr>,
 }
 
 impl Intel {
@@ -142,6 +118,7 @@ impl Intel {
             debugctl: 0,
             ds_area: 0,
             metrics: Metrics::default(),
+            lbr: config.lbr.then(Lbr::default),
         }
     }
 
@@ -332,6 +309,7 @@ impl RegisterMap for Intel {
 
     fn read(&self, register: Register, counters: &Counters) -> Result<u64, Fault> {
         Ok(match register {
+            Register::Lbr(register) => return self.read_lbr(register),
             Register::EvtSel(n) => self.evtsel[n],
             Register::Pmc(n) | Register::FullWidthPmc(n) => counters.get(n),
             Register::FixedCtr(n) => counters.get(self.config.gp + n),
@@ -352,6 +330,7 @@ impl RegisterMap for Intel {
         counters: &mut Counters,
     ) -> Result<(), Fault> {
         match register {
+            Register::Lbr(register) => self.write_lbr(register, value)?,
             Register::EvtSel(n) => self.write_evtsel(n, value)?,
             Register::Pmc(n) => counters.set(n, sign_extended(value)),
             Register::FullWidthPmc(n) => counters.set(n, checked(value, !counters.mask())?),
@@ -483,5 +462,8 @@ impl RegisterMap for Intel {
         self.fixed_ctrl = random.next() & all;
         self.global_ctrl = random.next() & self.counter_bits();
         self.global_status = random.next() & self.counter_bits();
+        if let Some(lbr) = &mut self.lbr {
+            lbr.scramble(random);
+        }
     }
 }

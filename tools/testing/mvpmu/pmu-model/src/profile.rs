@@ -14,6 +14,7 @@
 //! | full-width writes | SDM volume 3, "Full-Width Writes to Performance Counter Registers" |
 //! | VM exit saves IA32_PERF_GLOBAL_CTRL | Linux, KVM: `cpu_has_save_perf_global_ctrl()`, there from Sapphire Rapids on; SDM volume 3, "VM-Exit Controls" |
 //! | store of a branch trace | SDM volume 3, "Debug Store (DS) Mechanism"; Linux, arch/x86/events/intel/bts.c, asks CPUID and IA32_MISC_ENABLE only |
+//! | last branch records | SDM volume 3, "Last Branch Records"; those of Sapphire Rapids are architectural: Linux says "Architectural LBR" and "32-deep LBR" there at boot; those of CPUs before are not modelled |
 //! | codes of events | perfmon, as in tools/perf/pmu-events: skylakex, icelakex, sapphirerapids; PPR for AMD |
 //!
 //! What is modelled of Zen 5 is what it has in common with Zen 4. The features beside the PMU are

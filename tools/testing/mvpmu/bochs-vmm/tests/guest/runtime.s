@@ -126,6 +126,7 @@ on_gp:
 	add $8, %rsp
 	mov %r15, (%rsp)
 	mov $1, %r14d
+on_gp_end:
 	iretq
 
 on_nmi:
@@ -141,4 +142,5 @@ on_irq:
 	pop %rdx
 	pop %rcx
 	pop %rax
+on_irq_end:
 	iretq

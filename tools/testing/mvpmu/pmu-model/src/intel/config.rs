@@ -23,6 +23,8 @@ pub struct Config {
     pub full_width_writes: bool,
     /// Whether it can store a trace of branches in memory (DS, DTES64 and DS-CPL in CPUID).
     pub bts: bool,
+    /// Whether it has the architectural last branch records.
+    pub lbr: bool,
     /// Architectural events, of which CPUID tells whether they are there: all are.
     pub events: u32,
     /// The codes of the other events.
@@ -59,6 +61,7 @@ impl Config {
     pub const SAPPHIRE_RAPIDS: Config = Config {
         metrics: 8,
         bts: false,
+        lbr: true,
         codes: Codes::SapphireRapids,
         ..Config::ICELAKE
     };
@@ -88,6 +91,7 @@ impl Config {
         metrics: 0,
         full_width_writes: true,
         bts: false,
+        lbr: false,
         events: 7,
         codes: Codes::Skylake,
     };
@@ -111,8 +115,8 @@ impl Config {
         }
     }
 
-    /// IA32_PERF_CAPABILITIES: only what is there, hence no LBR format, no PEBS, no freezing in
-    /// SMM.
+    /// IA32_PERF_CAPABILITIES: only what is there, hence no LBR format, which is that of records that
+    /// are not architectural (what it is without those: no source), no PEBS, no freezing in SMM.
     pub fn capabilities(&self) -> u64 {
         let mut capabilities = 0;
         if self.full_width_writes {

@@ -4,9 +4,12 @@
 //! It is not a PMU register: the operations on it are not counted, and the machine says which other
 //! bits there are.
 //!
-//! There are no last branch records. What freezes them is there nevertheless, with its status bit: a
-//! PMU of version 2 has both whatever it records (SDM volume 4, IA32_DEBUGCTL and
-//! IA32_PERF_GLOBAL_STATUS: the condition is CPUID.0AH).
+//! What freezes last branch records is there also where no branch is recorded, with its status bit: a PMU
+//! of version 2 has both whatever it records (SDM volume 4, IA32_DEBUGCTL and IA32_PERF_GLOBAL_STATUS:
+//! the condition is CPUID.0AH).
+//!
+//! LBR, which enables those that are not architectural, stays 0 on a CPU that has architectural ones
+//! only (SDM volume 3, "Last Branch Records").
 
 use super::status;
 use super::Intel;
@@ -29,7 +32,8 @@ impl Intel {
 
     /// Writes IA32_DEBUGCTL.
     pub fn set_debugctl(&mut self, value: u64) {
-        self.debugctl = value;
+        let absent = if self.config.lbr { LBR } else { 0 };
+        self.debugctl = value & !absent;
     }
 
     /// A PMI is being delivered: freeze what is asked for.

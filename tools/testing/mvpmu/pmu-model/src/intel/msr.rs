@@ -29,3 +29,13 @@ pub const GLOBAL_STATUS_SET: u32 = 0x391;
 pub const GLOBAL_INUSE: u32 = 0x392;
 /// IA32_A_PMC0: IA32_PMC0 in full width; the others follow.
 pub const A_PMC0: u32 = 0x4c1;
+/// IA32_LBR_0_INFO; the others follow.
+pub const LBR_INFO0: u32 = 0x1200;
+/// IA32_LBR_CTL.
+pub const LBR_CTL: u32 = 0x14ce;
+/// IA32_LBR_DEPTH.
+pub const LBR_DEPTH: u32 = 0x14cf;
+/// IA32_LBR_0_FROM_IP; the others follow.
+pub const LBR_FROM0: u32 = 0x1500;
+/// IA32_LBR_0_TO_IP; the others follow.
+pub const LBR_TO0: u32 = 0x1600;

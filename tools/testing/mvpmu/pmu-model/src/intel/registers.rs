@@ -3,6 +3,7 @@
 
 use super::msr;
 use super::Config;
+use super::LbrRegister;
 
 /// A register of this PMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Register {
     GlobalInUse,
     /// IA32_PERF_CAPABILITIES.
     Capabilities,
+    /// One of the last branch records.
+    Lbr(LbrRegister),
 }
 
 impl Register {
@@ -62,6 +65,7 @@ impl Register {
             msr::GLOBAL_STATUS_RESET => Some(Register::GlobalStatusReset),
             msr::GLOBAL_STATUS_SET if config.version >= 4 => Some(Register::GlobalStatusSet),
             msr::GLOBAL_INUSE if config.version >= 4 => Some(Register::GlobalInUse),
+            _ if config.lbr => LbrRegister::of(number).map(Register::Lbr),
             _ => None,
         }
     }

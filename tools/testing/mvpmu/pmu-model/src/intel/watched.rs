@@ -27,7 +27,7 @@ impl Watched for Intel {
             Register::GlobalStatus | Register::GlobalStatusReset | Register::GlobalStatusSet => {
                 Some(Cell::Status)
             }
-            Register::GlobalInUse | Register::Capabilities => None,
+            Register::GlobalInUse | Register::Capabilities | Register::Lbr(_) => None,
         }
     }
 

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use pmu_model::profile;
+
 use super::group::Group;
 use super::group::Length;
 use super::group::Provider;
@@ -23,6 +25,11 @@ use crate::sweep::Sweep;
 /// The first one looks at the registers, the others count.
 const MACHINE_TESTS: [&str; 3] = ["register_test", "exact_test", "sampling_test"];
 
+/// Whether an Intel CPU has last branch records here.
+fn has_lbr(cpu: Cpu) -> bool {
+    matches!(cpu.pmu, profile::Pmu::Intel { config, .. } if config.lbr)
+}
+
 /// Last branch records of perf in L1.
 fn branches_of_perf(cpu: Cpu) -> Group {
     Group {
@@ -33,10 +40,14 @@ fn branches_of_perf(cpu: Cpu) -> Group {
                 perf: true,
                 ..Job::new("branches")
             },
-            tests: ["lbr_test", "host_branches_test", "perf"]
-                .map(str::to_owned)
-                .to_vec(),
-            limit: Duration::from_secs(300),
+            tests: match cpu.is_amd() {
+                true => &["lbr_test", "host_branches_test", "perf"][..],
+                false => &["lbr_test", "perf"],
+            }
+            .iter()
+            .map(|&test| test.to_owned())
+            .collect(),
+            limit: Duration::from_secs(600),
         },
     }
 }
@@ -85,6 +96,8 @@ pub fn machine_tests(cpu: Cpu) -> Vec<Group> {
         };
         let oracle = Work::Bare(noting, paths::tool("oracle_test"));
         groups.push(group("oracle", oracle));
+    } else if has_lbr(cpu) {
+        groups.push(branches_of_perf(cpu));
     }
     for (pmu, name, tests) in [
         (Pmu::On, "on", &MACHINE_TESTS[..]),
