@@ -48,7 +48,7 @@ use By::Selection;
 const AS_SHOWN: &str = "as it is shown";
 
 /// In the order in which they are run.
-const TABLE: [(&str, By); 54] = [
+const TABLE: [(&str, By); 55] = [
     ("make help", Checkout),
     ("make tools", Checkout),
     ("make demo", Checkout),
