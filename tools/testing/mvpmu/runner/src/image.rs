@@ -244,7 +244,9 @@ fn guest(kernel: Kernel) -> Result<Archive> {
     let mut initrd = Archive::default();
     initrd.character_device("/dev/console", 5, 1);
     copy(&mut initrd, "/init", &paths::tool("count"))?;
-    copy(&mut initrd, "/sampling", &paths::tool("sampling"))?;
+    for program in ["rounds", "sampling"] {
+        copy(&mut initrd, &format!("/{program}"), &paths::tool(program))?;
+    }
     let mut bytes = Vec::new();
     initrd.write(&mut bytes)?;
     archive.file("/guest/initrd", 0o644, bytes);

@@ -67,6 +67,23 @@ pub fn migration(cpu: Cpu, moves: u32) -> Group {
     }
 }
 
+/// The same by QEMU, of a Linux guest that counts and samples.
+pub fn migration_by_qemu(cpu: Cpu, moves: u32) -> Group {
+    Group {
+        name: format!("{} migration by QEMU", name(cpu)),
+        work: Work::Boot {
+            boot: Boot::of_cpu(cpu),
+            job: Job {
+                arguments: vec![moves.to_string()],
+                linux_guest: true,
+                ..Job::new("qemu-migrate")
+            },
+            tests: vec!["qemu-migrate".to_owned()],
+            limit: Duration::from_secs(5400),
+        },
+    }
+}
+
 /// What Debian's perf says of mvpmu's tracepoints.
 pub fn tracepoints(cpu: Cpu) -> Group {
     Group {

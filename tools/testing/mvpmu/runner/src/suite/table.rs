@@ -13,6 +13,7 @@ use super::guests::host_perf;
 use super::guests::hypervisors;
 use super::guests::linux_guests;
 use super::guests::migration;
+use super::guests::migration_by_qemu;
 use super::guests::tracepoints;
 use super::hosts::host_tools;
 use super::hosts::shown_commands;
@@ -271,6 +272,9 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 Length::Usual => migration(of_both, 4),
                 Length::Long => migration(of_both, 50),
             });
+            if length == Length::Long {
+                groups.push(migration_by_qemu(of_both, 50));
+            }
             groups.push(hard_times(cpu, length));
             groups.extend(random_calls(cpu, length));
         }
