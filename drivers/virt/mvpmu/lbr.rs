@@ -2,9 +2,12 @@
 
 //! The branch stack of guests (LBR).
 //!
-//! There is nothing to be moved here: the CPU itself loads the stack at VM entry and saves it at VM exit,
-//! while KVM has that switched on, and that KVM does for guests that [record](crate::policy::Demand).
-//! What is the guest's afterwards is said to perf, see [`Left`](crate::switch::Left).
+//! AMD's CPUs load the stack at VM entry and save it at VM exit, while KVM has that switched on, and that
+//! KVM does for guests that [record](crate::policy::Demand). What is the guest's afterwards is said to
+//! perf, see [`Left`](crate::switch::Left).
+//!
+//! On Intel's CPUs the records stay in the registers, where perf keeps them until somebody else needs
+//! those: a load only asks for them ([`RegisterFile::load_lbrs`](crate::registers::RegisterFile)).
 
 use crate::policy::Choice;
 use kernel::{

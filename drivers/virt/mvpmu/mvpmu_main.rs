@@ -69,7 +69,7 @@ module! {
         },
         lbr: Lbr {
             default: crate::Lbr::On,
-            description: "Give guests the branch stack where the CPU can switch it, which is AMD's with LbrExtV2 (on, default) or not (off)",
+            description: "Give guests the branch stack where the CPU can switch it, which is AMD's LbrExtV2 and Intel's architectural one (on, default) or not (off)",
         },
     },
 }

@@ -125,7 +125,7 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
     }
 
     fn has_branches(&self) -> bool {
-        V::BRANCH_STACK && lbr::mode() == Lbr::On
+        lbr::mode() == Lbr::On
     }
 
     fn vm_create(&self, vm: &Vm) -> Result<Self::VmData> {

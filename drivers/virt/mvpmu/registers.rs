@@ -2,16 +2,19 @@
 
 //! Access to the PMU's registers, so that a test can take the place of the hardware.
 
-use kernel::x86::{
-    msr::{
-        Readable,
-        Writable, //
-    },
-    pmu::{
-        Counter,
-        PerfMetrics,
-        Register,
-        Registers, //
+use kernel::{
+    perf::guest::GuestLbrs,
+    x86::{
+        msr::{
+            Readable,
+            Writable, //
+        },
+        pmu::{
+            Counter,
+            PerfMetrics,
+            Register,
+            Registers, //
+        },
     },
 };
 
@@ -28,6 +31,9 @@ pub(crate) trait RegisterFile {
 
     /// RDPMC of `PERF_METRICS`.
     fn read_metrics(&mut self, metrics: PerfMetrics) -> u64;
+
+    /// Has last branch records in the registers, which may be there already.
+    fn load_lbrs(&mut self, lbrs: GuestLbrs<'_>);
 }
 
 /// How often registers were accessed.
@@ -79,5 +85,12 @@ impl RegisterFile for Hardware<'_> {
     fn read_metrics(&mut self, metrics: PerfMetrics) -> u64 {
         self.accesses.reads = self.accesses.reads.wrapping_add(1);
         self.registers.read_metrics(metrics)
+    }
+
+    #[inline(always)]
+    fn load_lbrs(&mut self, mut lbrs: GuestLbrs<'_>) {
+        let written = lbrs.load(&mut self.registers);
+
+        self.accesses.writes = self.accesses.writes.wrapping_add(written);
     }
 }

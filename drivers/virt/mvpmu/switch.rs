@@ -231,10 +231,25 @@ impl<V: Vendor> Resident<V> {
         V::clear_counters(regs, dirty.without(loaded));
         self.selected = selected;
         self.counters = pmu.passthrough().counters().union(loaded).union(selected);
-        self.branches = pmu.passthrough().has_branches();
+        self.load_branches(regs, pmu);
         V::load_status(regs, pmu);
         V::load_global_ctrl(regs, pmu.global_ctrl());
         self.global_ctrl = Self::loaded_global_ctrl(pmu);
+    }
+
+    /// Has the guest's branch stack in hardware if it is to be there: here, or VM entry loads it. KVM may
+    /// have brought it to memory since the last time.
+    #[inline(always)]
+    fn load_branches<R: RegisterFile>(&mut self, regs: &mut R, pmu: &mut GuestPmu<'_>) {
+        if !pmu.passthrough().has_branches() {
+            return;
+        }
+        self.branches = true;
+        if V::RECORDS_STAY {
+            if let Some(lbrs) = pmu.lbrs() {
+                regs.load_lbrs(lbrs);
+            }
+        }
     }
 
     /// What `PERF_GLOBAL_CTRL` in hardware stays until the next load, if it does.
@@ -315,7 +330,7 @@ impl<V: Vendor> Resident<V> {
             self.fixed_ctr_ctrl = wanted;
         }
         self.counters = self.counters.union(pmu.passthrough().counters());
-        self.branches |= pmu.passthrough().has_branches();
+        self.load_branches(regs, pmu);
         self.settle_status(regs, pmu);
         if self
             .global_ctrl

@@ -8,14 +8,21 @@ use crate::{
         Left,
         Resident, //
     },
-    vendor::Amd, //
+    vendor::{
+        Amd,
+        Intel,
+        Vendor, //
+    }, //
 };
 use kernel::{
     kvm::mediated_pmu::{
         MsrAccess,
         OwnedPmu, //
     },
-    perf::guest::GuestLvtpc,
+    perf::guest::{
+        GuestLbrs,
+        GuestLvtpc, //
+    },
     prelude::*,
     x86::{
         msr::{
@@ -39,6 +46,8 @@ enum Access {
     Rdmsr(u32),
     Wrmsr(u32, u64),
     Rdpmc(u32),
+    /// Last branch records are to be there.
+    Lbrs,
 }
 use Access::*;
 
@@ -107,12 +116,19 @@ impl RegisterFile for Fake {
         // AMD's PMU has none.
         0
     }
+
+    fn load_lbrs(&mut self, _lbrs: GuestLbrs<'_>) {
+        self.note(Lbrs);
+    }
 }
 
 const STATUS: u32 = amd::GLOBAL_STATUS.index();
 const CTL: u32 = amd::GLOBAL_CTL.index();
 const CLR: u32 = amd::GLOBAL_STATUS_CLR.index();
 const SET: u32 = amd::GLOBAL_STATUS_SET.index();
+
+/// What a guest accesses directly: the branch stack.
+const BRANCHES: u64 = 1 << 62;
 
 /// An enabled selector: retired instructions, kernel and user, guest only.
 const INSTRUCTIONS: u64 = 1 << 40 | 1 << 22 | 1 << 17 | 1 << 16 | 0xc0;
@@ -329,6 +345,31 @@ mod cases {
         pmu.as_guest().set_global_ctrl(0);
         resident.reload(&mut regs, &mut pmu.as_guest());
         assert!(regs.log.is_empty());
+        Ok(())
+    }
+
+    /// Records that stay in hardware are asked for at each entry, as KVM may have brought them to memory.
+    #[test]
+    fn records_that_stay_are_loaded_each_time() -> Result {
+        fn reload<V: Vendor>(pmu: &mut OwnedPmu) -> Result<KVec<Access>> {
+            let mut regs = Fake::new(&[])?;
+            let mut resident = Resident::<V>::new(GuestLvtpc::new(0));
+
+            resident.reload(&mut regs, &mut pmu.as_guest());
+            resident.reload(&mut regs, &mut pmu.as_guest());
+            Ok(regs.log)
+        }
+
+        let mut pmu = OwnedPmu::new(&[], 0, 0)?
+            .with_lbrs()?
+            .with_passthrough(BRANCHES);
+
+        assert_eq!(reload::<Intel>(&mut pmu)?[..], [Lbrs, Lbrs]);
+        assert!(reload::<Amd>(&mut pmu)?.is_empty());
+        pmu = pmu.with_passthrough(!BRANCHES);
+        assert!(reload::<Intel>(&mut pmu)?.is_empty());
+        pmu = OwnedPmu::new(&[], 0, 0)?.with_passthrough(BRANCHES);
+        assert!(reload::<Intel>(&mut pmu)?.is_empty());
         Ok(())
     }
 

@@ -69,8 +69,8 @@ pub(crate) trait Vendor: Send + Sync + 'static {
     /// The fixed counters, if there are any.
     const FIXED_COUNTERS: Option<RegisterArray>;
 
-    /// Whether VM entry and exit can switch the branch stack, so that guests may have it.
-    const BRANCH_STACK: bool;
+    /// Whether the branch stack stays in hardware at VM exit. Else VM entry and exit switch it.
+    const RECORDS_STAY: bool;
 
     /// Loads the guest's global control, the last thing of a load. Where VM entry does not do it,
     /// this starts counting.

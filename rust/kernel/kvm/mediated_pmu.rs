@@ -89,7 +89,8 @@ impl Passthrough {
 
     /// The same, and the branch stack if `there`.
     ///
-    /// VM entry loads it and VM exit saves it then. Only for a guest that has one, see
+    /// VM entry loads it and VM exit saves it then, or it is among what the provider loads
+    /// ([`GuestPmu::lbrs`]). Only for a guest that has one, see
     /// [`Selectors::records_branches`].
     #[inline(always)]
     pub const fn with_branches(self, there: bool) -> Self {

@@ -17,6 +17,7 @@ use crate::{
     },
     interrupt::LocalInterruptDisabled,
     prelude::*,
+    types::NotThreadSafe,
     x86::{
         cpu,
         pmu::{
@@ -29,8 +30,12 @@ use crate::{
 };
 use core::{
     arch::asm,
+    marker::PhantomData,
     mem,
-    ptr, //
+    ptr::{
+        self,
+        NonNull, //
+    },
 };
 
 /// The prefix of a memory operand that is this CPU's instance of a variable.
@@ -120,6 +125,56 @@ impl GuestLvtpc {
     #[inline(always)]
     pub const fn new(value: u32) -> Self {
         Self(value)
+    }
+}
+
+/// The architectural last branch records of a guest, `struct perf_guest_lbr`: in memory, or in the
+/// registers of a CPU, where they may stay when the PMU is no longer lent.
+///
+/// # Invariants
+///
+/// `lbr` points to those of a vCPU, which exists for all of `'a`. They are in memory or in the registers
+/// of the CPU on which its thread runs, and only that thread loads or changes them.
+pub struct GuestLbrs<'a> {
+    lbr: NonNull<bindings::perf_guest_lbr>,
+    _life: PhantomData<&'a mut bindings::perf_guest_lbr>,
+    _here: NotThreadSafe,
+}
+
+impl GuestLbrs<'_> {
+    /// Wraps a pointer of C.
+    ///
+    /// # Safety
+    ///
+    /// As the type invariant says of `lbr`, for all of the result's life.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(lbr: NonNull<bindings::perf_guest_lbr>) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self {
+            lbr,
+            _life: PhantomData,
+            _here: NotThreadSafe,
+        }
+    }
+
+    /// Has them in this CPU's registers. How many registers had to be written: none, if that is where
+    /// they were.
+    ///
+    /// Those of another guest that were there are saved first. The CPU records branches into them while
+    /// the guest runs and has enabled that.
+    #[cfg(CONFIG_CPU_SUP_INTEL)]
+    #[inline(always)]
+    pub fn load(&mut self, _lent: &mut Registers<'_>) -> u32 {
+        // SAFETY: `_lent` is the proof that interrupts are disabled and the PMU of this CPU is lent. By the
+        // type invariant the object exists, and they are in memory or here.
+        unsafe { bindings::perf_guest_lbr_load(self.lbr.as_ptr()) }
+    }
+
+    /// There are none.
+    #[cfg(not(CONFIG_CPU_SUP_INTEL))]
+    #[inline(always)]
+    pub fn load(&mut self, _lent: &mut Registers<'_>) -> u32 {
+        0
     }
 }
 

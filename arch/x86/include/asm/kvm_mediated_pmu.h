@@ -37,9 +37,10 @@ struct module;
  *	RDPMC as soon as any counter passes through, and
  *	KVM_MEDIATED_PMU_GLOBAL_CTRL_BIT if its writes of PERF_GLOBAL_CTRL are to
  *	pass through; a provider for VMX sets that bit whenever there are counters.
- *	With KVM_MEDIATED_PMU_BRANCHES_BIT the CPU swaps the guest's branch stack
- *	at VM entry and exit, and the guest accesses it directly; for guests for
- *	which kvm_pmu_records_branches() says that they record, or did lately.
+ *	With KVM_MEDIATED_PMU_BRANCHES_BIT the guest accesses its branch stack
+ *	directly, which the CPU swaps at VM entry and exit (SVM), or @load has put
+ *	into hardware by perf_guest_lbr_load() (VMX); for guests for which
+ *	kvm_pmu_records_branches() says that they record, or did lately.
  *	If there are none, KVM serves the guest's accesses from memory, and calls
  *	neither @load nor @put.  Accounts the guest with perf before it returns
  *	any.  If @keep, some pass through and L2 runs: "none" is but a wish, for

@@ -40,7 +40,7 @@ impl Vendor for Amd {
     const FIXED_COUNTERS: Option<RegisterArray> = None;
 
     // LBR virtualization, APM volume 2, 15.23.
-    const BRANCH_STACK: bool = true;
+    const RECORDS_STAY: bool = false;
 
     #[inline(always)]
     fn load_global_ctrl<R: RegisterFile>(regs: &mut R, control: u64) {

@@ -40,8 +40,7 @@ impl Vendor for Intel {
     };
     const FIXED_COUNTERS: Option<RegisterArray> = Some(intel::FIXED_CTR);
 
-    // The records stay in hardware at VM exit: KVM does not give them to guests.
-    const BRANCH_STACK: bool = false;
+    const RECORDS_STAY: bool = true;
 
     #[inline(always)]
     fn put_global_ctrl<R: RegisterFile>(_regs: &mut R, _pmu: &mut GuestPmu<'_>) -> Option<bool> {
@@ -78,5 +77,7 @@ impl Vendor for Intel {
         // VM entry loads GLOBAL_CTRL from the VMCS, to which KVM writes it.
         Self::SELECTORS.contains(msr)
             || [intel::FIXED_CTR_CTRL.index(), intel::GLOBAL_CTRL.index()].contains(&msr)
+            // Perf says to KVM where they are.
+            || intel::is_lbr(msr)
     }
 }

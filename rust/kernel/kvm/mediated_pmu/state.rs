@@ -4,6 +4,7 @@
 
 use super::Passthrough;
 use crate::{
+    perf::guest::GuestLbrs,
     types::NotThreadSafe,
     x86::pmu::{
         Counter,
@@ -253,6 +254,16 @@ impl<'a> GuestPmu<'a> {
         write!(self.perf_metrics, value);
     }
 
+    /// The guest's architectural last branch records, if it has them.
+    #[inline(always)]
+    pub fn lbrs(&mut self) -> Option<GuestLbrs<'_>> {
+        let lbr = NonNull::new(read!(self.lbr))?;
+
+        // SAFETY: It points into the vCPU, which exists for the life of `self`. The thread of the vCPU has
+        // the PMU's state; when it came to this CPU, KVM had another CPU save them.
+        Some(unsafe { GuestLbrs::from_raw(lbr) })
+    }
+
     /// What the guest accesses directly.
     #[inline(always)]
     pub fn passthrough(&self) -> Passthrough {
@@ -391,7 +402,11 @@ impl Pmc<'_> {
 
 /// The PMU state of no vCPU, for KUnit tests of providers.
 #[cfg(CONFIG_KUNIT = "y")]
-pub struct OwnedPmu(KBox<bindings::kvm_pmu>);
+pub struct OwnedPmu {
+    pmu: KBox<bindings::kvm_pmu>,
+    /// Where `pmu` points to, if it has them.
+    _lbr: Option<KBox<bindings::perf_guest_lbr>>,
+}
 
 #[cfg(CONFIG_KUNIT = "y")]
 impl OwnedPmu {
@@ -418,12 +433,25 @@ impl OwnedPmu {
             pmc.counter = counter;
             pmc.eventsel_hw = eventsel;
         }
-        Ok(Self(pmu))
+        Ok(Self { pmu, _lbr: None })
+    }
+
+    /// With architectural last branch records, which are in no CPU's registers.
+    pub fn with_lbrs(mut self) -> Result<Self> {
+        let mut lbr = KBox::init(
+            pin_init::init_zeroed::<bindings::perf_guest_lbr>(),
+            GFP_KERNEL,
+        )?;
+
+        lbr.cpu = -1;
+        self.pmu.lbr = &mut *lbr;
+        self._lbr = Some(lbr);
+        Ok(self)
     }
 
     /// With a guest that has only these bits of `PERF_GLOBAL_STATUS`.
     pub fn with_status_bits(mut self, bits: u64) -> Self {
-        self.0.global_status_rsvd = !bits;
+        self.pmu.global_status_rsvd = !bits;
         self
     }
 
@@ -431,34 +459,34 @@ impl OwnedPmu {
     ///
     /// Fails with `EINVAL` if there are more than the host's PMU has.
     pub fn with_fixed(mut self, counters: &[u64], fixed_ctr_ctrl: u64) -> Result<Self> {
-        self.0.nr_arch_fixed_counters = counters.len().try_into()?;
-        if self.0.nr_arch_fixed_counters > Capability::of_host().fixed_counters {
+        self.pmu.nr_arch_fixed_counters = counters.len().try_into()?;
+        if self.pmu.nr_arch_fixed_counters > Capability::of_host().fixed_counters {
             return Err(EINVAL);
         }
-        self.0.fixed_ctr_ctrl_hw = fixed_ctr_ctrl;
-        self.0.all_valid_pmc_idx[0] |= ((1 << counters.len()) - 1) << bindings::INTEL_PMC_IDX_FIXED;
+        self.pmu.fixed_ctr_ctrl_hw = fixed_ctr_ctrl;
+        self.pmu.all_valid_pmc_idx[0] |= ((1 << counters.len()) - 1) << bindings::INTEL_PMC_IDX_FIXED;
         for (i, &counter) in counters.iter().enumerate() {
-            self.0.fixed_counters.get_mut(i).ok_or(EINVAL)?.counter = counter;
+            self.pmu.fixed_counters.get_mut(i).ok_or(EINVAL)?.counter = counter;
         }
         Ok(self)
     }
 
     /// Only these counters are accessed directly, by KVM's indices.
     pub fn with_passthrough(mut self, counters: u64) -> Self {
-        self.0.passthrough = counters;
+        self.pmu.passthrough = counters;
         self
     }
 
     /// Sets the selector (`eventsel_hw`) of general purpose counter `i`.
     pub fn select(&mut self, i: usize, eventsel: u64) -> Result {
-        self.0.gp_counters.get_mut(i).ok_or(EINVAL)?.eventsel_hw = eventsel;
-        self.0.reselect |= 1 << i;
+        self.pmu.gp_counters.get_mut(i).ok_or(EINVAL)?.eventsel_hw = eventsel;
+        self.pmu.reselect |= 1 << i;
         Ok(())
     }
 
     /// The state, as a provider sees it.
     pub fn as_guest(&mut self) -> GuestPmu<'_> {
         // SAFETY: The state is ours and borrowed mutably; `new` made sure the CPU has the counters.
-        unsafe { GuestPmu::from_raw(&mut *self.0) }
+        unsafe { GuestPmu::from_raw(&mut *self.pmu) }
     }
 }

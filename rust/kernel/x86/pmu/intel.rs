@@ -90,3 +90,21 @@ pub fn has_full_width_writes() -> bool {
 pub fn has_perf_metrics() -> bool {
     is_capable(bindings::PERF_CAP_METRICS_IDX)
 }
+
+/// Whether this is a register of architectural last branch records: their control, their depth, or one of
+/// those that guests may have.
+///
+/// They are for perf and KVM, not for [`Registers`](super::Registers).
+pub fn is_lbr(msr: u32) -> bool {
+    const ENTRIES: u32 = bindings::PERF_GUEST_LBR_ENTRIES;
+    const FIRST: [u32; 3] = [
+        bindings::MSR_ARCH_LBR_FROM_0,
+        bindings::MSR_ARCH_LBR_TO_0,
+        bindings::MSR_ARCH_LBR_INFO_0,
+    ];
+
+    [bindings::MSR_ARCH_LBR_CTL, bindings::MSR_ARCH_LBR_DEPTH].contains(&msr)
+        || FIRST
+            .iter()
+            .any(|first| (*first..*first + ENTRIES).contains(&msr))
+}
