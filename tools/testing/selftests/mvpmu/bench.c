@@ -10,7 +10,7 @@
  * MANY - FEW exits alone.  N is the median, so that what the kernel has to do by the
  * way, now and then, is not taken for a cost of the exits.  COUNTERS -1 is a guest
  * without a PMU, 100 one that uses all.  With "_branches" behind its name the guest
- * of a SCENARIO records branches, too (AMD).  With "tsc", for a real machine, which does
+ * of a SCENARIO records branches, too.  With "tsc", for a real machine, which does
  * not count so: "round N" lines, the cycles that MANY took more than FEW each time.
  */
 #include <pthread.h>
@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "apic.h"
-#include "guest_pmu.h"
+#include "guest_branches.h"
 #include "machine.h"
 
 #define FRESH_GPA	(1ull << 32)
@@ -127,7 +127,7 @@ static void guest(void)
 	if (nr_used)
 		wrmsr(vendor->global_control, enabled);
 	if (records)
-		wrmsr(MSR_AMD_DBG_EXTN_CFG, DBG_EXTN_CFG_LBRV2EN);
+		wrmsr(lbr_control(), recording_of(0));
 
 	for (;;) {
 		GUEST_SYNC(0);

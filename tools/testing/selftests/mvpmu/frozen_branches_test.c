@@ -14,8 +14,9 @@
 #define PMI_LIMIT	1000000	/* branches until it has come */
 #define PMI_AFTER	1000
 
-/* To the guest: DebugCtl and DebugExtnCtl. */
-static u64 freeze, control;
+/* To the guest: DebugCtl, and whether it records. */
+static u64 freeze;
+static bool records;
 
 static unsigned int nr_pmis;
 static u64 status_seen;
@@ -25,20 +26,22 @@ static u64 count_seen, newest_seen;
 static void guest_pmi(struct ex_regs *regs)
 {
 	count_seen = pmc_read(0);
-	newest_seen = rdmsr(LBR_TO(0));
+	newest_seen = rdmsr(lbr_to(0));
 	nr_pmis++;
 	status_seen = rdmsr(vendor->global_status);
 	wrmsr(vendor->global_status_clear, counter_bit(0));
+	if (vendor->pmi_masks_lvtpc)
+		x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
 	x2apic_write_reg(APIC_EOI, 0);
 }
 
 static void guest_freeze(void)
 {
 	u64 frozen = (freeze & FLBRI ? LBRSF : 0) | (freeze & FPMCI ? PMCF : 0);
-	unsigned int n, nr_loops = control ? NR_ENTRIES : 0;
-	struct branch loops[NR_ENTRIES];
+	unsigned int n, nr_loops = records ? nr_entries() : 0;
+	struct branch loops[MAX_ENTRIES];
 
-	for (n = 0; n < NR_ENTRIES; n++)
+	for (n = 0; n < MAX_ENTRIES; n++)
 		loops[n] = until_pmi;
 	x2apic_enable();
 	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
@@ -48,7 +51,7 @@ static void guest_freeze(void)
 	clear_branches(0);
 	wrmsr(MSR_IA32_DEBUGCTLMSR, freeze);
 	pmc_program(0, BRANCHES, PMC_COUNT | PMC_PMI, overflow_in(PMI_AFTER));
-	wait_for_pmi(control, PMI_LIMIT, &nr_pmis);
+	wait_for_pmi(records ? recording : 0, PMI_LIMIT, &nr_pmis);
 
 	GUEST_ASSERT_EQ(nr_pmis, 1);
 	GUEST_ASSERT_EQ(status_seen, frozen | counter_bit(0));
@@ -59,14 +62,14 @@ static void guest_freeze(void)
 	else
 		GUEST_ASSERT_NE(pmc_read(0), count_seen);
 	expect_branches("frozen", loops, nr_loops, 0);
-	sequences[OVER_PIO].run(LBRSE);
+	sequences[OVER_PIO].run(recording);
 	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), frozen);
 	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_DEBUGCTLMSR), freeze);
 	expect_branches("still frozen", loops, nr_loops, 0);
 
 	wrmsr(vendor->global_status_clear, frozen);
 	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), 0);
-	sequences[OVER_PIO].run(LBRSE);
+	sequences[OVER_PIO].run(recording);
 	expect_sequence(OVER_PIO);
 	GUEST_DONE();
 }
@@ -77,25 +80,26 @@ FIXTURE(freezing) {
 };
 
 FIXTURE_VARIANT(freezing) {
-	u64 debugctl, control;
+	u64 debugctl;
+	bool records;
 	bool migrates;
 };
 
 FIXTURE_VARIANT_ADD(freezing, stack) {
-	.debugctl = FLBRI, .control = LBRSE,
+	.debugctl = FLBRI, .records = true,
 };
 
 FIXTURE_VARIANT_ADD(freezing, stack_and_counters) {
-	.debugctl = FLBRI | FPMCI, .control = LBRSE,
+	.debugctl = FLBRI | FPMCI, .records = true,
 };
 
-/* Hardware does not switch DebugCtl then. */
+/* SVM does not switch DebugCtl then. */
 FIXTURE_VARIANT_ADD(freezing, without_recording) {
-	.debugctl = FLBRI | FPMCI, .control = 0,
+	.debugctl = FLBRI | FPMCI, .records = false,
 };
 
 FIXTURE_VARIANT_ADD(freezing, over_migration) {
-	.debugctl = FLBRI | FPMCI, .control = LBRSE, .migrates = true,
+	.debugctl = FLBRI | FPMCI, .records = true, .migrates = true,
 };
 
 FIXTURE_SETUP(freezing)
@@ -107,10 +111,10 @@ FIXTURE_SETUP(freezing)
 
 	self->vm = pmu_vm_create(&self->vcpu, guest_freeze);
 	vm_install_exception_handler(self->vm, PMI_VECTOR, guest_pmi);
-	freeze = variant->debugctl;
-	control = variant->control;
+	freeze = variant->debugctl & freezing_bits();
+	records = variant->records;
 	sync_global_to_guest(self->vm, freeze);
-	sync_global_to_guest(self->vm, control);
+	sync_global_to_guest(self->vm, records);
 }
 
 FIXTURE_TEARDOWN(freezing)
@@ -133,14 +137,15 @@ static const struct payload emulated[] = { PAYLOAD_CPUID, PAYLOAD_PIO, PAYLOAD_M
  */
 static void guest_freeze_everywhere(void)
 {
-	const u64 n = 4, frozen = LBRSF | PMCF;
+	const u64 n = 4, frozen = LBRSF | (freezing_bits() & FPMCI ? PMCF : 0);
 	unsigned int i;
 	u64 early;
 
 	x2apic_enable();
 	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
 	asm volatile("sti");
-	wrmsr(MSR_IA32_DEBUGCTLMSR, FLBRI | FPMCI);
+	wrmsr(MSR_IA32_DEBUGCTLMSR, freezing_bits());
+	clear_branches(0);
 
 	for (i = 0; i < ARRAY_SIZE(emulated); i++) {
 		for (early = 1; early < payload_count(&emulated[i], INSTRUCTIONS, n); early++) {
@@ -148,17 +153,17 @@ static void guest_freeze_everywhere(void)
 			nr_pmis = 0;
 			pmc_program(0, INSTRUCTIONS, PMC_COUNT | PMC_PMI, overflow_in(early));
 			pmc_program(1, INSTRUCTIONS, PMC_COUNT, 0);
-			wrmsr(MSR_AMD_DBG_EXTN_CFG, control);
+			wrmsr(lbr_control(), records ? recording : 0);
 			emulated[i].measure(counter_bit(0) | counter_bit(1), n);
 
 			__GUEST_ASSERT(nr_pmis == 1 && status_seen == (frozen | counter_bit(0)) &&
-				       pmc_read(0) == count_seen &&
-				       pmc_read(1) == count_seen + early &&
-				       rdmsr(LBR_TO(0)) == newest_seen,
+				       (!(frozen & PMCF) || pmc_read(0) == count_seen) &&
+				       pmc_read(1) == pmc_read(0) + early &&
+				       rdmsr(lbr_to(0)) == newest_seen,
 				       "%s, overflow after %lu: %u PMIs, status 0x%lx, counters %lu (was %lu) and %lu, 0x%lx was 0x%lx",
 				       emulated[i].name, early, nr_pmis, status_seen, pmc_read(0),
-				       count_seen, pmc_read(1), rdmsr(LBR_TO(0)), newest_seen);
-			wrmsr(MSR_AMD_DBG_EXTN_CFG, 0);
+				       count_seen, pmc_read(1), rdmsr(lbr_to(0)), newest_seen);
+			wrmsr(lbr_control(), 0);
 			wrmsr(vendor->global_status_clear, frozen);
 		}
 	}
@@ -171,11 +176,11 @@ FIXTURE(emulating) {
 };
 
 FIXTURE_VARIANT(emulating) {
-	u64 control;
+	bool records;
 };
 
-FIXTURE_VARIANT_ADD(emulating, recording) { .control = LBRSE, };
-FIXTURE_VARIANT_ADD(emulating, not_recording) { .control = 0, };
+FIXTURE_VARIANT_ADD(emulating, recording) { .records = true, };
+FIXTURE_VARIANT_ADD(emulating, not_recording) { .records = false, };
 
 FIXTURE_SETUP(emulating)
 {
@@ -187,8 +192,8 @@ FIXTURE_SETUP(emulating)
 	self->vm = pmu_vm_create(&self->vcpu, guest_freeze_everywhere);
 	map_mmio(self->vm);
 	vm_install_exception_handler(self->vm, PMI_VECTOR, guest_pmi);
-	control = variant->control;
-	sync_global_to_guest(self->vm, control);
+	records = variant->records;
+	sync_global_to_guest(self->vm, records);
 }
 
 FIXTURE_TEARDOWN(emulating)
@@ -208,7 +213,9 @@ static u64 control_seen;
 static void guest_debug_exception(struct ex_regs *regs)
 {
 	nr_debug++;
-	control_seen = rdmsr(MSR_AMD_DBG_EXTN_CFG);
+	control_seen = rdmsr(lbr_control());
+	/* With what else there is. */
+	wrmsr(lbr_control(), 0);
 	regs->rflags &= ~X86_EFLAGS_TF;
 }
 
@@ -221,10 +228,10 @@ static void guest_debug(void)
 		clear_branches(0);
 		single_steps[i].run();
 		GUEST_ASSERT_EQ(nr_debug, 1);
-		GUEST_ASSERT_EQ(control_seen, 0);
+		GUEST_ASSERT_EQ(control_seen, recording & ~(LBRSE | ARCH_LBR_CTL_LBREN));
 		/* Nor is anything recorded after it. */
 		expect_branches("debug exception", &single_steps[i].before, 1, 0);
-		sequences[PLAIN].run(LBRSE);
+		sequences[PLAIN].run(recording);
 		expect_sequence(PLAIN);
 	}
 	GUEST_DONE();

@@ -14,7 +14,18 @@
 
 #define ROUNDS		3
 #define NR_DORMANT	63	/* times NR_EXITS_OF_SEQUENCE */
-#define ENTRY_VALUE(n)	(TO_VALID | (0x1000 + (n)))
+
+/* Something that register @n of an entry can hold; INFO of Intel has 16 bits of a number. */
+static u64 entry_value(u64 first, unsigned int n)
+{
+	return to_valid() | (first + n);
+}
+
+/* Bits of lbr_control() that there are. */
+static u64 control_mask(void)
+{
+	return host_cpu_is_intel ? 0x7f000f : LBRSE;
+}
 
 /* To the guest. */
 static enum sequence_nr chosen;
@@ -26,7 +37,7 @@ static void guest_run_chosen(void)
 
 	for (round = 0; round < ROUNDS; round++) {
 		clear_branches(0);
-		sequences[chosen].run(LBRSE);
+		sequences[chosen].run(recording);
 		expect_sequence(chosen);
 	}
 	GUEST_DONE();
@@ -38,7 +49,7 @@ static void guest_run_each(void)
 
 	for (nr = PLAIN; nr < COUNTED; nr++) {
 		clear_branches(0);
-		sequences[nr].run(LBRSE);
+		sequences[nr].run(recording);
 		expect_sequence(nr);
 	}
 	GUEST_DONE();
@@ -48,10 +59,40 @@ static void guest_entries(u64 first)
 {
 	unsigned int n;
 
-	for (n = 2; n < NR_LBR_MSRS; n++)
-		wrmsr(lbr_msr(n), TO_VALID | (first + n));
-	for (n = 2; n < NR_LBR_MSRS; n++)
-		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)), TO_VALID | (first + n));
+	for (n = FIRST_ENTRY; n < nr_lbr_msrs(); n++)
+		wrmsr(lbr_msr(n), entry_value(first, n));
+	for (n = FIRST_ENTRY; n < nr_lbr_msrs(); n++)
+		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)), entry_value(first, n));
+}
+
+/* Only the depth that CPUID names, which is a command to clear them all. */
+static void guest_depth(void)
+{
+	unsigned int n;
+	u64 depth;
+
+	for (depth = 0; depth <= 64; depth++)
+		GUEST_ASSERT_EQ(wrmsr_safe(MSR_ARCH_LBR_DEPTH, depth),
+				depth == nr_entries() ? 0 : GP_VECTOR);
+	for (n = FIRST_ENTRY; n < nr_lbr_msrs(); n++)
+		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)), 0);
+	GUEST_ASSERT_EQ(rdmsr(MSR_ARCH_LBR_DEPTH), nr_entries());
+}
+
+static void guest_select(void)
+{
+	wrmsr(MSR_AMD64_LBR_SELECT, ~0ull);
+	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), SELECT_MASK);
+	wrmsr(MSR_AMD64_LBR_SELECT, BIT_ULL(9) | BIT_ULL(63));
+	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), 0);
+}
+
+static void guest_filter(void)
+{
+	if (host_cpu_is_intel)
+		guest_depth();
+	else
+		guest_select();
 }
 
 static void guest_registers(void)
@@ -59,25 +100,31 @@ static void guest_registers(void)
 	unsigned int n;
 	u64 value;
 
-	for (n = 0; n < NR_LBR_MSRS; n++)
-		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)), 0);
+	for (n = 0; n < nr_lbr_msrs(); n++)
+		GUEST_ASSERT_EQ(rdmsr(lbr_msr(n)),
+				lbr_msr(n) == MSR_ARCH_LBR_DEPTH ? nr_entries() : 0);
 	guest_entries(0x1000);
-	wrmsr(MSR_AMD64_LBR_SELECT, ~0ull);
-	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), SELECT_MASK);
+	guest_filter();
 	for (n = 0; n < 64; n++) {
-		value = BIT_ULL(n) | LBRSE;
-		GUEST_ASSERT_EQ(wrmsr_safe(MSR_AMD_DBG_EXTN_CFG, value),
-				value == LBRSE ? 0 : GP_VECTOR);
+		/* Without what enables it. */
+		value = BIT_ULL(n) & ~recording_of(0);
+		GUEST_ASSERT_EQ(wrmsr_safe(lbr_control(), value),
+				value & ~control_mask() ? GP_VECTOR : 0);
 	}
-	GUEST_ASSERT_EQ(rdmsr(MSR_AMD_DBG_EXTN_CFG), LBRSE);
-	wrmsr(MSR_AMD_DBG_EXTN_CFG, 0);
+	wrmsr(lbr_control(), recording_of(SELECT_MASK));
+	GUEST_ASSERT_EQ(rdmsr(lbr_control()), recording_of(SELECT_MASK));
+	wrmsr(lbr_control(), 0);
 	/* They may pass through from now on. */
 	guest_entries(0x2000);
-	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), SELECT_MASK);
-	wrmsr(MSR_AMD64_LBR_SELECT, BIT_ULL(9) | BIT_ULL(63));
-	GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), 0);
-	wrmsr(MSR_IA32_DEBUGCTLMSR, FLBRI | FPMCI);
-	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_DEBUGCTLMSR), FLBRI | FPMCI);
+	guest_filter();
+	for (n = 0; n < 64; n++) {
+		value = BIT_ULL(n) | recording_of(SELECT_MASK);
+		GUEST_ASSERT_EQ(wrmsr_safe(lbr_control(), value),
+				value & ~control_mask() ? GP_VECTOR : 0);
+	}
+	wrmsr(lbr_control(), 0);
+	wrmsr(MSR_IA32_DEBUGCTLMSR, freezing_bits());
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_DEBUGCTLMSR), freezing_bits());
 	wrmsr(MSR_IA32_DEBUGCTLMSR, 0);
 	GUEST_DONE();
 }
@@ -88,7 +135,7 @@ static void guest_filters(void)
 
 	for (select = 0; select <= SELECT_MASK; select = select ? 2 * select : 1) {
 		clear_branches(select);
-		sequences[PLAIN].run(LBRSE);
+		sequences[PLAIN].run(recording);
 		/* All of it is in the kernel. */
 		suppressed = select == IN_KERNEL ? SELECT_MASK : select;
 		expect_branches("filtered", sequences[PLAIN].taken, NR_TAKEN, suppressed);
@@ -102,9 +149,9 @@ static void guest_count(void)
 	unsigned int i;
 
 	for (i = 0; i < 2; i++) {
-		control = i ? LBRSE : 0;
 		pmu_reset();
 		clear_branches(0);
+		control = i ? recording : 0;
 		pmc_program(0, BRANCHES, PMC_COUNT, 0);
 		pmc_program(1, INSTRUCTIONS, PMC_COUNT, 0);
 		sequences[COUNTED].run(control);
@@ -118,7 +165,7 @@ static void guest_count(void)
 	GUEST_ASSERT_EQ(instructions[0], instructions[1]);
 	/* The same branches without. */
 	pmu_reset();
-	sequences[PLAIN].run(LBRSE);
+	sequences[PLAIN].run(recording);
 	expect_sequence(PLAIN);
 	GUEST_DONE();
 }
@@ -128,13 +175,13 @@ static void guest_dormant(void)
 	unsigned int i;
 
 	clear_branches(0);
-	sequences[PLAIN].run(LBRSE);
+	sequences[PLAIN].run(recording);
 	for (i = 0; i < NR_DORMANT; i++) {
 		sequences[OVER_CPUID].run(0);
 		sequences[OVER_PIO].run(0);
 	}
 	expect_sequence(PLAIN);
-	sequences[OVER_PIO].run(LBRSE);
+	sequences[OVER_PIO].run(recording);
 	expect_sequence(OVER_PIO);
 	GUEST_DONE();
 }
@@ -175,30 +222,39 @@ static void choose(struct kvm_vm *vm, enum sequence_nr nr)
 
 TEST_F(guest_branches, cpuid_says_how_many_there_are)
 {
-	EXPECT_TRUE(kvm_cpu_has(X86_FEATURE_LBR_PMC_FREEZE));
-	EXPECT_EQ(NR_ENTRIES, kvm_cpu_property(X86_PROPERTY_LBR_STACK_SIZE));
+	if (host_cpu_is_intel) {
+		/* In units of 8. */
+		EXPECT_EQ(BIT(nr_entries() / 8 - 1), kvm_cpu_property(X86_PROPERTY_LBR_DEPTHS));
+	} else {
+		EXPECT_TRUE(kvm_cpu_has(X86_FEATURE_LBR_PMC_FREEZE));
+		EXPECT_EQ(nr_entries(), kvm_cpu_property(X86_PROPERTY_LBR_STACK_SIZE));
+	}
 }
 
 TEST_F(guest_branches, userspace_reads_and_writes_each_register)
 {
+	u64 second = host_cpu_is_intel ? nr_entries() : 0;
 	unsigned int n;
 
-	for (n = 0; n < NR_LBR_MSRS; n++) {
+	for (n = 0; n < nr_lbr_msrs(); n++) {
 		EXPECT_TRUE(kvm_msr_is_in_save_restore_list(lbr_msr(n)));
-		EXPECT_EQ(0, vcpu_get_msr(self->vcpu, lbr_msr(n)));
+		EXPECT_EQ(n == 1 ? second : 0, vcpu_get_msr(self->vcpu, lbr_msr(n)));
 	}
-	for (n = 2; n < NR_LBR_MSRS; n++)
-		vcpu_set_msr(self->vcpu, lbr_msr(n), ENTRY_VALUE(n));
-	vcpu_set_msr(self->vcpu, MSR_AMD64_LBR_SELECT, SELECT_MASK);
-	vcpu_set_msr(self->vcpu, MSR_AMD_DBG_EXTN_CFG, LBRSE);
+	if (!host_cpu_is_intel)
+		second = SELECT_MASK;
+	for (n = FIRST_ENTRY; n < nr_lbr_msrs(); n++)
+		vcpu_set_msr(self->vcpu, lbr_msr(n), entry_value(0x1000, n));
+	/* Restored last, it is to leave them. */
+	vcpu_set_msr(self->vcpu, lbr_msr(1), second);
+	vcpu_set_msr(self->vcpu, lbr_control(), control_mask());
 	for (n = 0; n < 64; n++)
-		if (BIT_ULL(n) != LBRSE)
-			EXPECT_EQ(0, _vcpu_set_msr(self->vcpu, MSR_AMD_DBG_EXTN_CFG, BIT_ULL(n)));
+		if (BIT_ULL(n) & ~control_mask())
+			EXPECT_EQ(0, _vcpu_set_msr(self->vcpu, lbr_control(), BIT_ULL(n)));
 
-	for (n = 2; n < NR_LBR_MSRS; n++)
-		EXPECT_EQ(ENTRY_VALUE(n), vcpu_get_msr(self->vcpu, lbr_msr(n)));
-	EXPECT_EQ(SELECT_MASK, vcpu_get_msr(self->vcpu, MSR_AMD64_LBR_SELECT));
-	EXPECT_EQ(LBRSE, vcpu_get_msr(self->vcpu, MSR_AMD_DBG_EXTN_CFG));
+	for (n = FIRST_ENTRY; n < nr_lbr_msrs(); n++)
+		EXPECT_EQ(entry_value(0x1000, n), vcpu_get_msr(self->vcpu, lbr_msr(n)));
+	EXPECT_EQ(second, vcpu_get_msr(self->vcpu, lbr_msr(1)));
+	EXPECT_EQ(control_mask(), vcpu_get_msr(self->vcpu, lbr_control()));
 }
 
 TEST_F(guest_branches, guest_reads_and_writes_each_register)
@@ -235,18 +291,19 @@ TEST_F(guest_branches, filters_know_user_mode)
 	enter_user_mode(vcpu);
 	ASSERT_TRUE(run_to_io(vcpu));
 
-	/* Userspace enables it. */
-	vcpu_set_msr(vcpu, MSR_AMD_DBG_EXTN_CFG, LBRSE);
 	for (i = 0; i < ARRAY_SIZE(selects); i++) {
 		bool suppressed = selects[i] == IN_USER;
 
-		vcpu_set_msr(vcpu, LBR_FROM(0), 0);
-		vcpu_set_msr(vcpu, LBR_TO(0), 0);
-		vcpu_set_msr(vcpu, MSR_AMD64_LBR_SELECT, selects[i]);
+		vcpu_set_msr(vcpu, lbr_from(0), 0);
+		vcpu_set_msr(vcpu, lbr_to(0), 0);
+		if (!host_cpu_is_intel)
+			vcpu_set_msr(vcpu, MSR_AMD64_LBR_SELECT, selects[i]);
+		/* Userspace enables it. */
+		vcpu_set_msr(vcpu, lbr_control(), recording_of(selects[i]));
 		ASSERT_TRUE(run_to_io(vcpu));
-		EXPECT_EQ(suppressed ? 0 : (u64)user_jmp, vcpu_get_msr(vcpu, LBR_FROM(0)));
-		EXPECT_EQ(suppressed ? 0 : TO_VALID | (u64)user_out,
-			  vcpu_get_msr(vcpu, LBR_TO(0)));
+		EXPECT_EQ(suppressed ? 0 : (u64)user_jmp, vcpu_get_msr(vcpu, lbr_from(0)));
+		EXPECT_EQ(suppressed ? 0 : to_valid() | (u64)user_out,
+			  vcpu_get_msr(vcpu, lbr_to(0)));
 	}
 }
 

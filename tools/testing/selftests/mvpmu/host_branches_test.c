@@ -4,7 +4,7 @@
  * guests have no branch of a guest, those of one that does not have some.
  *
  * Seen to fail without "perf/x86/amd: Do not record branches of guests for events
- * that exclude them".
+ * that exclude them", and without that of Intel.
  */
 #include "host_branches.h"
 #include "kvm_test_harness.h"

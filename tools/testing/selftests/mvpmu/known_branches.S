@@ -5,20 +5,29 @@
  */
 #include "guest_branches.h"
 
-/* Of the registers, A, C and D change. */
+/* Of the registers, A, C and D change, here and in what follows. */
 .macro write_msr msr, value
-	mov	$\msr, %ecx
-	mov	$\value, %eax
+	mov	\msr, %ecx
+	mov	\value, %eax
+	xor	%edx, %edx
+	wrmsr
+.endm
+
+/* The variables are those of guest_branches.c. */
+.macro write_recording
+	mov	recording_msr(%rip), %ecx
 	xor	%edx, %edx
 	wrmsr
 .endm
 
 .macro recording_on
-	write_msr MSR_AMD_DBG_EXTN_CFG, 0x40
+	mov	recording(%rip), %eax
+	write_recording
 .endm
 
 .macro recording_off
-	write_msr MSR_AMD_DBG_EXTN_CFG, 0
+	xor	%eax, %eax
+	write_recording
 .endm
 
 .macro exit_cpuid
@@ -29,7 +38,7 @@
 
 /* Branches retired in the kernel, enabled. */
 .macro exit_selector
-	write_msr MSR_F15H_PERF_CTL, 0x4200c2
+	write_msr selector_msr_0(%rip), selector_value(%rip)
 .endm
 
 .macro exit_pio
@@ -43,11 +52,11 @@
 .endm
 
 .macro counters_on
-	write_msr MSR_AMD64_PERF_CNTR_GLOBAL_CTL, 3
+	write_msr global_control_msr(%rip), $3
 .endm
 
 .macro counters_off
-	write_msr MSR_AMD64_PERF_CNTR_GLOBAL_CTL, 0
+	write_msr global_control_msr(%rip), $0
 .endm
 
 .macro nothing
@@ -71,18 +80,16 @@
 .endm
 
 /*
- * The code in .text, and its struct sequence in the table.  In edi DebugExtnCtl; in r10
+ * The code in .text, and its struct sequence in the table.  In edi the control; in r10
  * the passes that are left, in r8 where indirect branches lead.
  */
 .macro sequence name, middle, begin=nothing, finish=nothing
 	.text
 \name\()_run:
 	push	%rbx
-	mov	$2, %r10d
+	mov	$4, %r10d
 	mov	%edi, %eax
-	xor	%edx, %edx
-	mov	$MSR_AMD_DBG_EXTN_CFG, %ecx
-	wrmsr
+	write_recording
 	\begin
 \name\()_again:
 	\middle
@@ -135,8 +142,10 @@
 
 	.section .rodata
 	.quad	\name\()_run, \name\()_end
+	.rept 3
 	taken_once \name
 	branch	\name\()_loop, \name\()_again, JCC
+	.endr
 	taken_once \name
 .endm
 
@@ -157,9 +166,7 @@ sequence counted, nothing, counters_on, counters_off
 wait_for_pmi:
 	mov	%rdx, %r8
 	mov	%edi, %eax
-	xor	%edx, %edx
-	mov	$MSR_AMD_DBG_EXTN_CFG, %ecx
-	wrmsr
+	write_recording
 	counters_on
 pmi_loop:
 	dec	%esi
@@ -240,48 +247,78 @@ recorded_call:
 recorded_target:
 	ret
 
-.globl record_around_l2, l1_first, l1_first_to, l1_last, l1_last_to
-record_around_l2:
+.macro record_around suffix, enter
 	push	%rbx
 	mov	%rdx, %r10
 	mov	%edi, %eax
-	xor	%edx, %edx
-	mov	$MSR_AMD_DBG_EXTN_CFG, %ecx
-	wrmsr
-l1_first:
-	jmp	l1_first_to
+	write_recording
+l1_first\suffix:
+	jmp	l1_first_to\suffix
 	nop
-l1_first_to:
-	mov	%rsi, %rax
-	vmrun	%rax
-l1_last:
-	jmp	l1_last_to
+l1_first_to\suffix:
+	\enter
+l1_last\suffix:
+	jmp	l1_last_to\suffix
 	nop
-l1_last_to:
+l1_last_to\suffix:
 	recording_off
 	mov	%r8d, (%r10)
 	mov	%r9d, 4(%r10)
 	pop	%rbx
 	ret
+.endm
 
-.globl l2_start, l2_first, l2_first_to, l2_last, l2_last_to
-l2_start:
-	mov	$MSR_AMD64_LBR_SELECT, %ecx
+.macro enter_svm
+	mov	%rsi, %rax
+	vmrun	%rax
+.endm
+
+/* HOST_RSP and HOST_RIP; VM exit is to the end. */
+.macro enter_vmx instruction
+	mov	$0x6c14, %eax
+	vmwrite	%rsp, %rax
+	lea	1f(%rip), %rcx
+	mov	$0x6c16, %eax
+	vmwrite	%rcx, %rax
+	\instruction
+1:
+.endm
+
+.globl record_around_svm, l1_first, l1_first_to, l1_last, l1_last_to
+record_around_svm:
+	record_around , enter_svm
+
+.globl record_around_vmx, l1_first_vmx, l1_first_to_vmx, l1_last_vmx, l1_last_to_vmx
+record_around_vmx:
+	record_around _vmx, "enter_vmx vmlaunch"
+
+/* In r8 and r9 what L2 reads of the filter and of the oldest entry's target. */
+.macro l2_code suffix, filter, oldest, exit, end
+l2_start\suffix:
+	mov	$\filter, %ecx
 	rdmsr
 	mov	%eax, %r8d
-	mov	$LBR_TO(NR_ENTRIES - 1), %ecx
+	mov	$\oldest, %ecx
 	rdmsr
 	mov	%eax, %r9d
-l2_first:
-	jmp	l2_first_to
+l2_first\suffix:
+	jmp	l2_first_to\suffix
 	nop
-l2_first_to:
-	exit_cpuid
+l2_first_to\suffix:
+	\exit
 	exit_pio
-l2_last:
-	jmp	l2_last_to
+l2_last\suffix:
+	jmp	l2_last_to\suffix
 	nop
-l2_last_to:
-	vmmcall
+l2_last_to\suffix:
+	\end
+.endm
+
+.globl l2_start, l2_first, l2_first_to, l2_last, l2_last_to
+	l2_code , MSR_AMD64_LBR_SELECT, MSR_AMD_SAMP_BR_FROM + 31, exit_cpuid, vmmcall
+
+.globl l2_start_vmx, l2_first_vmx, l2_first_to_vmx, l2_last_vmx, l2_last_to_vmx
+	/* CPUID would exit to L1. */
+	l2_code _vmx, MSR_ARCH_LBR_CTL, MSR_ARCH_LBR_TO_0 + 31, nothing, vmcall
 
 .section .note.GNU-stack, "", %progbits

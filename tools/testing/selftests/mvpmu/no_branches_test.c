@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Guests of AMD CPUs that have no last branch records, though the CPU may: neither
- * do they have the registers.  It is the same where KVM gives them to no guest.
+ * Guests that have no last branch records, though the CPU may: neither do they have
+ * the registers.  It is the same where KVM gives them to no guest.
  */
 #include "guest_branches.h"
 #include "kvm_test_harness.h"
@@ -15,12 +15,12 @@ static void guest_has_none(void)
 	u64 value;
 	u32 msr;
 
-	for (n = 0; n < NR_LBR_MSRS; n++) {
+	for (n = 0; n < nr_lbr_msrs(); n++) {
 		msr = lbr_msr(n);
 		__GUEST_ASSERT(rdmsr_safe(msr, &value) == GP_VECTOR, "RDMSR(0x%x)", msr);
 		__GUEST_ASSERT(wrmsr_safe(msr, 0) == GP_VECTOR, "WRMSR(0x%x)", msr);
 	}
-	GUEST_ASSERT_EQ(wrmsr_safe(MSR_AMD_DBG_EXTN_CFG, LBRSE), GP_VECTOR);
+	GUEST_ASSERT_EQ(wrmsr_safe(lbr_control(), recording_of(0)), GP_VECTOR);
 	GUEST_ASSERT_EQ(wrmsr_safe(MSR_IA32_DEBUGCTLMSR, FLBRI), debugctl_vector);
 	GUEST_ASSERT_EQ(wrmsr_safe(MSR_IA32_DEBUGCTLMSR, FPMCI), debugctl_vector);
 	GUEST_DONE();
@@ -48,11 +48,15 @@ FIXTURE_SETUP(no_branches)
 
 	self->vm = pmu_vm_create_with(&self->vcpu, guest_has_none, variant->capability);
 	if (!variant->capability) {
-		vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_LBR_STACK);
-		vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_LBR_PMC_FREEZE);
-		vcpu_set_cpuid_property(self->vcpu, X86_PROPERTY_LBR_STACK_SIZE, 0);
+		if (host_cpu_is_intel) {
+			vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_ARCH_LBR);
+		} else {
+			vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_LBR_STACK);
+			vcpu_clear_cpuid_feature(self->vcpu, X86_FEATURE_LBR_PMC_FREEZE);
+			vcpu_set_cpuid_property(self->vcpu, X86_PROPERTY_LBR_STACK_SIZE, 0);
+		}
 	}
-	debugctl_vector = kvm_cpu_has(X86_FEATURE_LBRV) ? GP_VECTOR : 0;
+	debugctl_vector = host_cpu_is_intel || kvm_cpu_has(X86_FEATURE_LBRV) ? GP_VECTOR : 0;
 	sync_global_to_guest(self->vm, debugctl_vector);
 }
 
@@ -70,8 +74,8 @@ TEST_F(no_branches, each_register_faults)
 /* The same. */
 TEST_F(no_branches, userspace_cannot_enable_it)
 {
-	EXPECT_EQ(0, _vcpu_set_msr(self->vcpu, MSR_AMD_DBG_EXTN_CFG, LBRSE));
-	EXPECT_EQ(0, _vcpu_set_msr(self->vcpu, LBR_FROM(0), 0x1000));
+	EXPECT_EQ(0, _vcpu_set_msr(self->vcpu, lbr_control(), recording_of(0)));
+	EXPECT_EQ(0, _vcpu_set_msr(self->vcpu, lbr_from(0), 0x1000));
 }
 
 TEST_HARNESS_MAIN

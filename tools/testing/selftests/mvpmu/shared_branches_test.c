@@ -18,10 +18,10 @@
 
 static void guest_record_calls(void)
 {
-	struct branch calls[NR_ENTRIES];
+	struct branch calls[MAX_ENTRIES];
 	unsigned int n;
 
-	for (n = 0; n < NR_ENTRIES; n++)
+	for (n = 0; n < MAX_ENTRIES; n++)
 		calls[n] = (struct branch){
 			.from = (u64)recorded_call,
 			.to = (u64)recorded_target,
@@ -29,7 +29,7 @@ static void guest_record_calls(void)
 		};
 	clear_branches(JCC | RET | JMP_REL);
 	record_calls(2 * NR_EXITS, NR_CALLS);
-	expect_branches("calls", calls, NR_ENTRIES, 0);
+	expect_branches("calls", calls, nr_entries(), 0);
 	GUEST_DONE();
 }
 
@@ -119,6 +119,8 @@ TEST_F(host_event, neither_has_branches_of_the_other)
 	EXPECT_EQ(0, seen.guest);
 }
 
+#define SVM_ENTRIES		16
+
 /* In the VMCB; libkvm does not name all of them. */
 #define VMCB_MISC_CTL2		0xb8
 #define VMCB_DBGCTL		0x670
@@ -145,7 +147,7 @@ static void guest_prepare_l2(u64 misc_ctl2, u64 control)
 	/* Bits that are reserved are dropped. */
 	*vmcb12(VMCB_DBGEXTNCTL) = control | BIT_ULL(0) | BIT_ULL(63);
 	*vmcb12(VMCB_SELECT) = JCC | BIT_ULL(9) | BIT_ULL(63);
-	for (half = 0; half < 2 * NR_ENTRIES; half++)
+	for (half = 0; half < 2 * SVM_ENTRIES; half++)
 		*vmcb12(VMCB_STACK + 8 * half) = GIVEN(half);
 }
 
@@ -170,17 +172,17 @@ static void guest_l2_has_its_own(void)
 	for (round = 0; round < ARRAY_SIZE(rounds); round++) {
 		guest_prepare_l2(ENABLE_V_LBR, rounds[round].l2);
 		clear_branches(RET);
-		record_around_l2(rounds[round].l1, svm->vmcb_gpa, seen);
+		record_around_svm(rounds[round].l1, svm->vmcb_gpa, seen);
 		GUEST_ASSERT_EQ(svm->vmcb->control.exit_code, SVM_EXIT_VMMCALL);
 		expect_branches("L1", of_l1, rounds[round].l1 ? ARRAY_SIZE(of_l1) : 0, 0);
 		GUEST_ASSERT_EQ(rdmsr(MSR_AMD64_LBR_SELECT), RET);
 
 		GUEST_ASSERT_EQ(seen[0], JCC);
-		GUEST_ASSERT_EQ(seen[1], (u32)GIVEN(2 * NR_ENTRIES - 1));
+		GUEST_ASSERT_EQ(seen[1], (u32)GIVEN(2 * SVM_ENTRIES - 1));
 		GUEST_ASSERT_EQ(*vmcb12(VMCB_DBGEXTNCTL), rounds[round].l2);
 		GUEST_ASSERT_EQ(*vmcb12(VMCB_SELECT), JCC);
 		new = rounds[round].l2 ? ARRAY_SIZE(of_l2) : 0;
-		for (half = 0; half < 2 * NR_ENTRIES; half++)
+		for (half = 0; half < 2 * SVM_ENTRIES; half++)
 			GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8 * half),
 					half < new ? of_l2[half] : GIVEN(half - new));
 	}
@@ -201,14 +203,42 @@ static void guest_l2_has_that_of_l1(void)
 	for (round = 0; round < ARRAY_SIZE(rounds); round++) {
 		guest_prepare_l2(0, rounds[round].l2);
 		clear_branches(RET);
-		record_around_l2(rounds[round].l1, svm->vmcb_gpa, seen);
+		record_around_svm(rounds[round].l1, svm->vmcb_gpa, seen);
 		GUEST_ASSERT_EQ(svm->vmcb->control.exit_code, SVM_EXIT_VMMCALL);
 		GUEST_ASSERT_EQ(seen[0], RET);
 		GUEST_ASSERT_EQ(seen[1], 0);
 		expect_branches("both", of_both, rounds[round].l1 ? ARRAY_SIZE(of_both) : 0, 0);
 		/* Not touched. */
-		for (half = 0; half < 2 * NR_ENTRIES; half++)
+		for (half = 0; half < 2 * SVM_ENTRIES; half++)
 			GUEST_ASSERT_EQ(*vmcb12(VMCB_STACK + 8 * half), GIVEN(half));
+	}
+	GUEST_DONE();
+}
+
+/* With VMX it is always so. */
+static void guest_vmx_l2_has_that_of_l1(void)
+{
+	const struct branch of_both[] = {
+		{ (u64)l1_first_vmx, (u64)l1_first_to_vmx, JMP_REL },
+		{ (u64)l2_first_vmx, (u64)l2_first_to_vmx, JMP_REL },
+		{ (u64)l2_last_vmx, (u64)l2_last_to_vmx, JMP_REL },
+		{ (u64)l1_last_vmx, (u64)l1_last_to_vmx, JMP_REL },
+	};
+	unsigned int round;
+	u64 control;
+	u32 seen[2];
+
+	for (round = 0; round < ARRAY_SIZE(rounds); round++) {
+		prepare_l2(l2_start_vmx);
+		clear_branches(RET);
+		/* That of L2 is not asked for: it has none. */
+		control = rounds[round].l1 ? recording : 0;
+		record_around_vmx(control, 0, seen);
+		GUEST_ASSERT_EQ(vmreadz(VM_EXIT_REASON), EXIT_REASON_VMCALL);
+		GUEST_ASSERT_EQ(seen[0], (u32)control);
+		GUEST_ASSERT_EQ(seen[1], 0);
+		expect_branches("both", of_both, control ? ARRAY_SIZE(of_both) : 0, 0);
+		vmxoff();
 	}
 	GUEST_DONE();
 }
@@ -259,13 +289,17 @@ static void run_l1(struct kvm_vcpu *vcpu, void *code, bool migrates)
 
 TEST_F(nested, l2_has_a_stack_of_its_own_with_lbr_virtualization)
 {
+	if (host_cpu_is_intel)
+		SKIP(return, "VMX has no LBR virtualization for L2");
+
 	ASSERT_TRUE(kvm_cpu_has(X86_FEATURE_LBRV));
 	run_l1(self->vcpu, guest_l2_has_its_own, variant->migrates);
 }
 
 TEST_F(nested, l1_and_l2_share_one_without)
 {
-	run_l1(self->vcpu, guest_l2_has_that_of_l1, variant->migrates);
+	run_l1(self->vcpu, host_cpu_is_intel ? guest_vmx_l2_has_that_of_l1 :
+					       guest_l2_has_that_of_l1, variant->migrates);
 }
 
 TEST_HARNESS_MAIN

@@ -113,7 +113,7 @@ pub fn run(cpus: &[Cpu], directory: &Path) -> Result<Vec<String>> {
         for provider in PROVIDERS {
             println!("{} {provider}:", boot.name());
             let place = directory.join(format!("{}-{provider}", boot.machine.name()));
-            let scenarios = scenario::with_branches(boot.machine, provider, &SCENARIOS);
+            let scenarios = scenario::with_branches(provider, &SCENARIOS);
             rows.extend(measure(&boot, provider, &scenarios, (&place, true))?);
             // Each time, so that nothing is lost if it is interrupted.
             write(

@@ -163,10 +163,11 @@ const RULES: [Rule; 14] = [
     },
 ];
 
-/// A rule for guests that record branches: the rows that it is for, and whether a row keeps to it, given
-/// that of the same guest that does not record.
+/// A rule for guests that record branches: the machine and the rows that it is for, and whether a row keeps
+/// to it, given that of the same guest that does not record.
 struct Recording {
     name: &'static str,
+    machine: Option<Machine>,
     applies: fn(&Row) -> bool,
     holds: fn(&Row, &Row) -> bool,
 }
@@ -177,10 +178,20 @@ fn is_steady(row: &Row) -> bool {
     !(row.host_event && row.scenario == "share_branches")
 }
 
-const OF_BRANCHES: [Recording; 3] = [
+/// On Intel CPUs two guests that record and share a CPU have to give its records to each other.
+fn moves_records(row: &Row) -> bool {
+    row.machine == Machine::Intel.name() && row.scenario == "share_branches"
+}
+
+/// The registers of records, all of which are read, and written if they are not 0; and a write that clears
+/// them.
+const RECORDS: f64 = 2.0 * 96.0 + 1.0;
+
+const OF_BRANCHES: [Recording; 4] = [
     Recording {
         name: "a guest that counts and records branches costs no operation more",
-        applies: |row| row.counters > 0 && is_steady(row),
+        machine: None,
+        applies: |row| row.counters > 0 && is_steady(row) && !moves_records(row),
         holds: |row, without| {
             let more = row.operations() + row.lvtpc - without.operations() - without.lvtpc;
             more <= by_the_way(row)
@@ -189,7 +200,8 @@ const OF_BRANCHES: [Recording; 3] = [
     Recording {
         // Those of a switch without a counter, and with an event of the host those of perf for it.
         name: "one that records only costs what one does that counts, less the counter",
-        applies: |row| row.counters == 0 && !row.host_event,
+        machine: None,
+        applies: |row| row.counters == 0 && !row.host_event && !moves_records(row),
         holds: |row, _| match row.scenario.as_str() {
             "cpuid_branches" => row.operations() + row.lvtpc <= by_the_way(row),
             "io_branches" => row.operations() <= 5.0,
@@ -198,11 +210,18 @@ const OF_BRANCHES: [Recording; 3] = [
     },
     Recording {
         name: "it costs 1 % more instructions, 2 % if it is switched for an event of the host",
-        applies: |row| row.counters > 0 && is_steady(row),
+        machine: None,
+        applies: |row| row.counters > 0 && is_steady(row) && !moves_records(row),
         holds: |row, without| match row.host_event {
             false => at_most(row, 1.01, Some(without)),
             true => at_most(row, 1.02, Some(without)),
         },
+    },
+    Recording {
+        name: "records are moved once per change of the vCPU",
+        machine: Some(Machine::Intel),
+        applies: |row| !row.host_event && moves_records(row),
+        holds: |row, without| row.operations() <= without.operations() + RECORDS,
     },
 ];
 
@@ -227,7 +246,8 @@ fn judge_recording(machine: Machine, rows: &[Row]) -> Vec<Case> {
         }
         Case::new(rule.name, broken.is_empty(), || broken.join("\n"))
     };
-    OF_BRANCHES.iter().map(case).collect()
+    let here = |rule: &&Recording| rule.machine.is_none_or(|only| only == machine);
+    OF_BRANCHES.iter().filter(here).map(case).collect()
 }
 
 /// The result of each rule.
@@ -254,9 +274,7 @@ pub fn judge(machine: Machine, rows: &[Row]) -> Vec<Case> {
         Case::new(rule.name, broken.is_empty(), || broken.join("\n"))
     };
     let mut cases: Vec<_> = RULES.iter().map(case).collect();
-    if machine == Machine::Amd {
-        cases.extend(judge_recording(machine, rows));
-    }
+    cases.extend(judge_recording(machine, rows));
     cases
 }
 
@@ -283,7 +301,7 @@ pub fn test(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
         ("mvpmu", &scenarios[..]),
     ] {
         let place = directory.join(provider);
-        let scenarios = scenario::with_branches(boot.machine, provider, scenarios);
+        let scenarios = scenario::with_branches(provider, scenarios);
         rows.extend(measure(boot, provider, &scenarios, (&place, false))?);
     }
     Ok(judge(boot.machine, &rows))

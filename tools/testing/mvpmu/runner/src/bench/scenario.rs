@@ -2,8 +2,6 @@
 
 //! Why the guest exits.
 
-use crate::machine::Machine;
-
 /// What a guest does.
 #[derive(Clone, Copy)]
 pub struct Scenario {
@@ -97,9 +95,9 @@ pub const RECORDING: [(Scenario, Scenario); 3] = [
 ];
 
 /// What is measured with the provider on the machine, of these.
-pub fn with_branches(machine: Machine, provider: &str, of: &[Scenario]) -> Vec<Scenario> {
+pub fn with_branches(provider: &str, of: &[Scenario]) -> Vec<Scenario> {
     let mut all = of.to_vec();
-    if (machine, provider) == (Machine::Amd, "mvpmu") {
+    if provider == "mvpmu" {
         all.extend(RECORDING.map(|(recording, _)| recording));
     }
     all

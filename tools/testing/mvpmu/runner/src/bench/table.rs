@@ -84,7 +84,7 @@ pub fn markdown(rows: &[Row], sampling: &[Row]) -> String {
              counters enabled:\n\n| VM exit | C | mvpmu |\n| --- | --- | --- |\n",
             list(&counters)
         ));
-        let scenarios = scenario::with_branches(machine, "mvpmu", &SCENARIOS);
+        let scenarios = scenario::with_branches("mvpmu", &SCENARIOS);
         text.push_str(&lines(rows, machine, &scenarios, &["c", "mvpmu"], |row| {
             Some(row.operations())
         }));

@@ -40,13 +40,9 @@ fn branches_of_perf(cpu: Cpu) -> Group {
                 perf: true,
                 ..Job::new("branches")
             },
-            tests: match cpu.is_amd() {
-                true => &["lbr_test", "host_branches_test", "perf"][..],
-                false => &["lbr_test", "perf"],
-            }
-            .iter()
-            .map(|&test| test.to_owned())
-            .collect(),
+            tests: ["lbr_test", "host_branches_test", "perf"]
+                .map(str::to_owned)
+                .to_vec(),
             limit: Duration::from_secs(600),
         },
     }

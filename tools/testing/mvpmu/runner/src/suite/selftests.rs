@@ -47,8 +47,8 @@ const ELSEWHERE: [&str; 6] = [
 /// The selftest of slots and PERF_METRICS: not for KVM's C code, which gives guests neither.
 const OF_METRICS: &str = "mvpmu/topdown_test";
 
-/// The selftests of last branch records in guests, of AMD's CPUs: only the last one for KVM's C code, which
-/// gives guests none.
+/// The selftests of last branch records in guests: only the last one for KVM's C code, which gives guests
+/// none, and for CPUs that have none.
 const OF_BRANCHES: [&str; 4] = [
     "mvpmu/frozen_branches_test",
     "mvpmu/guest_branches_test",
@@ -68,7 +68,7 @@ fn can_run(test: &str, cpu: Cpu) -> bool {
     match test {
         OF_METRICS => has(|config| config.metrics > 0),
         OF_TRACE => has(|config| config.bts),
-        _ if OF_BRANCHES.contains(&test) => cpu.is_amd(),
+        _ if OF_BRANCHES[..3].contains(&test) => cpu.is_amd() || has(|config| config.lbr),
         _ => true,
     }
 }
@@ -234,9 +234,7 @@ pub fn model_groups(cpu: Cpu) -> Vec<Group> {
         &["count_test", "host_perf_test"],
     ));
     groups.push(group("weights=3:2", &["cycles_test"]));
-    if cpu.is_amd() {
-        groups.push(group("lbr=off", &["count_test", "no_branches_test"]));
-    }
+    groups.push(group("lbr=off", &["count_test", "no_branches_test"]));
     groups
 }
 
