@@ -8,12 +8,14 @@
  */
 #include <sched.h>
 
+#include "control_group.h"
 #include "guest_branches.h"
 #include "kvm_test_harness.h"
 #include "migrate.h"
 
 #define ROUNDS		3
 #define NR_DORMANT	63	/* times NR_EXITS_OF_SEQUENCE */
+#define NR_OFFLINE	6	/* even */
 
 /* Something that register @n of an entry can hold; INFO of Intel has 16 bits of a number. */
 static u64 entry_value(u64 first, unsigned int n)
@@ -348,6 +350,31 @@ TEST_F(guest_branches, stack_moves_with_the_vcpu_to_other_cpus)
 		} while (!CPU_ISSET(cpu, &cpus));
 		pin_self_to_cpu(cpu);
 	}
+}
+
+/* The CPU on which the records may be still goes offline at every other exit. */
+TEST_F(guest_branches, stack_outlives_the_cpu_that_it_is_on)
+{
+	const char *online = "/sys/devices/system/cpu/cpu1/online";
+	unsigned int exits = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "there is one CPU");
+
+	choose(self->vm, OVER_PIO);
+	pin_self_to_cpu(1);
+	while (run_to_io(self->vcpu)) {
+		if (++exits > NR_OFFLINE)
+			continue;
+		if (exits % 2) {
+			pin_self_to_cpu(0);
+			write_to(online, "0");
+		} else {
+			write_to(online, "1");
+			pin_self_to_cpu(1);
+		}
+	}
+	EXPECT_EQ(ROUNDS * NR_EXITS_OF_SEQUENCE, exits);
 }
 
 TEST_F(guest_branches, stack_is_restored_in_a_new_vm)

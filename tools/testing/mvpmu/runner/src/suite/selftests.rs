@@ -22,7 +22,8 @@ use crate::paths;
 use crate::paths::Kernel;
 
 /// Our selftests that are about mvpmu itself: not for KVM's C code.
-const ABOUT_MVPMU: [&str; 7] = [
+const ABOUT_MVPMU: [&str; 8] = [
+    "attack_branches_test",
     "debugfs_test",
     "frozen_branches_test",
     "guest_branches_test",
@@ -49,7 +50,8 @@ const OF_METRICS: &str = "mvpmu/topdown_test";
 
 /// The selftests of last branch records in guests: only the last one for KVM's C code, which gives guests
 /// none, and for CPUs that have none.
-const OF_BRANCHES: [&str; 4] = [
+const OF_BRANCHES: [&str; 5] = [
+    "mvpmu/attack_branches_test",
     "mvpmu/frozen_branches_test",
     "mvpmu/guest_branches_test",
     "mvpmu/shared_branches_test",
@@ -68,7 +70,7 @@ fn can_run(test: &str, cpu: Cpu) -> bool {
     match test {
         OF_METRICS => has(|config| config.metrics > 0),
         OF_TRACE => has(|config| config.bts),
-        _ if OF_BRANCHES[..3].contains(&test) => cpu.is_amd() || has(|config| config.lbr),
+        _ if OF_BRANCHES[..4].contains(&test) => cpu.is_amd() || has(|config| config.lbr),
         _ => true,
     }
 }
@@ -208,10 +210,10 @@ const BY_CPU: [&str; 12] = [
     "mvpmu/pmi_test",
     OF_METRICS,
     OF_TRACE,
-    OF_BRANCHES[0],
     OF_BRANCHES[1],
     OF_BRANCHES[2],
     OF_BRANCHES[3],
+    OF_BRANCHES[4],
 ];
 
 /// Machines whose PMIs come late, one whose firmware has left something in each register of the PMU,
