@@ -4,6 +4,7 @@
 //! initrd, command line and zero page in memory, the CPU in long mode.
 
 use std::ffi::CString;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use vm_memory::Address;
@@ -66,8 +67,16 @@ pub struct Boot {
     pub append: String,
 }
 
-/// Puts everything into `memory` of a machine with so many CPUs; the result is the entry point.
-pub fn load(boot: &Boot, cpus: usize, memory: &GuestMemoryMmap) -> Result<u64, String> {
+/// What is known of a kernel that is in memory.
+pub struct Loaded {
+    /// The entry point.
+    pub entry: u64,
+    /// The code of its functions that save and load last branch records of guests.
+    pub branch_functions: Vec<Range<u64>>,
+}
+
+/// Puts everything into `memory` of a machine with so many CPUs.
+pub fn load(boot: &Boot, cpus: usize, memory: &GuestMemoryMmap) -> Result<Loaded, String> {
     let shown = boot.kernel.display();
     let file =
         std::fs::read(&boot.kernel).map_err(|e| format!("cannot open the kernel {shown}: {e}"))?;
@@ -100,7 +109,10 @@ pub fn load(boot: &Boot, cpus: usize, memory: &GuestMemoryMmap) -> Result<u64, S
 
     write(memory, mptable::ADDRESS, &mptable::build(cpus))?;
     write_tables(memory)?;
-    Ok(kernel.entry)
+    Ok(Loaded {
+        entry: kernel.entry,
+        branch_functions: kernel.branch_functions,
+    })
 }
 
 /// Puts the archives, one after the other, at the top of RAM.

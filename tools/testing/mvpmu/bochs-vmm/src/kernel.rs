@@ -2,12 +2,16 @@
 
 //! The file of a kernel: vmlinux, an ELF file, or bzImage (Documentation/arch/x86/boot.rst).
 
+use std::ops::Range;
 use std::path::Path;
 
 use object::elf;
 use object::read::elf::ElfFile64;
 use object::Object;
 use object::ObjectSegment;
+use object::ObjectSymbol;
+use object::SymbolKind;
+use pmu_model::oracle::is_branch_function;
 
 /// The "zero page", by which Linux is told about the machine: `struct boot_params`, byte for byte.
 pub struct ZeroPage([u8; 4096]);
@@ -115,6 +119,8 @@ pub struct Kernel<'a> {
     pub end: u64,
     /// With its setup header.
     pub zero_page: ZeroPage,
+    /// The code of its functions that save and load last branch records of guests, if it has symbols.
+    pub branch_functions: Vec<Range<u64>>,
 }
 
 impl<'a> Kernel<'a> {
@@ -136,6 +142,7 @@ impl<'a> Kernel<'a> {
             entry: image.entry(),
             end: 0,
             zero_page: ZeroPage::new(),
+            branch_functions: functions(&image, is_branch_function),
         };
         for segment in image.segments() {
             let header = segment.elf_program_header();
@@ -169,8 +176,18 @@ impl<'a> Kernel<'a> {
             entry: start + ENTRY_64,
             end: start + room,
             zero_page,
+            branch_functions: Vec::new(),
         })
     }
+}
+
+/// The code of the functions whose names are such.
+fn functions<'a>(image: &impl Object<'a>, is_such: impl Fn(&str) -> bool) -> Vec<Range<u64>> {
+    image
+        .symbols()
+        .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.name().is_ok_and(&is_such))
+        .map(|symbol| symbol.address()..symbol.address() + symbol.size())
+        .collect()
 }
 
 #[cfg(test)]
@@ -178,6 +195,18 @@ mod tests {
     use super::*;
 
     const START: u64 = 0x10_0000;
+
+    // Break: take all symbols, or the end for the length.
+    #[test]
+    fn functions_are_found_by_their_names() {
+        let file = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let image = ElfFile64::<object::Endianness>::parse(&*file).unwrap();
+        let all = functions(&image, |_| true);
+        let found = functions(&image, |name| name.contains("functions_are_found"));
+        assert!(!found.is_empty() && found.len() < all.len());
+        let lengths = found.iter().map(|code| code.end - code.start);
+        assert!(lengths.into_iter().all(|length| length < 0x1_0000));
+    }
 
     /// A bzImage of two sectors of setup and 100 bytes of code, with room for 4096.
     fn bzimage() -> Vec<u8> {

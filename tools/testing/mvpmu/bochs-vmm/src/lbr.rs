@@ -12,6 +12,7 @@ use pmu_model::intel::Transfer;
 use crate::core;
 use crate::gather;
 use crate::layout;
+use crate::oracle;
 use crate::per_cpu::CpuCell;
 use crate::per_cpu::PerCpu;
 use crate::pmu;
@@ -57,7 +58,9 @@ fn record(kind: BranchKind, from: u64, to: u64, from_user: bool) {
         from_user,
         to_user: is_user(),
     };
-    pmu::with(|pmu| pmu.map_mut().transferred(transfer));
+    if pmu::transferred(transfer) {
+        oracle::follow();
+    }
 }
 
 fn is_user() -> bool {

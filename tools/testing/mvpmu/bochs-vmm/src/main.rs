@@ -97,7 +97,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<u8, String> {
     log::set_level(args.level());
     let memory = memory::create(args.mem)?;
-    let entry = boot::load(&args.boot, args.cpus, memory)?;
+    let loaded = boot::load(&args.boot, args.cpus, memory)?;
     if let Some(path) = &args.stream {
         ports::set_stream(create(path)?);
     }
@@ -126,14 +126,14 @@ fn run(args: &Args) -> Result<u8, String> {
     timers::begin();
     cpus::create(args.cpus, |cpu| {
         pmu::create(cpu, args.config(), options);
-        oracle::create(cpu, args.oracle);
+        oracle::create(cpu, args.oracle, &loaded.branch_functions);
     })?;
     console::create(args.interactive || terminal::is_terminal());
     if args.max_instructions.is_some() || !args.sweep.sweep.is_empty() {
         MAX_INSTRUCTIONS.set(args.max_instructions.unwrap_or(u64::MAX));
         timers::every(LIMIT_PERIOD, check_limit);
     }
-    boot::enter(entry);
+    boot::enter(loaded.entry);
 
     cpus::run();
     let end = stop::reason().ok_or("the core ended the run without a reason")?;

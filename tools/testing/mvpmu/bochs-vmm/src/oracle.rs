@@ -6,12 +6,14 @@
 //! it is on another stack the instruction before tells whether Linux has switched tasks. CPL 3 is
 //! looked at as long as something of a guest is in the PMU in host mode.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use pmu_model::intel::msr;
 use pmu_model::intel::Config;
 use pmu_model::intel::Intel;
 use pmu_model::oracle::stack_load;
+use pmu_model::oracle::BranchRegister;
 use pmu_model::oracle::Entry;
 use pmu_model::oracle::Finding;
 use pmu_model::oracle::Mode;
@@ -20,6 +22,8 @@ use pmu_model::oracle::Reported;
 use pmu_model::oracle::SharedVcpus;
 use pmu_model::Pmu;
 
+use crate::capability::ENTRY_LOAD_LBR_CTL;
+use crate::capability::GUEST_LBR_CTL;
 use crate::core;
 use crate::layout;
 use crate::layout::gpr;
@@ -34,6 +38,7 @@ use crate::stop;
 /// VMCS fields and bits.
 mod vmcs {
     pub const PROC_CONTROLS: u32 = 0x4002;
+    pub const ENTRY_CONTROLS: u32 = 0x4012;
     pub const MSR_BITMAP: u32 = 0x2004;
     pub const EXIT_REASON: u32 = 0x4402;
     pub const EXIT_INTERRUPTION: u32 = 0x4404;
@@ -45,6 +50,8 @@ mod vmcs {
     pub const USE_MSR_BITMAPS: u32 = 1 << 28;
     /// In the bitmap: WRMSR of low MSRs.
     pub const WRITE_LOW: u64 = 0x800;
+    /// IA32_LBR_CTL: branches are recorded.
+    pub const LBREN: u64 = 1 << 0;
 }
 
 /// As large as a kernel stack, or smaller.
@@ -76,14 +83,16 @@ pub static PER_CPU: [&dyn PerCpu; 5] = [&INSIDE, &LEFT, &USER, &STACK, &LAST_RIP
 static VCPUS: OnceLock<SharedVcpus> = OnceLock::new();
 static REPORTED: SingleThread<Option<Reported>> = SingleThread::new(None);
 
-/// Has the oracle watch the PMU of CPU number `cpu`, whose turn it is.
-pub fn create(cpu: usize, mode: Mode) {
+/// Has the oracle watch the PMU of CPU number `cpu`, whose turn it is. `branch_functions` are those of the kernel
+/// that save and load last branch records of guests.
+pub fn create(cpu: usize, mode: Mode, branch_functions: &[Range<u64>]) {
     if mode == Mode::Off {
         return;
     }
     pmu::with(|pmu| {
         let vcpus = VCPUS.get_or_init(SharedVcpus::default).clone();
-        pmu.watch(Oracle::new(cpu as u32, vcpus));
+        let oracle = Oracle::new(cpu as u32, vcpus);
+        pmu.watch(oracle.with_branch_functions(branch_functions));
         MODE.set(mode);
     });
 }
@@ -156,41 +165,88 @@ fn has_rdpmc() -> bool {
     core::vmread32(vmcs::PROC_CONTROLS) & vmcs::RDPMC_EXITING == 0
 }
 
-/// What the guest can read or write without a VM exit: counters, a bit for each, and the status.
-fn reach(config: &Config) -> (u64, bool) {
-    let controls = core::vmread32(vmcs::PROC_CONTROLS);
-    let metrics = (config.metrics > 0).then_some(config.gp + config.fixed);
-    let all = (1 << (config.gp + config.fixed + usize::from(metrics.is_some()))) - 1;
-    let rdpmc = has_rdpmc();
-    if controls & vmcs::USE_MSR_BITMAPS == 0 {
-        return (if rdpmc { all } else { 0 }, false);
+/// An MSR bitmap, or that there is none.
+#[derive(Clone, Copy)]
+struct Bitmap(Option<u64>);
+
+impl Bitmap {
+    /// That of the current VMCS.
+    fn current() -> Bitmap {
+        let controls = core::vmread32(vmcs::PROC_CONTROLS);
+        let used = controls & vmcs::USE_MSR_BITMAPS != 0;
+        Bitmap(used.then(|| core::vmread64(vmcs::MSR_BITMAP)))
     }
-    let map = core::vmread64(vmcs::MSR_BITMAP);
-    let exits = |msr: u32, part: u64| {
-        let byte = memory::byte(map + part + u64::from(msr) / 8);
+
+    /// Whether this access to an MSR, one of the low ones, leads to a VM exit.
+    fn exits(self, msr: u32, part: u64) -> bool {
+        let byte = self
+            .0
+            .and_then(|map| memory::byte(map + part + u64::from(msr) / 8));
         byte.is_none_or(|byte| byte >> (msr % 8) & 1 != 0)
-    };
-    let within = |msr: u32| !exits(msr, 0) || !exits(msr, vmcs::WRITE_LOW);
-    let status = !exits(msr::GLOBAL_STATUS, 0);
-    if rdpmc {
+    }
+
+    /// Whether the guest can read the MSR.
+    fn reads(self, msr: u32) -> bool {
+        !self.exits(msr, 0)
+    }
+
+    /// Whether it can write it.
+    fn writes(self, msr: u32) -> bool {
+        !self.exits(msr, vmcs::WRITE_LOW)
+    }
+
+    /// Whether it can do either.
+    fn is_within(self, msr: u32) -> bool {
+        self.reads(msr) || self.writes(msr)
+    }
+}
+
+/// What the guest can read or write without a VM exit: counters, a bit for each, and the status.
+fn reach(config: &Config, map: Bitmap) -> (u64, bool) {
+    let metrics = (config.metrics > 0).then_some(config.gp + config.fixed);
+    let status = map.reads(msr::GLOBAL_STATUS);
+    if has_rdpmc() {
+        let all = (1 << (config.gp + config.fixed + usize::from(metrics.is_some()))) - 1;
         return (all, status);
     }
     let mut counters = 0;
     for n in 0..config.gp {
         let n_msr = n as u32;
-        if within(msr::PMC0 + n_msr) || within(msr::A_PMC0 + n_msr) {
+        if map.is_within(msr::PMC0 + n_msr) || map.is_within(msr::A_PMC0 + n_msr) {
             counters |= 1 << n;
         }
     }
     for n in 0..config.fixed {
-        if within(msr::FIXED_CTR0 + n as u32) {
+        if map.is_within(msr::FIXED_CTR0 + n as u32) {
             counters |= 1 << (config.gp + n);
         }
     }
-    if let Some(n) = metrics.filter(|_| within(msr::PERF_METRICS)) {
+    if let Some(n) = metrics.filter(|_| map.is_within(msr::PERF_METRICS)) {
         counters |= 1 << n;
     }
     (counters, status)
+}
+
+/// The last branch records that the guest can read without a VM exit, or has recorded: the bit of each.
+fn reach_of_branches(map: Bitmap) -> u128 {
+    let loads = core::vmread32(vmcs::ENTRY_CONTROLS) & ENTRY_LOAD_LBR_CTL != 0;
+    let is_on = || core::vmread64(GUEST_LBR_CTL) & vmcs::LBREN != 0;
+    let mut bits = 0;
+    if loads && (is_on() || map.writes(msr::LBR_CTL)) {
+        bits |= BranchRegister::BITS_OF_ENTRIES;
+    }
+    if !loads && map.reads(msr::LBR_CTL) {
+        bits |= BranchRegister::Control.bit();
+    }
+    let reads = |register: &BranchRegister| match *register {
+        BranchRegister::From(n) => map.reads(msr::LBR_FROM0 + n as u32),
+        BranchRegister::To(n) => map.reads(msr::LBR_TO0 + n as u32),
+        BranchRegister::Info(n) => map.reads(msr::LBR_INFO0 + n as u32),
+        _ => false,
+    };
+    let read = BranchRegister::of_entries().filter(reads);
+    bits = read.fold(bits, |bits, register| bits | register.bit());
+    bits
 }
 
 /// A VM entry begins: what is to be known of it as long as the host's registers are there.
@@ -198,7 +254,8 @@ pub fn before_entry() -> Option<Entry> {
     if MODE.get() == Mode::Off {
         return None;
     }
-    let (counters, status) = reach(&pmu::config()?);
+    let (config, map) = (pmu::config()?, Bitmap::current());
+    let (counters, status) = reach(&config, map);
     pmu::is_at(layout::PREV_RIP.get());
     let reason = core::vmread32(vmcs::EXIT_REASON) | core::vmread32(vmcs::EXIT_INTERRUPTION);
     Some(Entry {
@@ -211,7 +268,10 @@ pub fn before_entry() -> Option<Entry> {
         counters,
         status,
         rdpmc: has_rdpmc(),
-        branches: 0,
+        branches: match config.lbr {
+            true => reach_of_branches(map),
+            false => 0,
+        },
     })
 }
 

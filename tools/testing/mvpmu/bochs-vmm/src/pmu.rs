@@ -8,9 +8,11 @@
 
 use pmu_model::intel::Config;
 use pmu_model::intel::Intel;
+use pmu_model::intel::Transfer;
 use pmu_model::options::PmiDelay;
 use pmu_model::options::PowerOn;
 use pmu_model::options::Weights;
+use pmu_model::oracle::Oracle;
 use pmu_model::Access;
 use pmu_model::Fault;
 use pmu_model::Owner;
@@ -196,10 +198,26 @@ pub fn set_debugctl(value: u64) {
     bts::turn(stores == Some(true));
 }
 
-/// Loads IA32_LBR_CTL. Its reserved bits were checked at VM entry.
+/// VM entry loads IA32_LBR_CTL. Its reserved bits were checked.
 pub fn load_lbr_control(value: u64) {
-    with(|pmu| pmu.map_mut().set_lbr_control(value));
+    with(|pmu| pmu.load_lbr_control(value));
     settings_changed();
+}
+
+/// VM exit clears IA32_LBR_CTL.
+pub fn clear_lbr_control() {
+    with(|pmu| pmu.map_mut().set_lbr_control(0));
+    settings_changed();
+}
+
+/// Control was transferred, while branches are recorded. The result is whether the oracle objects.
+pub fn transferred(transfer: Transfer) -> bool {
+    let objects = with(|pmu| {
+        at(pmu, transfer.from);
+        pmu.transferred(transfer);
+        pmu.oracle().is_some_and(Oracle::has_finding)
+    });
+    objects == Some(true)
 }
 
 /// #DB is raised.

@@ -125,7 +125,7 @@ extern "C-unwind" fn load_host() {
         pmu::load_global_ctrl(core::vmread64(field::HOST_GLOBAL_CTRL));
     }
     if core::vmread32(field::EXIT_CONTROLS) & EXIT_CLEAR_LBR_CTL != 0 {
-        pmu::load_lbr_control(0);
+        pmu::clear_lbr_control();
     }
     // Cleared at every VM exit, which is why KVM restores it.
     let _ = msr::set_debugctl(0);

@@ -34,6 +34,7 @@ pub mod events;
 mod lbr;
 mod metrics;
 pub mod msr;
+mod recorded;
 mod registers;
 mod watched;
 

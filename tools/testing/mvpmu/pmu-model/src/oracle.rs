@@ -75,6 +75,7 @@
 //!   force_emulation_prefix), are not known: the latter would be a false alarm.
 //! * Two VMs in one process are told apart only as long as their threads stay in the kernel.
 
+mod branch_marks;
 mod branches;
 mod cell;
 mod checks;
@@ -84,9 +85,11 @@ mod entry;
 mod finding;
 mod journal;
 mod mode;
+mod records;
 mod transitions;
 mod vcpus;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -101,6 +104,7 @@ use crate::MAX_COUNTERS;
 pub use cell::Cell;
 pub use cell::Mark;
 pub use cell::Watched;
+pub use code::is_branch_function;
 pub use code::is_provider;
 pub use code::stack_load;
 pub use code::StackLoad;
@@ -113,9 +117,11 @@ pub use journal::Operation;
 pub use mode::Mode;
 pub use mode::Reported;
 pub use mode::EXIT_STATUS;
+pub use records::BranchRegister;
+pub use records::Recorded;
 pub use vcpus::Vcpus;
 
-use branches::Branches;
+use branch_marks::Branches;
 use branches::Loaded;
 use journal::Journal;
 
@@ -168,8 +174,10 @@ pub struct Oracle<R> {
     status: Status,
     lvtpc: (Mark, u32),
     branches: Branches,
-    /// The guest's, while VM entry has loaded them.
+    /// The guest's, while it runs and has them.
     loaded: Option<Loaded>,
+    /// The code of the host's kernel that saves and loads last branch records of guests.
+    branch_functions: Arc<[Range<u64>]>,
     /// The guest that runs.
     inside: Option<Entry>,
     /// Its counters at the entry.
@@ -202,6 +210,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             lvtpc: (Mark::Unclaimed, LVT_MASKED),
             branches: Branches::of(Mark::Event),
             loaded: None,
+            branch_functions: Arc::default(),
             inside: None,
             before: [0; MAX_COUNTERS],
             last: None,
@@ -300,7 +309,9 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         self.note(owner, Operation::Wrmsr(register, value));
         let cell = match cell {
             None | Some(Cell::Uncore(_)) => return,
-            Some(Cell::Lbr(register)) => return self.wrote_branches(register, owner),
+            Some(Cell::Lbr(register)) => {
+                return self.wrote_branches(map, counters, register, owner);
+            }
             Some(cell) => cell,
         };
         let now = map.value(cell, counters);
@@ -415,8 +426,10 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
     pub(crate) fn reset(&mut self, reset: Reset) {
         match reset {
             Reset::Reset => {
+                self.vcpus().released_lbr(self.cpu, None);
                 *self = Oracle {
                     counts: self.counts,
+                    branch_functions: self.branch_functions.clone(),
                     ..Oracle::new(self.cpu, self.vcpus.clone())
                 };
             }

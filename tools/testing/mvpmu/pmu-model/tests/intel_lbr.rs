@@ -89,7 +89,7 @@ impl Cpu {
     }
 
     fn transfer(&mut self, transfer: Transfer) {
-        self.0.map_mut().transferred(transfer);
+        self.0.transferred(transfer);
     }
 
     /// From, to and more of all entries, the newest first.

@@ -5,7 +5,7 @@
 //! before VMRUN: once it changed, the guest was left.
 
 use pmu_model::amd;
-use pmu_model::amd::LbrRegister;
+use pmu_model::oracle::BranchRegister;
 
 use crate::decode::VMRUN;
 use crate::registers::Bus;
@@ -276,22 +276,26 @@ impl Guest {
         (counters.fold(0, |bits, n| bits | 1 << n), status)
     }
 
-    /// The registers of the last branch record stack that the guest can read without a #VMEXIT, a bit for
-    /// each of [`LbrRegister::all`].
-    pub fn reach_of_branches(&self, bus: &mut Bus) -> u64 {
+    /// The registers of the last branch record stack that the guest can read without a #VMEXIT: the bit
+    /// of each.
+    pub fn reach_of_branches(&self, bus: &mut Bus) -> u128 {
         let Some(map) = self.msrpm(bus) else {
-            return u64::MAX;
+            return u128::MAX;
         };
         // Of two bits for each MSR the lower one is that of RDMSR. LastBranchStackSelect and DebugExtnCtl
         // are in the upper half of a byte.
         let entries = bus.physical(map + 0x1000 + 0x300 / 4, 8);
         let others = bus.physical(map + 0x800 + 0x10e / 4, 1) >> 4;
-        let intercepts = |n: usize| match n {
-            n if n < 2 * amd::LBR_ENTRIES => entries >> (2 * n) & 1 != 0,
-            n => others >> (2 * (n - 2 * amd::LBR_ENTRIES)) & 1 != 0,
-        };
-        let all = (0..LbrRegister::all().count()).filter(|n| !intercepts(*n));
-        all.fold(0, |bits, n| bits | 1 << n)
+        let of_entries = (0..amd::LBR_ENTRIES)
+            .flat_map(|n| [BranchRegister::From(n), BranchRegister::To(n)])
+            .enumerate()
+            .filter(|(n, _)| entries >> (2 * n) & 1 == 0);
+        let others = [BranchRegister::Filter, BranchRegister::Control]
+            .into_iter()
+            .enumerate()
+            .filter(|(n, _)| others >> (2 * n) & 1 == 0);
+        let all = of_entries.chain(others);
+        all.fold(0, |bits, (_, register)| bits | register.bit())
     }
 }
 

@@ -94,18 +94,6 @@ pub struct SavedLbr {
     pub entries: [[u64; 2]; LBR_ENTRIES],
 }
 
-impl SavedLbr {
-    /// What it has of a register.
-    pub fn get(&self, register: LbrRegister) -> u64 {
-        match register {
-            LbrRegister::Select => self.select,
-            LbrRegister::Control => self.control,
-            LbrRegister::From(n) => self.entries[n][0],
-            LbrRegister::To(n) => self.entries[n][1],
-        }
-    }
-}
-
 /// What they were before VMRUN. Of this DebugCtl and DebugExtnCtl come back with #VMEXIT.
 #[derive(Clone, Debug)]
 pub struct HostLbr {
@@ -140,13 +128,6 @@ pub enum LbrRegister {
 }
 
 impl LbrRegister {
-    /// All of them: those of the entries by their numbers, then the other two.
-    pub fn all() -> impl Iterator<Item = LbrRegister> {
-        let entry = |n| [LbrRegister::From(n), LbrRegister::To(n)];
-        let entries = (0..LBR_ENTRIES).flat_map(entry);
-        entries.chain([LbrRegister::Select, LbrRegister::Control])
-    }
-
     /// The register with this MSR number, if it is one.
     pub fn of(msr: u32) -> Option<LbrRegister> {
         match msr {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a machine says of last branches to a PMU, and with that to its oracle.
 
+use crate::oracle::Recorded;
 use crate::Pmu;
 
 use super::Amd;
@@ -13,7 +14,7 @@ impl Pmu<Amd> {
     pub fn branch(&mut self, branch: Branch) {
         let (map, counters, oracle) = self.parts();
         if let (true, Some(oracle)) = (map.branch(branch), oracle) {
-            oracle.recorded(map, counters);
+            oracle.recorded(map, counters, Recorded::Branch);
         }
     }
 
@@ -23,17 +24,17 @@ impl Pmu<Amd> {
         let (map, counters, oracle) = self.parts();
         let host = map.lbr_enter(guest);
         if let (Some(_), Some(oracle)) = (&host, oracle) {
-            oracle.loaded_branches(map, counters, guest);
+            oracle.loaded_branches(map, counters);
         }
         host
     }
 
     /// #VMEXIT with LBR virtualization, before [`exit`](Pmu::exit): what is to be saved of the guest.
     pub fn lbr_exit(&mut self, host: &HostLbr) -> Option<SavedLbr> {
-        let (map, _, oracle) = self.parts();
+        let (map, counters, oracle) = self.parts();
         let guest = map.lbr_exit(host);
-        if let (Some(guest), Some(oracle)) = (&guest, oracle) {
-            oracle.left_branches(guest);
+        if let (Some(_), Some(oracle)) = (&guest, oracle) {
+            oracle.left_branches(map, counters);
         }
         guest
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the oracle needs to know of the registers.
 
+use crate::oracle::BranchRegister;
 use crate::Cell;
 use crate::Counters;
 use crate::Watched;
@@ -13,6 +14,7 @@ use super::DF_COUNTERS;
 use super::EN;
 use super::GUEST_ONLY;
 use super::HOST_ONLY;
+use super::LBR_ENTRIES;
 use super::UNCORE_COUNTERS;
 
 impl Watched for Amd {
@@ -25,7 +27,7 @@ impl Watched for Amd {
                 Cell::Status
             }
             Register::UncoreCtr(n) => Cell::Uncore(n),
-            Register::Lbr(register) => Cell::Lbr(register),
+            Register::Lbr(register) => Cell::Lbr(register.into()),
             // Which event it is, is no secret.
             Register::UncoreCtl(_) => return None,
         })
@@ -38,7 +40,10 @@ impl Watched for Amd {
             Cell::Control => self.global_ctl,
             Cell::Status => self.global_status,
             Cell::Uncore(n) => self.uncore.ctr(n),
-            Cell::Lbr(register) => self.lbr.as_ref().map_or(0, |lbr| lbr.read(register)),
+            Cell::Lbr(BranchRegister::Depth) => LBR_ENTRIES as u64,
+            Cell::Lbr(register) => LbrRegister::named(register)
+                .zip(self.lbr.as_ref())
+                .map_or(0, |(register, lbr)| lbr.read(register)),
             Cell::FixedControl | Cell::Lvtpc | Cell::Trace => 0,
         }
     }
@@ -92,10 +97,37 @@ impl Watched for Amd {
                 None => format!("DF_PERF_CTR{n}"),
                 Some(n) => format!("L3_PERF_CTR{n}"),
             },
-            Cell::Lbr(LbrRegister::Select) => "LastBranchStackSelect".into(),
-            Cell::Lbr(LbrRegister::Control) => "DebugExtnCtl".into(),
-            Cell::Lbr(LbrRegister::From(n)) => format!("LastBranchStackFromIp{n}"),
-            Cell::Lbr(LbrRegister::To(n)) => format!("LastBranchStackToIp{n}"),
+            Cell::Lbr(BranchRegister::Filter) => "LastBranchStackSelect".into(),
+            Cell::Lbr(BranchRegister::Control) => "DebugExtnCtl".into(),
+            Cell::Lbr(BranchRegister::From(n)) => format!("LastBranchStackFromIp{n}"),
+            Cell::Lbr(BranchRegister::To(n)) => format!("LastBranchStackToIp{n}"),
+            Cell::Lbr(BranchRegister::Info(_) | BranchRegister::Depth) => {
+                "a register of last branches that AMD does not have".into()
+            }
+        }
+    }
+}
+
+impl From<LbrRegister> for BranchRegister {
+    fn from(register: LbrRegister) -> BranchRegister {
+        match register {
+            LbrRegister::Select => BranchRegister::Filter,
+            LbrRegister::Control => BranchRegister::Control,
+            LbrRegister::From(n) => BranchRegister::From(n),
+            LbrRegister::To(n) => BranchRegister::To(n),
+        }
+    }
+}
+
+impl LbrRegister {
+    /// The one that the oracle calls so, if AMD has it.
+    fn named(register: BranchRegister) -> Option<LbrRegister> {
+        match register {
+            BranchRegister::Filter => Some(LbrRegister::Select),
+            BranchRegister::Control => Some(LbrRegister::Control),
+            BranchRegister::From(n) if n < LBR_ENTRIES => Some(LbrRegister::From(n)),
+            BranchRegister::To(n) if n < LBR_ENTRIES => Some(LbrRegister::To(n)),
+            _ => None,
         }
     }
 }

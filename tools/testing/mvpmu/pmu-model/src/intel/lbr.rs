@@ -31,6 +31,7 @@
 //! neither the last event record (IA32_LER_*) nor XSAVE's component for all this.
 
 use crate::options::Random;
+use crate::oracle::Recorded;
 use crate::Fault;
 
 use super::bits::status;
@@ -233,16 +234,16 @@ impl Lbr {
         self.control & control::CPL[usize::from(user)] != 0
     }
 
-    /// Records a branch, unless a filter leaves it out.
-    fn record(&mut self, transfer: Transfer) {
+    /// Records a branch, unless a filter leaves it out; what it has recorded.
+    fn record(&mut self, transfer: Transfer) -> Option<Recorded> {
         let kind = transfer.kind;
         if self.control & kind as u64 == 0 || !self.records_at(transfer.to_user) {
-            return;
+            return None;
         }
         if kind == BranchKind::Return && self.control & control::CALL_STACK != 0 {
             self.entries[self.newest] = [0; 3];
             self.newest = (self.newest + 1) % self.depth;
-            return;
+            return Some(Recorded::Return);
         }
         let from = match self.records_at(transfer.from_user) {
             true => transfer.from,
@@ -258,6 +259,7 @@ impl Lbr {
             transfer.to,
             kind.br_type() << info::BR_TYPE_SHIFT | mispredicted,
         ];
+        Some(Recorded::Branch)
     }
 
     /// Fills the registers with what they can hold.
@@ -315,12 +317,11 @@ impl Intel {
         !frozen && self.lbr.as_ref().is_some_and(Lbr::is_on)
     }
 
-    /// Records a branch, if it is to be.
-    pub fn transferred(&mut self, transfer: Transfer) {
+    /// Records a branch, if it is to be; what it has recorded.
+    pub(super) fn transferred(&mut self, transfer: Transfer) -> Option<Recorded> {
         let records = self.records_branches();
-        if let Some(lbr) = self.lbr.as_mut().filter(|_| records) {
-            lbr.record(transfer);
-        }
+        let lbr = self.lbr.as_mut().filter(|_| records)?;
+        lbr.record(transfer)
     }
 
     /// #DB is raised.

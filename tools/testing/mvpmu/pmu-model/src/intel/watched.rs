@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the oracle needs to know of the registers.
 
+use crate::oracle::BranchRegister;
 use crate::Cell;
 use crate::Counters;
 use crate::RegisterMap;
@@ -8,6 +9,7 @@ use crate::Watched;
 
 use super::fixed;
 use super::Intel;
+use super::LbrRegister;
 use super::Register;
 use super::RDPMC_METRICS;
 use super::SLOTS;
@@ -27,7 +29,8 @@ impl Watched for Intel {
             Register::GlobalStatus | Register::GlobalStatusReset | Register::GlobalStatusSet => {
                 Some(Cell::Status)
             }
-            Register::GlobalInUse | Register::Capabilities | Register::Lbr(_) => None,
+            Register::Lbr(register) => Some(Cell::Lbr(register.into())),
+            Register::GlobalInUse | Register::Capabilities => None,
         }
     }
 
@@ -39,7 +42,10 @@ impl Watched for Intel {
             Cell::Control => self.global_ctrl,
             Cell::Status => self.global_status,
             Cell::Trace => self.debugctl,
-            Cell::Lvtpc | Cell::Uncore(_) | Cell::Lbr(_) => 0,
+            Cell::Lbr(register) => LbrRegister::named(register)
+                .and_then(|register| self.read_lbr(register).ok())
+                .unwrap_or(0),
+            Cell::Lvtpc | Cell::Uncore(_) => 0,
         }
     }
 
@@ -78,6 +84,10 @@ impl Watched for Intel {
         self.stores_branches()
     }
 
+    fn keeps_branches(&self) -> bool {
+        true
+    }
+
     fn is_control_switched(&self) -> bool {
         true
     }
@@ -100,7 +110,38 @@ impl Watched for Intel {
             Cell::Lvtpc => "LVTPC".into(),
             Cell::Trace => "IA32_DEBUGCTL".into(),
             Cell::Uncore(_) => "a shared counter that Intel does not have".into(),
-            Cell::Lbr(_) => "a last branch record that is not modelled".into(),
+            Cell::Lbr(BranchRegister::Control) => "IA32_LBR_CTL".into(),
+            Cell::Lbr(BranchRegister::Depth) => "IA32_LBR_DEPTH".into(),
+            Cell::Lbr(BranchRegister::From(n)) => format!("IA32_LBR_{n}_FROM_IP"),
+            Cell::Lbr(BranchRegister::To(n)) => format!("IA32_LBR_{n}_TO_IP"),
+            Cell::Lbr(BranchRegister::Info(n)) => format!("IA32_LBR_{n}_INFO"),
+            Cell::Lbr(BranchRegister::Filter) => "a filter that Intel does not have".into(),
+        }
+    }
+}
+
+impl From<LbrRegister> for BranchRegister {
+    fn from(register: LbrRegister) -> BranchRegister {
+        match register {
+            LbrRegister::Control => BranchRegister::Control,
+            LbrRegister::Depth => BranchRegister::Depth,
+            LbrRegister::From(n) => BranchRegister::From(n),
+            LbrRegister::To(n) => BranchRegister::To(n),
+            LbrRegister::Info(n) => BranchRegister::Info(n),
+        }
+    }
+}
+
+impl LbrRegister {
+    /// The one that the oracle calls so, if Intel has it.
+    fn named(register: BranchRegister) -> Option<LbrRegister> {
+        match register {
+            BranchRegister::Control => Some(LbrRegister::Control),
+            BranchRegister::Depth => Some(LbrRegister::Depth),
+            BranchRegister::From(n) => Some(LbrRegister::From(n)),
+            BranchRegister::To(n) => Some(LbrRegister::To(n)),
+            BranchRegister::Info(n) => Some(LbrRegister::Info(n)),
+            BranchRegister::Filter => None,
         }
     }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What has an owner, and who that can be.
 
-use crate::amd::LbrRegister;
 use crate::Counters;
 use crate::RegisterMap;
+
+use super::BranchRegister;
 
 /// Something that holds a value of somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub enum Cell {
     Trace,
     /// A counter that several CPUs share, which RDPMC reads.
     Uncore(usize),
-    /// A register of the last branch record stack.
-    Lbr(LbrRegister),
+    /// A register of the last branch records.
+    Lbr(BranchRegister),
 }
 
 /// Whose value a [`Cell`] holds.
@@ -80,6 +81,11 @@ pub trait Watched: RegisterMap {
 
     /// Whether the CPU writes a trace of branches to memory. Only the host has one.
     fn is_tracing(&self) -> bool {
+        false
+    }
+
+    /// Whether last branch records are in hardware only: VM entry and exit leave them where they are.
+    fn keeps_branches(&self) -> bool {
         false
     }
 

@@ -10,6 +10,14 @@ pub fn is_provider(rip: u64) -> bool {
     MODULES.contains(&rip)
 }
 
+/// Whether a function of the kernel, called so, saves or loads last branch records of guests: perf has some, in
+/// arch/x86/events/intel/lbr.c.
+pub fn is_branch_function(name: &str) -> bool {
+    ["perf_guest_lbr_load", "perf_guest_lbr_save", "guest_lbr_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
 /// MOV RSP from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StackLoad {
@@ -42,6 +50,25 @@ pub fn stack_load(bytes: &[u8]) -> Option<StackLoad> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Break: take all functions of perf, or only those that the compiler has left whole.
+    #[test]
+    fn perf_has_functions_for_records_of_guests() {
+        for name in [
+            "perf_guest_lbr_load",
+            "perf_guest_lbr_save.cold",
+            "guest_lbr_write.isra.0",
+        ] {
+            assert!(is_branch_function(name), "{name}");
+        }
+        for name in [
+            "intel_pmu_arch_lbr_read",
+            "perf_load_guest_lbr",
+            "x_guest_lbr_",
+        ] {
+            assert!(!is_branch_function(name), "{name}");
+        }
+    }
 
     // Break: take any register for the stack pointer.
     #[test]

@@ -20,9 +20,10 @@ pub struct Entry {
     pub status: bool,
     /// Whether it can execute RDPMC without an exit.
     pub rdpmc: bool,
-    /// The registers of the last branch record stack that it can read without an exit and that the entry
-    /// does not load: a bit for each of [`LbrRegister::all`](crate::amd::LbrRegister::all).
-    pub branches: u64,
+    /// The registers of the last branch records that it can read without an exit and that the entry
+    /// does not load, and those that branches of the guest are recorded into: the
+    /// [bit](super::BranchRegister::bit) of each.
+    pub branches: u128,
 }
 
 impl Entry {

@@ -4,6 +4,7 @@
 use crate::Counters;
 use crate::Owner;
 
+use super::BranchRegister;
 use super::Cell;
 use super::Entry;
 use super::Mark;
@@ -71,6 +72,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             return;
         };
         self.note(Owner::Host, Operation::Exit(entry.guest));
+        self.exit_branches(map, counters, &entry);
         if !entry.has_reach() && !self.is_lent() {
             self.vcpus().left_without(&entry);
             return;
@@ -107,7 +109,10 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                     .asks(guest, Some(n), &[value & mask, extended & mask]);
             }
             Some(Cell::Control) => self.vcpus().asks(guest, None, &[value]),
-            Some(Cell::Lbr(_)) => self.vcpus().asks_lbr(guest),
+            Some(Cell::Lbr(register)) => {
+                let clears = register == BranchRegister::Depth;
+                self.vcpus().asks_lbr(guest, clears);
+            }
             _ => {}
         }
     }

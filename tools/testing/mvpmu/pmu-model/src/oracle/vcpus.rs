@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::amd::LbrRegister;
-use crate::amd::SavedLbr;
-
+use super::records::BranchRegister;
+use super::records::Records;
 use super::Entry;
 use super::EMULATED;
 use super::STACK_MASK;
@@ -36,16 +35,22 @@ struct Vcpu {
     lbr: Option<LeftLbr>,
 }
 
-/// The last branches that VM exit has saved.
+/// The last branches as a vCPU was left with them.
 #[derive(Debug)]
 struct LeftLbr {
-    /// In this VMCB.
+    /// By this VMCB.
     guest: u64,
-    saved: Box<SavedLbr>,
+    records: Box<Records>,
+    /// They are in this CPU, unless VM exit has saved them.
+    cpu: Option<u32>,
     /// They came about in the guest.
     own: bool,
     /// Others may have taken their place since.
     changed: bool,
+    /// The guest has asked for them to be cleared.
+    asked: bool,
+    /// They were cleared, and nobody had read them.
+    lost: bool,
 }
 
 /// A register as a vCPU was left with it.
@@ -269,53 +274,77 @@ impl Vcpus {
         }
     }
 
-    /// The guest has left for KVM to write a register of the stack.
-    pub(super) fn asks_lbr(&mut self, guest: u64) {
+    /// The guest has left for KVM to write a register of the records; whether that clears them.
+    pub(super) fn asks_lbr(&mut self, guest: u64, clears: bool) {
         let root = self.root(guest);
         let vcpu = self.vcpus.get_mut(&root);
         if let Some(left) = vcpu.and_then(|vcpu| vcpu.lbr.as_mut()) {
             left.changed = true;
+            left.asked |= clears;
         }
     }
 
-    /// The vCPU has left, with these last branches: what they were at the entry, and what they are.
-    pub(super) fn left_lbr(&mut self, entry: &Entry, before: &SavedLbr, saved: &SavedLbr) {
+    /// The vCPU has left, with these last branches: what they were at the entry, and what they are; and the CPU in
+    /// which they stay, if there are any.
+    pub(super) fn left_lbr(
+        &mut self,
+        entry: &Entry,
+        before: &Records,
+        records: &Records,
+        cpu: Option<u32>,
+    ) {
         let lbr = &mut self.vcpu(entry).lbr;
-        let kept = |left: &LeftLbr| left.own && left.saved.entries == saved.entries;
+        let kept = |left: &LeftLbr| left.own && left.records.has_same_branches(records);
         *lbr = Some(LeftLbr {
             guest: entry.guest,
-            saved: Box::new(*saved),
-            own: saved.entries != before.entries || lbr.as_ref().is_some_and(kept),
+            records: Box::new(*records),
+            cpu,
+            own: !records.has_same_branches(before) || lbr.as_ref().is_some_and(kept),
             changed: false,
+            asked: false,
+            lost: false,
         });
     }
 
-    /// Where the last branches come from that this entry has loaded, and the first register that is not
+    /// The CPU that alone has the last branches of this vCPU.
+    pub(super) fn lbr_cpu(&self, entry: &Entry) -> Option<u32> {
+        let vcpu = self.vcpus.get(&self.root(entry.guest))?;
+        vcpu.lbr.as_ref()?.cpu
+    }
+
+    /// The last branches in this CPU were cleared; those of `lost` had nobody read.
+    pub(super) fn released_lbr(&mut self, cpu: u32, lost: Option<u64>) {
+        let lost = lost.map(|guest| self.root(guest));
+        for (root, vcpu) in &mut self.vcpus {
+            let Some(left) = &mut vcpu.lbr else {
+                continue;
+            };
+            left.cpu = left.cpu.filter(|of| *of != cpu);
+            left.lost |= lost == Some(*root) && !left.asked;
+        }
+    }
+
+    /// Where the last branches come from that this entry has, and the first register that is not
     /// as it was left.
-    pub(super) fn lbr_origin(&self, entry: &Entry, loaded: &SavedLbr) -> (Origin, LbrRegister) {
+    pub(super) fn lbr_origin(&self, entry: &Entry, records: &Records) -> (Origin, BranchRegister) {
         let root = self.root(entry.guest);
-        let first = LbrRegister::From(0);
+        let first = BranchRegister::From(0);
         let Some(left) = self.vcpus.get(&root).and_then(|vcpu| vcpu.lbr.as_ref()) else {
             return (Origin::Explained, first);
         };
-        // DebugExtnCtl is cleared for a #DB that KVM injects.
-        let differs = LbrRegister::all()
-            .filter(|register| *register != LbrRegister::Control)
-            .find(|register| loaded.get(*register) != left.saved.get(*register));
-        let Some(differs) = differs else {
+        let Some(differs) = left.records.differs(records) else {
             return (Origin::Kept, first);
         };
         let had = |vcpu: &Vcpu| {
             let other = vcpu.lbr.as_ref().filter(|other| other.own);
-            let same = other.is_some_and(|other| other.saved.entries == loaded.entries);
+            let same = other.is_some_and(|other| other.records.has_same_branches(records));
             // User space may give them to several vCPUs of its VM.
             same && (!left.changed || vcpu.process != entry.process)
         };
-        let is_empty = loaded.entries == SavedLbr::default().entries;
         let mut others = self.vcpus.iter().filter(|(other, _)| **other != root);
-        let origin = match others.find(|(_, vcpu)| !is_empty && had(vcpu)) {
+        let origin = match others.find(|(_, vcpu)| !records.is_empty() && had(vcpu)) {
             Some((other, _)) => Origin::Other(*other),
-            None if left.changed => Origin::Unknown,
+            None if left.changed && !left.lost => Origin::Unknown,
             None => Origin::Unexplained,
         };
         (origin, differs)

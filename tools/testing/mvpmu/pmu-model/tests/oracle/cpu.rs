@@ -8,6 +8,7 @@ pub use pmu_model::intel::msr;
 pub use pmu_model::intel::Config;
 pub use pmu_model::intel::Intel;
 pub use pmu_model::options::PowerOn;
+pub use pmu_model::oracle::BranchRegister;
 pub use pmu_model::oracle::Entry;
 pub use pmu_model::oracle::Finding;
 pub use pmu_model::oracle::Invariant;
@@ -69,7 +70,7 @@ pub const REACH: Entry = Entry {
     counters: u64::MAX,
     status: true,
     rdpmc: true,
-    branches: u64::MAX,
+    branches: u128::MAX,
 };
 /// Nothing within reach.
 pub const NO_REACH: Entry = Entry {

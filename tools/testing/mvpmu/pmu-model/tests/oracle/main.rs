@@ -6,9 +6,12 @@
 
 mod branches;
 mod cpu;
+mod keeps;
+mod kept_branches;
 mod leak_in;
 mod leak_out;
 mod lent;
+mod moved_branches;
 mod report;
 mod stray;
 mod vcpus;
