@@ -13,7 +13,7 @@
 //! | `ports`, `console`, `terminal`, `ioapic`, `mptable`, `timers` | the platform |
 //! | `gather`, `mode`, `lvtpc` | what has happened, on whose account, and the interrupt that comes of it |
 //! | `pmu`, `oracle` | the PMU, and whose values are in it |
-//! | `bts`, `lbr` | the branches that are stored in memory or recorded |
+//! | `bts`, `lbr`, `pt` | the branches that are stored in memory, recorded or traced; `ept`: memory by guest-physical addresses |
 //! | `count`, `accesses` | the instructions that are counted, and those that look at what is |
 //! | `cpuid`, `msr`, `vmx`, `capability` | what the CPU says and does otherwise than the core |
 //! | `sweep` | an event at each instruction of a part of the run |
@@ -32,6 +32,7 @@ mod count;
 mod cpuid;
 mod cpus;
 mod decoded;
+mod ept;
 mod gather;
 mod hooks;
 mod ioapic;
@@ -50,6 +51,7 @@ mod params;
 mod per_cpu;
 mod pmu;
 mod ports;
+mod pt;
 mod python;
 mod quirks;
 mod single;
