@@ -9,6 +9,7 @@
 
 use crate::bts;
 use crate::core;
+use crate::flow;
 use crate::gather;
 use crate::layout;
 use crate::lbr;
@@ -36,13 +37,14 @@ static COUNT: SingleCell<usize> = SingleCell::new(1);
 static CURRENT: SingleCell<usize> = SingleCell::new(0);
 
 /// What each CPU has of its own, besides the core.
-static PER_CPU: [&[&dyn PerCpu]; 7] = [
+static PER_CPU: [&[&dyn PerCpu]; 8] = [
     &pmu::PER_CPU,
     &gather::PER_CPU,
     &msr::PER_CPU,
     &bts::PER_CPU,
     &lbr::PER_CPU,
     &pt::PER_CPU,
+    &flow::PER_CPU,
     &oracle::PER_CPU,
 ];
 

@@ -18,6 +18,7 @@
 //! | `cpuid`, `msr`, `vmx`, `capability` | what the CPU says and does otherwise than the core |
 //! | `sweep` | an event at each instruction of a part of the run |
 //! | `listing` | how often each instruction of a part of the run was executed |
+//! | `flow` | each instruction that was executed while TraceEn of PT was set |
 //! | `hooks`, `stop`, `stats` | the core's other callbacks, and the end |
 
 mod accesses;
@@ -33,6 +34,7 @@ mod cpuid;
 mod cpus;
 mod decoded;
 mod ept;
+mod flow;
 mod gather;
 mod hooks;
 mod ioapic;
@@ -103,6 +105,9 @@ fn run(args: &Args) -> Result<u8, String> {
     if let Some(path) = &args.stream {
         ports::set_stream(create(path)?);
     }
+    if let Some(path) = &args.flow {
+        flow::create(create(path)?);
+    }
     let stats = args.stats.as_deref().map(create).transpose()?;
 
     let _core = core::load(&args.bochs, args.cpus)?;
@@ -158,6 +163,7 @@ fn finish(end: stop::Reason, stats: Option<File>) -> Result<u8, String> {
         eprint!("{report}");
     }
     ports::finish()?;
+    flow::finish()?;
     let rip: u64 = layout::PREV_RIP.get();
     let report = Report::collect(end);
     if let Some(mut file) = stats {

@@ -17,6 +17,7 @@ use crate::capability::SECONDARY_PT_GUEST_PHYSICAL;
 use crate::core;
 use crate::cpuid;
 use crate::ept::Physical;
+use crate::flow;
 use crate::layout;
 use crate::mode;
 use crate::per_cpu::CpuCell;
@@ -38,6 +39,7 @@ pub static PER_CPU: [&dyn PerCpu; 3] = [&ON, &UNMAPPED, &INSIDE];
 /// Adopts whether `pmu` traces.
 pub fn follow(pmu: &Intel) {
     ON.set(pmu.follows_branches());
+    flow::follow(pmu.traces());
 }
 
 /// The core's modes.
