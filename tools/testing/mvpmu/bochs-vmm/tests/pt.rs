@@ -3,7 +3,7 @@
 //! Intel PT as a program on the machine sees it, in host and guest.
 //!
 //! The comment above a test names a change to the machine that makes the test fail. These need the Bochs
-//! core: `MVPMU_BOCHS=FILE cargo test -- --include-ignored`.
+//! core and the program of scripts/libipt.sh: `MVPMU_BOCHS=FILE MVPMU_PT_FLOW=FILE cargo test -- --include-ignored`.
 
 #[macro_use]
 mod machine;

@@ -302,7 +302,7 @@ struct Options {
     #[arg(long)]
     instruction_clock: bool,
     /// Option of the machine's PMU, may be repeated: pmi-delay=N, power-on=random:SEED,
-    /// weights=CYCLES:REFERENCE, lbr=off
+    /// weights=CYCLES:REFERENCE, lbr=off, pt=off
     #[arg(long, value_name = "NAME=VALUE")]
     model: Vec<String>,
     /// Further words on the kernel command line

@@ -173,9 +173,10 @@ impl Pt {
             return;
         }
         self.buffer.extend_from_slice(bytes);
-        self.status = self
+        let count = self
             .status
             .wrapping_add((bytes.len() as u64) << status::BYTE_CNT_SHIFT);
+        self.status = self.status & !status::BYTE_CNT | count & status::BYTE_CNT;
     }
 
     /// Puts a packet before which there is CYC.
