@@ -31,6 +31,7 @@ mod schedule;
 mod shown;
 mod suite;
 mod sweep;
+mod traces;
 mod uki;
 
 // As crate::tap, in each module.
