@@ -12,6 +12,7 @@ use anyhow::Result;
 use crate::boot;
 use crate::job::Job;
 use crate::machine::Boot;
+use crate::paths;
 use crate::results;
 use crate::tap::Case;
 
@@ -77,6 +78,7 @@ pub fn test(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
     boot.model.push(format!("flow={}", list.display()));
     let job = Job {
         perf: true,
+        image: Some(paths::tool("traced")),
         ..Job::new("traces")
     };
     let outcome = boot::run(&boot, &job, directory, Duration::from_secs(300), false)?;
