@@ -29,6 +29,7 @@ use crate::mode;
 use crate::per_cpu::CpuCell;
 use crate::per_cpu::CpuThing;
 use crate::per_cpu::PerCpu;
+use crate::pt;
 use crate::single::SingleCell;
 
 static PMU: CpuThing<Box<Pmu<Intel>>> = CpuThing::new();
@@ -90,6 +91,7 @@ fn settings_changed() {
         gather::follow(pmu.as_deref());
         if let Some(pmu) = pmu {
             lbr::follow(pmu.map());
+            pt::follow(pmu.map());
         }
     });
 }
@@ -175,6 +177,7 @@ pub fn wrmsr(index: u32, value: u64) -> Option<Result<(), Fault>> {
         pmu.write(register, value, access)
     });
     settings_changed();
+    pt::register_written();
     result
 }
 
@@ -220,6 +223,11 @@ pub fn transferred(transfer: Transfer) -> bool {
     objects == Some(true)
 }
 
+/// Loads IA32_RTIT_CTL. Its reserved bits were checked at VM entry.
+pub fn load_pt_control(value: u64) {
+    with(|pmu| pmu.map_mut().set_pt_control(value));
+}
+
 /// #DB is raised.
 pub fn debug_exception() {
     with(|pmu| pmu.map_mut().debug_exception());
@@ -237,6 +245,12 @@ pub fn debugctl_written() {
 /// The trace of branches has come to its threshold.
 pub fn trace_pmi() {
     event(layout::PREV_RIP.get(), Pmu::trace_pmi);
+    settings_changed();
+    follow_pmi(|delay, now| delay.raise(now));
+}
+
+/// A region of the output of PT was filled that asks for a PMI.
+pub fn output_pmi() {
     settings_changed();
     follow_pmi(|delay, now| delay.raise(now));
 }

@@ -30,7 +30,7 @@ impl Watched for Intel {
                 Some(Cell::Status)
             }
             Register::Lbr(register) => Some(Cell::Lbr(register.into())),
-            Register::GlobalInUse | Register::Capabilities => None,
+            Register::GlobalInUse | Register::Capabilities | Register::Pt(_) => None,
         }
     }
 
