@@ -37,6 +37,7 @@ use super::selftests::own_selftests;
 use super::selftests::selftests;
 use super::selftests::with_debug_kernel;
 use super::selftests::with_host_events;
+use super::selftests::with_other_kernels;
 use super::selftests::with_watchdog;
 use crate::checks;
 use crate::differential;
@@ -310,6 +311,9 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 });
             }
             groups.extend(long_groups(cpu)?);
+            if cpu == machine.cpu() {
+                groups.extend(with_other_kernels(machine)?);
+            }
             let who = match machine {
                 Machine::Amd => &[(Provider::Mvpmu, 2), (Provider::C, 2), (Provider::Mvpmu, 4)][..],
                 // KVM's C code has no slots for guests.
