@@ -14,6 +14,7 @@ use super::guests::hypervisors;
 use super::guests::linux_guests;
 use super::guests::migration;
 use super::guests::migration_by_qemu;
+use super::guests::some_in_linux_guest;
 use super::guests::tracepoints;
 use super::hosts::host_tools;
 use super::hosts::shown_commands;
@@ -264,6 +265,10 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         groups.extend(with_host_events(cpu));
         groups.push(tracepoints(cpu));
         if cpu == machine.cpu() {
+            groups.push(some_in_linux_guest(cpu, Kernel::Main));
+            if length == Length::Long {
+                groups.push(some_in_linux_guest(cpu, Kernel::Debug));
+            }
             // The C code gives guests three fixed counters.
             let of_both = match machine {
                 Machine::Amd => cpu,
@@ -317,7 +322,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             let who = match machine {
                 Machine::Amd => &[(Provider::Mvpmu, 2), (Provider::C, 2), (Provider::Mvpmu, 4)][..],
                 // KVM's C code has no slots for guests.
-                Machine::Intel => &[(Provider::Mvpmu, 1)],
+                Machine::Intel => &[(Provider::Mvpmu, 1), (Provider::Mvpmu, 2)],
             };
             let guests = who.iter();
             groups.extend(guests.map(|&(provider, vcpus)| linux_guests(cpu, provider, vcpus)));
