@@ -178,6 +178,11 @@ pub fn with_debug_kernel(machine: Machine) -> Group {
     selftests(boot, "debug kernel's selftests", Provider::Mvpmu, tests)
 }
 
+/// What a kernel with PREEMPT_RT is told. QEMU's CPU does not say that its TSC is constant, which it is, and KVM
+/// wants that then. Of the tests of KUnit only ours: that of the crate kernel for SpinLockIrq expects
+/// interrupts to be off, which such a lock leaves on.
+const OF_RT: &str = "setcpuid=constant_tsc kunit.filter_glob=*mvpmu*";
+
 /// Kernels that watch for what no test sees: the selftests and the attackers, and no report in the log.
 pub fn with_other_kernels(machine: Machine) -> Result<Vec<Group>> {
     let cpu = machine.cpu();
@@ -188,6 +193,10 @@ pub fn with_other_kernels(machine: Machine) -> Result<Vec<Group>> {
             kernel,
             // There may be several reports.
             panics_on_warning: false,
+            append: match kernel {
+                Kernel::Rt => OF_RT.to_owned(),
+                _ => String::new(),
+            },
             ..Boot::of_cpu(cpu).with_two_cpus()
         };
         let suite = format!("{} kernel's selftests", kernel.variant());
