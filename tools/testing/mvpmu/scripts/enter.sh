@@ -48,7 +48,8 @@ if [ "${1:-}" = --inside ]; then
 		PYTHONDONTWRITEBYTECODE=1 MVPMU_CACHE=/cache "$@"
 fi
 
-root=$TOP/build/rootfs
+# MVPMU_ROOTFS: another one than that of the checkout.
+root=${MVPMU_ROOTFS:-$TOP/build/rootfs}
 if [ "${1:-}" = --rootfs ]; then
 	root=$2
 	shift 2

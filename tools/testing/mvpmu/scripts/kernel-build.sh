@@ -13,6 +13,8 @@ src=$2
 obj=$3
 shift 3
 jobs=${MVPMU_JOBS:-$(nproc)}
+# gcc, unless the variant wants another one.
+compiler=CC=${MVPMU_CC:-gcc}
 # The same input gives the same output.
 export KBUILD_BUILD_TIMESTAMP='2026-01-01' KBUILD_BUILD_VERSION=1
 export KBUILD_BUILD_USER=mvpmu KBUILD_BUILD_HOST=mvpmu LOCALVERSION=
@@ -23,9 +25,9 @@ config() {
 		xargs -0 cat "$@" "$0" | sha256sum)
 	[ "$(cat "$obj/.config.key" 2>/dev/null)" != "$key" ] || return 0
 	mkdir -p "$obj"
-	KCONFIG_ALLCONFIG=$src/kernel/configs/tiny-base.config make -s -C "$src" O="$obj" allnoconfig
+	KCONFIG_ALLCONFIG=$src/kernel/configs/tiny-base.config make -s -C "$src" O="$obj" "$compiler" allnoconfig
 	cat "$src/kernel/configs/tiny.config" "$src/arch/x86/configs/tiny.config" "$@" >>"$obj/.config"
-	make -s -C "$src" O="$obj" olddefconfig 2>&1 | grep -v 'warning: override' || :
+	make -s -C "$src" O="$obj" "$compiler" olddefconfig 2>&1 | grep -v 'warning: override' || :
 	# Of a name that more than one fragment has, the last line counts.
 	lost=$(cat "$@" | awk '
 		match($0, /CONFIG_[A-Za-z0-9_]+/) { last[substr($0, RSTART, RLENGTH)] = $0 }
@@ -58,7 +60,7 @@ kernel() {
 	touch "$mark"
 	trap : INT TERM
 	status=0
-	make -C "$src" O="$obj" -j"$jobs" bzImage modules || status=$?
+	make -C "$src" O="$obj" -j"$jobs" "$compiler" bzImage modules || status=$?
 	rm "$mark"
 	[ $status = 0 ] || exit $status
 	mkdir -p "$1/modules"
@@ -80,7 +82,7 @@ has_module() {
 
 # The module once more, with deliberate bugs.
 mutants() {
-	make -C "$src" O="$obj" M="$obj/mutants" modules
+	make -C "$src" O="$obj" "$compiler" M="$obj/mutants" modules
 	cp "$obj/mutants/mvpmu.ko" "$1/modules/mvpmu-mutants.ko"
 	cp "$obj/mutants/sites" "$1/mutants"
 }

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # kernel.sh VARIANT: builds the kernel, its modules and the selftests; the products come to
-# build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions, or `source`:
-# only unpack Linux, apply the series and lay the overlay over it, or `kconfig`: its programs conf and
-# mconf, or `deb`: Debian packages, of the kernel with the configuration CONFIG, and mvpmu, or `deb-again`:
+# build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions, or `rt` for that with
+# PREEMPT_RT, or `kcsan` or `kasan` for the sanitizers, or `source`: only unpack Linux, apply the
+# series and lay the overlay over it, or `kconfig`: its programs conf and mconf, or `deb`: Debian packages, of the kernel with the configuration CONFIG, and mvpmu, or `deb-again`:
 # the same once more, or `static-branches`: only the module's object code, with CONFIG_JUMP_LABEL, or
 # `every-selftest`: all of KVM's selftests. KERNEL=7.2 selects another version of linux-source than 7.3. What
 # .config (KCONFIG_CONFIG) says of mvpmu goes into the variant that it names, VARIANT.
@@ -38,6 +38,14 @@ enter=$SCRIPTS/enter.sh
 inner=/mvpmu/tools/testing/mvpmu
 cd "$TOP"
 
+# Rust in a kernel with KASAN needs clang.
+if [ "$variant" = kasan ]; then
+	"$SCRIPTS/clang.sh"
+	MVPMU_ROOTFS=$BUILD/rootfs-clang
+	MVPMU_CC=clang
+	export MVPMU_ROOTFS MVPMU_CC
+fi
+
 cache_lock
 source_package "${KERNEL:-7.3}"
 
@@ -47,6 +55,8 @@ own=tools/testing/mvpmu/kernel/$version.config
 [ ! -d drivers/virt/mvpmu ] || fragments="$fragments $inner/kernel/mvpmu.config"
 case $variant in
 debug) fragments="$fragments $inner/kernel/debug.config" ;;
+rt) fragments="$fragments $inner/kernel/debug.config $inner/kernel/rt.config" ;;
+kcsan | kasan) fragments="$fragments $inner/kernel/$variant.config" ;;
 static-branches) fragments="$fragments $inner/kernel/static-branches.config" ;;
 *) fragments="$fragments $inner/kernel/pc.config" ;;
 esac

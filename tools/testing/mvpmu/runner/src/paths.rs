@@ -46,16 +46,29 @@ pub enum Kernel {
     Main,
     /// With lockdep and assertions.
     Debug,
+    /// The same with PREEMPT_RT.
+    Rt,
+    /// With the detector of data races.
+    Kcsan,
+    /// With the detector of accesses to memory that is not there, or not any more.
+    Kasan,
 }
 
 impl Kernel {
+    /// The variant of the build.
+    pub fn variant(self) -> &'static str {
+        match self {
+            Kernel::Main => "main",
+            Kernel::Debug => "debug",
+            Kernel::Rt => "rt",
+            Kernel::Kcsan => "kcsan",
+            Kernel::Kasan => "kasan",
+        }
+    }
+
     /// A product of the kernel build: bzImage, vmlinux, config, modules...
     pub fn product(self, name: &str) -> PathBuf {
-        let variant = match self {
-            Kernel::Main => "build/main",
-            Kernel::Debug => "build/debug",
-        };
-        Path::new(variant).join(name)
+        Path::new("build").join(self.variant()).join(name)
     }
 }
 

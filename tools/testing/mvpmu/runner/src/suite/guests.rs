@@ -11,6 +11,7 @@ use crate::job::Job;
 use crate::machine::name;
 use crate::machine::Boot;
 use crate::machine::Cpu;
+use crate::paths::Kernel;
 
 /// The recipes of the page of hypervisors.
 pub fn hypervisors(cpu: Cpu) -> Group {
@@ -38,7 +39,7 @@ pub fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
     Group {
         name: format!("{} linux guests {}{number}", name(cpu), provider.name()),
         work: Work::Boot {
-            boot: Boot::of_cpu(cpu),
+            boot: with_cpus_for(cpu, vcpus),
             job: Job {
                 arguments: vec![provider.name().to_owned(), vcpus.to_string()],
                 linux_guest: true,
@@ -47,6 +48,41 @@ pub fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
             },
             tests: ["perf", "guest/perf"].map(str::to_owned).to_vec(),
             limit: Duration::from_secs(1500),
+        },
+    }
+}
+
+/// A machine with two CPUs for guests that have more than one.
+fn with_cpus_for(cpu: Cpu, vcpus: u32) -> Boot {
+    let boot = Boot::of_cpu(cpu);
+    match vcpus {
+        1 => boot,
+        _ => boot.with_two_cpus(),
+    }
+}
+
+/// Some of it in a guest of two vCPUs; on a kernel that has one, with the guest's own NMI watchdog.
+pub fn some_in_linux_guest(cpu: Cpu, kernel: Kernel) -> Group {
+    let (what, word) = match kernel {
+        Kernel::Debug => (", watchdog", Some("nmi_watchdog=1")),
+        _ => ("", None),
+    };
+    let words = ["mvpmu", "2", "some"].into_iter().chain(word);
+    Group {
+        name: format!("{} linux guests{what}", name(cpu)),
+        work: Work::Boot {
+            boot: Boot {
+                kernel,
+                ..with_cpus_for(cpu, 2)
+            },
+            job: Job {
+                arguments: words.map(str::to_owned).collect(),
+                linux_guest: true,
+                perf: true,
+                ..Job::new("linux-guests")
+            },
+            tests: vec!["guest/perf".to_owned()],
+            limit: Duration::from_secs(900),
         },
     }
 }

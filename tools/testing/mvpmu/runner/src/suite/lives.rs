@@ -58,8 +58,8 @@ pub fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
 
 pub fn lifecycle(cpu: Cpu, kernel: Kernel) -> Group {
     let variant = match kernel {
-        Kernel::Main => "",
-        Kernel::Debug => " (debug kernel)",
+        Kernel::Main => String::new(),
+        other => format!(" ({} kernel)", other.variant()),
     };
     Group {
         name: format!("{} life cycle{variant}", name(cpu)),

@@ -180,6 +180,37 @@ pub fn with_debug_kernel(machine: Machine) -> Group {
     selftests(boot, "debug kernel's selftests", Provider::Mvpmu, tests)
 }
 
+/// What a kernel with PREEMPT_RT is told. QEMU's CPU does not say that its TSC is constant, which it is, and KVM
+/// wants that then. Of the tests of KUnit only ours: that of the crate kernel for SpinLockIrq expects
+/// interrupts to be off, which such a lock leaves on.
+const OF_RT: &str = "setcpuid=constant_tsc kunit.filter_glob=*mvpmu*";
+
+/// Kernels that watch for what no test sees: the selftests and the attackers, and no report in the log.
+pub fn with_other_kernels(machine: Machine) -> Result<Vec<Group>> {
+    let cpu = machine.cpu();
+    let mut tests = own_selftests(cpu, Provider::Mvpmu, false)?;
+    tests.extend(own_selftests(cpu, Provider::Mvpmu, true)?);
+    let of = |kernel: Kernel| {
+        let boot = Boot {
+            kernel,
+            // There may be several reports.
+            panics_on_warning: false,
+            append: match kernel {
+                Kernel::Rt => OF_RT.to_owned(),
+                _ => String::new(),
+            },
+            ..Boot::of_cpu(cpu).with_two_cpus()
+        };
+        let suite = format!("{} kernel's selftests", kernel.variant());
+        let mut group = selftests(boot, &suite, Provider::Mvpmu, tests.clone());
+        if let Work::Boot { limit, .. } = &mut group.work {
+            *limit = Duration::from_secs(5400);
+        }
+        group
+    };
+    Ok([Kernel::Rt, Kernel::Kcsan, Kernel::Kasan].map(of).into())
+}
+
 /// Events of the host that count in guests: where whoever comes first has the PMU, and where those
 /// of an administrator come before guests.
 pub fn with_host_events(cpu: Cpu) -> Vec<Group> {

@@ -14,6 +14,7 @@ use super::guests::hypervisors;
 use super::guests::linux_guests;
 use super::guests::migration;
 use super::guests::migration_by_qemu;
+use super::guests::some_in_linux_guest;
 use super::guests::tracepoints;
 use super::hosts::host_tools;
 use super::hosts::shown_commands;
@@ -37,6 +38,7 @@ use super::selftests::own_selftests;
 use super::selftests::selftests;
 use super::selftests::with_debug_kernel;
 use super::selftests::with_host_events;
+use super::selftests::with_other_kernels;
 use super::selftests::with_watchdog;
 use crate::checks;
 use crate::differential;
@@ -263,6 +265,10 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         groups.extend(with_host_events(cpu));
         groups.push(tracepoints(cpu));
         if cpu == machine.cpu() {
+            groups.push(some_in_linux_guest(cpu, Kernel::Main));
+            if length == Length::Long {
+                groups.push(some_in_linux_guest(cpu, Kernel::Debug));
+            }
             // The C code gives guests three fixed counters.
             let of_both = match machine {
                 Machine::Amd => cpu,
@@ -310,10 +316,13 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 });
             }
             groups.extend(long_groups(cpu)?);
+            if cpu == machine.cpu() {
+                groups.extend(with_other_kernels(machine)?);
+            }
             let who = match machine {
                 Machine::Amd => &[(Provider::Mvpmu, 2), (Provider::C, 2), (Provider::Mvpmu, 4)][..],
                 // KVM's C code has no slots for guests.
-                Machine::Intel => &[(Provider::Mvpmu, 1)],
+                Machine::Intel => &[(Provider::Mvpmu, 1), (Provider::Mvpmu, 2)],
             };
             let guests = who.iter();
             groups.extend(guests.map(|&(provider, vcpus)| linux_guests(cpu, provider, vcpus)));
