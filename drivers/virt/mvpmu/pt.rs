@@ -15,6 +15,7 @@ use kernel::{
     prelude::*,
     str::BStr,
     x86::{
+        cpu,
         pmu::intel,
         vmx::ProcessorTrace, //
     }, //
@@ -90,7 +91,7 @@ impl fmt::Display for Obstacle {
 pub(crate) fn obstacle() -> Option<Obstacle> {
     let vmx = ProcessorTrace::of_host();
 
-    if !intel::has_pt() {
+    if cpu::Vendor::of_host() != cpu::Vendor::Intel || !intel::has_pt() {
         Some(Obstacle::NoPt)
     } else if !intel::is_pt_used_by_perf() {
         Some(Obstacle::Driver)
@@ -122,7 +123,7 @@ pub(crate) struct Summary(pub(crate) Option<Obstacle>);
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (mode(), self.0) {
-            (Pt::HostGuest, Some(obstacle)) => write!(f, "off, {obstacle}"),
+            (Pt::HostGuest, Some(obstacle)) => f.write_fmt(fmt!("off, {obstacle}")),
             (mode, _) => f.write_str(mode.name()),
         }
     }

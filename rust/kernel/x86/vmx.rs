@@ -53,6 +53,11 @@ fn allows(msr: Msr<ReadOnly>, control: u32) -> bool {
     msr.read() >> 32 & u64::from(control) != 0
 }
 
+/// The control of a feature, whose number is 32 times that of a word, and the bit in it.
+const fn feature(number: u32) -> u32 {
+    1 << (number % 32)
+}
+
 /// Whether these controls of VM entry and VM exit may be 1.
 fn can_enter_and_exit(entry: u32, exit: u32) -> bool {
     // Bit 55: the TRUE capability MSRs exist and are to be used.
@@ -92,13 +97,13 @@ impl ProcessorTrace {
             return Self::default();
         }
 
-        // Bit 63 of the primary controls: there are secondary ones.
-        let secondary = allows(PROCBASED_CTLS, bindings::CPU_BASED_ACTIVATE_SECONDARY_CONTROLS);
+        let secondary = allows(PROCBASED_CTLS, feature(bindings::VMX_FEATURE_SEC_CONTROLS));
 
         Self {
-            in_vmx_operation: MISC.read() & u64::from(bindings::VMX_MISC_INTEL_PT) != 0,
+            // Bit 14 (SDM volume 3, "Miscellaneous Data").
+            in_vmx_operation: MISC.read() & (1 << 14) != 0,
             guest_addresses: secondary
-                && allows(PROCBASED_CTLS2, bindings::SECONDARY_EXEC_PT_USE_GPA),
+                && allows(PROCBASED_CTLS2, feature(bindings::VMX_FEATURE_PT_USE_GPA)),
             control: can_enter_and_exit(
                 bindings::VM_ENTRY_LOAD_IA32_RTIT_CTL,
                 bindings::VM_EXIT_CLEAR_IA32_RTIT_CTL,
