@@ -79,6 +79,10 @@ pub struct Args {
     #[arg(long, value_name = "on|off", default_value = "on", value_parser = switch,
         action = clap::ArgAction::Set)]
     lbr: bool,
+    /// Whether there is Intel PT, if the CPU has it
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = switch,
+        action = clap::ArgAction::Set)]
+    pt: bool,
     /// on: stop when a PMU register shows a value to someone whose it is not; note: only say so; off
     #[arg(long, value_name = "WHICH", default_value = "on", value_parser = oracle)]
     pub oracle: Mode,
@@ -134,6 +138,7 @@ impl Args {
             // They are of what the fourth one counts.
             metrics: if fixed > 3 { config.metrics } else { 0 },
             lbr: config.lbr && self.lbr,
+            pt: config.pt && self.pt,
             ..config
         })
     }
@@ -358,6 +363,7 @@ mod tests {
         let three = config("--pmu on,fixed=3,no-full-width").unwrap();
         assert!(!three.full_width_writes && three.fixed == 3);
         assert!(!config("--lbr off").unwrap().lbr);
+        assert!(!config("--pt off").unwrap().pt);
     }
 
     #[test]
@@ -379,6 +385,7 @@ mod tests {
             ("--power-on gone", "gone"),
             ("--weights 3", "CYCLES:REFERENCE"),
             ("--lbr maybe", "maybe"),
+            ("--pt maybe", "maybe"),
             ("--pmu on,fixed=5", "fixed=5"),
             ("--pmu on,fixed=x", "fixed=x"),
             ("--cpu zen4", "icelake and sapphire-rapids"),

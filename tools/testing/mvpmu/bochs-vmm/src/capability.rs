@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Whether there is VMX, and which controls its capability registers offer for
-//! IA32_PERF_GLOBAL_CTRL and IA32_LBR_CTL.
+//! IA32_PERF_GLOBAL_CTRL, IA32_LBR_CTL and PT.
 
 use crate::core;
 use crate::layout;
+use crate::layout::CpuField;
 use crate::pmu;
 
 /// VM-entry control: load IA32_PERF_GLOBAL_CTRL.
@@ -21,6 +22,24 @@ pub const EXIT_CLEAR_LBR_CTL: u32 = 1 << 26;
 pub const GUEST_LBR_CTL: u32 = 0x2816;
 /// Its high half.
 const GUEST_LBR_CTL_HIGH: u32 = 0x2817;
+
+/// VM-entry controls: conceal VMX from PT, load IA32_RTIT_CTL.
+pub const ENTRY_CONCEAL: u32 = 1 << 17;
+pub const ENTRY_LOAD_RTIT_CTL: u32 = 1 << 18;
+/// VM-exit controls: conceal VMX from PT, clear IA32_RTIT_CTL.
+pub const EXIT_CONCEAL: u32 = 1 << 24;
+pub const EXIT_CLEAR_RTIT_CTL: u32 = 1 << 25;
+/// Secondary VM-execution controls: conceal VMX from PT, PT uses guest-physical addresses.
+pub const SECONDARY_CONCEAL: u32 = 1 << 19;
+pub const SECONDARY_PT_GUEST_PHYSICAL: u32 = 1 << 24;
+/// The VMCS field for the guest's IA32_RTIT_CTL.
+pub const GUEST_RTIT_CTL: u32 = 0x2814;
+/// Its high half.
+const GUEST_RTIT_CTL_HIGH: u32 = 0x2815;
+
+/// IA32_VMX_MISC, and that PT can be used in VMX operation.
+const MISC: u32 = 0x485;
+const MISC_PT: u64 = 1 << 14;
 
 /// IA32_VMX_EXIT_CTLS, IA32_VMX_ENTRY_CTLS and their TRUE versions. What may be
 /// 1 is in the high half.
@@ -53,13 +72,35 @@ fn has_lbr() -> bool {
     pmu::config().is_some_and(|config| config.lbr)
 }
 
-/// Replaces `BX_CPU_C::init_vmexit_ctrls()`: the core knows no last branch records.
+/// Whether there is PT.
+fn has_pt() -> bool {
+    pmu::config().is_some_and(|config| config.pt)
+}
+
+/// Adds controls to those that there are.
+fn add(field: CpuField, controls: u32) {
+    field.set(field.get::<u32>() | controls);
+}
+
+/// Replaces `BX_CPU_C::init_secondary_proc_based_vmexec_ctrls()`: the core knows no PT.
+#[export_name = "_ZN8BX_CPU_C38init_secondary_proc_based_vmexec_ctrlsEv"]
+extern "C-unwind" fn init_secondary_controls() {
+    core::core_init_secondary_controls();
+    if has_pt() {
+        let controls = SECONDARY_CONCEAL | SECONDARY_PT_GUEST_PHYSICAL;
+        add(layout::SECONDARY_CONTROLS, controls);
+    }
+}
+
+/// Replaces `BX_CPU_C::init_vmexit_ctrls()`: the core knows neither that nor last branch records.
 #[export_name = "_ZN8BX_CPU_C17init_vmexit_ctrlsEv"]
 extern "C-unwind" fn init_exit_controls() {
     core::core_init_exit_controls();
     if has_lbr() {
-        let controls: u32 = layout::EXIT_CONTROLS.get();
-        layout::EXIT_CONTROLS.set(controls | EXIT_CLEAR_LBR_CTL);
+        add(layout::EXIT_CONTROLS, EXIT_CLEAR_LBR_CTL);
+    }
+    if has_pt() {
+        add(layout::EXIT_CONTROLS, EXIT_CONCEAL | EXIT_CLEAR_RTIT_CTL);
     }
 }
 
@@ -68,8 +109,10 @@ extern "C-unwind" fn init_exit_controls() {
 extern "C-unwind" fn init_entry_controls() {
     core::core_init_entry_controls();
     if has_lbr() {
-        let controls: u32 = layout::ENTRY_CONTROLS.get();
-        layout::ENTRY_CONTROLS.set(controls | ENTRY_LOAD_LBR_CTL);
+        add(layout::ENTRY_CONTROLS, ENTRY_LOAD_LBR_CTL);
+    }
+    if has_pt() {
+        add(layout::ENTRY_CONTROLS, ENTRY_CONCEAL | ENTRY_LOAD_RTIT_CTL);
     }
 }
 
@@ -78,7 +121,16 @@ extern "C-unwind" fn init_entry_controls() {
 extern "C-unwind" fn has_field(field: u32) -> bool {
     match field {
         GUEST_LBR_CTL | GUEST_LBR_CTL_HIGH => has_lbr(),
+        GUEST_RTIT_CTL | GUEST_RTIT_CTL_HIGH => has_pt(),
         _ => core::core_has_field(field),
+    }
+}
+
+/// A capability register, with what the core does not know.
+pub fn completed(index: u32, value: u64) -> u64 {
+    match index {
+        MISC if has_pt() => value | MISC_PT,
+        _ => value,
     }
 }
 

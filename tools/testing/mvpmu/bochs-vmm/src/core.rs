@@ -190,6 +190,8 @@ core_functions! {
     core_interrupt = "_ZN8BX_CPU_C9interruptEhjbt"(vector: u8, kind: u32, has_error: bool, error: u16);
     /// The replaced list of VMCS fields.
     core_has_field = "_ZN8BX_CPU_C20vmcs_field_supportedEj"(field: u32) -> bool;
+    /// The replaced choice of the secondary VM-execution controls that there are.
+    core_init_secondary_controls = "_ZN8BX_CPU_C38init_secondary_proc_based_vmexec_ctrlsEv"();
     /// The replaced choice of the VM-exit controls that there are.
     core_init_exit_controls = "_ZN8BX_CPU_C17init_vmexit_ctrlsEv"();
     /// The replaced choice of the VM-entry controls that there are.
@@ -198,6 +200,8 @@ core_functions! {
     core_rdmsr = "_ZN8BX_CPU_C5rdmsrEjPm"(index: u32, value: *mut u64) -> bool;
     /// The replaced WRMSR.
     core_wrmsr = "_ZN8BX_CPU_C5wrmsrEjm"(index: u32, value: u64) -> bool;
+    /// The replaced checks of the controls at VM entry.
+    core_vmenter_check_controls = "_ZN8BX_CPU_C26VMenterLoadCheckVmControlsEv"() -> u32;
     /// The replaced loading of host state checks at VM entry.
     core_vmenter_check_host = "_ZN8BX_CPU_C25VMenterLoadCheckHostStateEv"() -> u32;
     /// The replaced loading of guest state at VM entry.

@@ -83,6 +83,9 @@ mod edx1 {
 /// Leaf 7, EDX: there are architectural last branch records.
 const ARCH_LBR: u32 = 1 << 19;
 
+/// Leaf 7, EBX: there is PT.
+const PT: u32 = 1 << 25;
+
 /// Leaf 7, EDX: the machine has core types that differ.
 const HYBRID: u32 = 1 << 15;
 
@@ -165,6 +168,10 @@ fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
             }
         }
         0x7 if subleaf == 0 => {
+            out.ebx &= !PT;
+            if pmu::config().is_some_and(|config| config.pt) {
+                out.ebx |= PT;
+            }
             out.edx &= !ARCH_LBR;
             if pmu::config().is_some_and(|config| config.lbr) {
                 out.edx |= ARCH_LBR;
@@ -174,6 +181,7 @@ fn adjust(leaf: u32, subleaf: u32, out: &mut CpuidLeaf) {
             }
         }
         0xa => *out = of_pmu(|config| Some(config.cpuid_leaf_a())),
+        0x14 => *out = of_pmu(|config| config.cpuid_leaf_14(subleaf)),
         0x1c => *out = of_pmu(Config::cpuid_leaf_1c),
         // TSC = crystal * EBX / EAX.
         0x15 => {

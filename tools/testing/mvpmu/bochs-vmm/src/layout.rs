@@ -42,6 +42,8 @@ pub const IN_VMX_GUEST: CpuField = CpuField(0x8da9);
 pub const VMCS_POINTER: CpuField = CpuField(0x8db0);
 /// Primary processor-based VM-execution controls (32 bits).
 pub const PROC_CONTROLS: CpuField = CpuField(0x8dcc);
+/// Secondary processor-based VM-execution controls that there are (32 bits).
+pub const SECONDARY_CONTROLS: CpuField = CpuField(0x9038);
 /// VM-exit controls that there are (32 bits).
 pub const EXIT_CONTROLS: CpuField = CpuField(0x9048);
 /// VM-entry controls that there are (32 bits).

@@ -127,8 +127,10 @@ unsafe extern "C-unwind" fn rdmsr(index: u32, value: *mut u64) -> bool {
         None => {
             let mut found = 0;
             let hidden = u64::from(quirks::hidden_controls(index)) << 32;
-            core::core_rdmsr(index, &mut found)
-                .then(|| capability::offered(index, found, VMX.get()) & !hidden)
+            core::core_rdmsr(index, &mut found).then(|| {
+                let found = capability::completed(index, found);
+                capability::offered(index, found, VMX.get()) & !hidden
+            })
         }
     };
     match result {

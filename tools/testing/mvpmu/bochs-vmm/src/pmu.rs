@@ -202,6 +202,11 @@ pub fn load_lbr_control(value: u64) {
     settings_changed();
 }
 
+/// Loads IA32_RTIT_CTL. Its reserved bits were checked at VM entry.
+pub fn load_pt_control(value: u64) {
+    with(|pmu| pmu.map_mut().set_pt_control(value));
+}
+
 /// #DB is raised.
 pub fn debug_exception() {
     with(|pmu| pmu.map_mut().debug_exception());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! VM entry and VM exit: IA32_PERF_GLOBAL_CTRL, IA32_DEBUGCTL and IA32_LBR_CTL.
+//! VM entry and VM exit: IA32_PERF_GLOBAL_CTRL, IA32_DEBUGCTL, IA32_LBR_CTL and IA32_RTIT_CTL.
 //!
 //! The core has the VMCS fields and the control bits for the first two, but moves
 //! nothing. SDM volume 3, "Loading Guest Control Registers, Debug Registers, and
@@ -11,10 +11,14 @@ use pmu_model::intel::Intel;
 
 use crate::capability::ENTRY_LOAD_GLOBAL_CTRL;
 use crate::capability::ENTRY_LOAD_LBR_CTL;
+use crate::capability::ENTRY_LOAD_RTIT_CTL;
 use crate::capability::EXIT_CLEAR_LBR_CTL;
+use crate::capability::EXIT_CLEAR_RTIT_CTL;
 use crate::capability::EXIT_LOAD_GLOBAL_CTRL;
 use crate::capability::EXIT_SAVE_GLOBAL_CTRL;
 use crate::capability::GUEST_LBR_CTL;
+use crate::capability::GUEST_RTIT_CTL;
+use crate::capability::SECONDARY_PT_GUEST_PHYSICAL;
 use crate::core;
 use crate::lbr;
 use crate::mode;
@@ -25,6 +29,8 @@ use crate::quirks;
 
 /// VMCS fields.
 mod field {
+    pub const PROC_CONTROLS: u32 = 0x4002;
+    pub const SECONDARY_CONTROLS: u32 = 0x401e;
     pub const EXIT_CONTROLS: u32 = 0x400c;
     pub const ENTRY_CONTROLS: u32 = 0x4012;
     pub const GUEST_DEBUGCTL: u32 = 0x2802;
@@ -35,8 +41,12 @@ mod field {
 const ENTRY_LOAD_DEBUG: u32 = 1 << 2;
 const EXIT_SAVE_DEBUG: u32 = 1 << 2;
 
-/// Basic exit reason and VM-instruction error of the failures below.
+const PROC_SECONDARY: u32 = 1 << 31;
+const SECONDARY_EPT: u32 = 1 << 1;
+
+/// Basic exit reason and VM-instruction errors of the failures below.
 const INVALID_GUEST_STATE: u32 = 33;
+const INVALID_CONTROLS: u32 = 7;
 const INVALID_HOST_STATE: u32 = 8;
 
 /// Whether `value` may be loaded into IA32_PERF_GLOBAL_CTRL.
@@ -47,6 +57,41 @@ fn is_valid(value: u64) -> bool {
 /// The same of IA32_LBR_CTL.
 fn is_valid_lbr(value: u64) -> bool {
     pmu::config().is_some_and(|config| Intel::new(config).set_lbr_control(value).is_ok())
+}
+
+/// The same of IA32_RTIT_CTL.
+fn is_valid_rtit(value: u64) -> bool {
+    pmu::config().is_some_and(|config| Intel::new(config).set_pt_control(value).is_ok())
+}
+
+/// The secondary VM-execution controls of the current VMCS.
+fn secondary_controls() -> u32 {
+    match core::vmread32(field::PROC_CONTROLS) & PROC_SECONDARY {
+        0 => 0,
+        _ => core::vmread32(field::SECONDARY_CONTROLS),
+    }
+}
+
+/// Whether the controls that are about PT fit together, and what PT does now. The SDM has that in "VM-Execution
+/// Control Fields" and "VM-Entry Control Fields": what uses guest-physical addresses has EPT, loads IA32_RTIT_CTL
+/// and clears it; what loads it finds TraceEn 0.
+fn can_trace() -> bool {
+    let loads = core::vmread32(field::ENTRY_CONTROLS) & ENTRY_LOAD_RTIT_CTL != 0;
+    let clears = core::vmread32(field::EXIT_CONTROLS) & EXIT_CLEAR_RTIT_CTL != 0;
+    let secondary = secondary_controls();
+    let has_ept = secondary & SECONDARY_EPT != 0;
+    let guest_physical = secondary & SECONDARY_PT_GUEST_PHYSICAL != 0;
+    let traces = pmu::with(|pmu| pmu.map().traces()) == Some(true);
+    !(loads && traces) && (!guest_physical || has_ept && loads && clears)
+}
+
+/// Replaces `BX_CPU_C::VMenterLoadCheckVmControls()`; the result is the VM-instruction error, 0 for none.
+#[export_name = "_ZN8BX_CPU_C26VMenterLoadCheckVmControlsEv"]
+extern "C-unwind" fn check_controls() -> u32 {
+    match core::core_vmenter_check_controls() {
+        0 if !can_trace() => INVALID_CONTROLS,
+        error => error,
+    }
 }
 
 /// Replaces `BX_CPU_C::VMenterLoadCheckHostState()`; the result is the
@@ -74,9 +119,11 @@ unsafe extern "C-unwind" fn load_guest(qualification: *mut u64) -> u32 {
     let debugctl =
         (controls & ENTRY_LOAD_DEBUG != 0).then(|| core::vmread64(field::GUEST_DEBUGCTL));
     let lbr_ctl = (controls & ENTRY_LOAD_LBR_CTL != 0).then(|| core::vmread64(GUEST_LBR_CTL));
+    let rtit_ctl = (controls & ENTRY_LOAD_RTIT_CTL != 0).then(|| core::vmread64(GUEST_RTIT_CTL));
     let is_valid = global_ctrl.is_none_or(is_valid)
         && debugctl.is_none_or(msr::is_valid_debugctl)
-        && lbr_ctl.is_none_or(is_valid_lbr);
+        && lbr_ctl.is_none_or(is_valid_lbr)
+        && rtit_ctl.is_none_or(is_valid_rtit);
     if !is_valid {
         // SAFETY: The core passes its own variable.
         unsafe { qualification.write(0) };
@@ -94,6 +141,9 @@ unsafe extern "C-unwind" fn load_guest(qualification: *mut u64) -> u32 {
     }
     if let Some(lbr_ctl) = lbr_ctl {
         pmu::load_lbr_control(lbr_ctl);
+    }
+    if let Some(rtit_ctl) = rtit_ctl {
+        pmu::load_pt_control(rtit_ctl);
     }
     0
 }
@@ -116,6 +166,9 @@ extern "C-unwind" fn save_guest(a: u32, b: u32) {
     if let Some(lbr_ctl) = pmu::with(|pmu| pmu.map().lbr_control()).flatten() {
         core::vmwrite64(GUEST_LBR_CTL, lbr_ctl);
     }
+    if let Some(rtit_ctl) = pmu::with(|pmu| pmu.map().pt_control()).flatten() {
+        core::vmwrite64(GUEST_RTIT_CTL, rtit_ctl);
+    }
 }
 
 /// Replaces `BX_CPU_C::VMexitLoadHostState()`.
@@ -126,6 +179,9 @@ extern "C-unwind" fn load_host() {
     }
     if core::vmread32(field::EXIT_CONTROLS) & EXIT_CLEAR_LBR_CTL != 0 {
         pmu::load_lbr_control(0);
+    }
+    if core::vmread32(field::EXIT_CONTROLS) & EXIT_CLEAR_RTIT_CTL != 0 {
+        pmu::load_pt_control(0);
     }
     // Cleared at every VM exit, which is why KVM restores it.
     let _ = msr::set_debugctl(0);

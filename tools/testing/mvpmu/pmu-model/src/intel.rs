@@ -16,10 +16,11 @@
 //! | IA32_PERF_GLOBAL_INUSE | "IA32_PERF_GLOBAL_INUSE MSR" |
 //! | IA32_DEBUGCTL.FREEZE_PERFMON_ON_PMI: from version 4 on a PMI sets CTR_FRZ, which stops the counters until it is cleared; below, it clears IA32_PERF_GLOBAL_CTRL | "Streamlined" and "Legacy Freeze_Perfmon_On_PMI" |
 //! | IA32_DEBUGCTL.FREEZE_LBRS_ON_PMI: from version 4 on a PMI sets LBR_FRZ; below, it clears IA32_DEBUGCTL.LBR | "Streamlined" and "Legacy Freeze_LBRs_On_PMI" |
-//! | of the status, Trace_ToPA_PMI (55) and ASCI (60) are reserved: they come with PT and SGX, which no machine has | volume 4, IA32_PERF_GLOBAL_STATUS, IA32_PERF_GLOBAL_STATUS_SET; CPUID.07H:EBX\[25\], \[2\] |
+//! | of the status, Trace_ToPA_PMI (55) is there with PT; ASCI (60) is reserved: it comes with SGX, which no machine has | volume 4, IA32_PERF_GLOBAL_STATUS, IA32_PERF_GLOBAL_STATUS_SET; CPUID.07H:EBX\[25\], \[2\] |
 //! | PERF_METRICS | [`metrics`] |
 //! | the branch trace store | [`bts`] |
 //! | last branch records | [`lbr`] |
+//! | PT | [`pt`] |
 //! | RDPMC: bit 30 of ECX chooses the fixed counters; #GP for a counter that does not exist | volume 2, RDPMC |
 //! | RESET clears all but IA32_PERF_GLOBAL_CTRL, which enables the general purpose counters; INIT changes nothing | "Processor State After Reset", table "Power-up, Reset, INIT"; MSR tables of volume 4 |
 //!
@@ -34,6 +35,7 @@ pub mod events;
 mod lbr;
 mod metrics;
 pub mod msr;
+mod pt;
 mod registers;
 mod watched;
 
@@ -56,6 +58,7 @@ use bits::fixed;
 use bits::status;
 use lbr::Lbr;
 use metrics::Metrics;
+use pt::Pt;
 
 pub use bts::Branch;
 pub use bts::Memory;
@@ -67,6 +70,14 @@ pub use lbr::LbrRegister;
 pub use lbr::Transfer;
 pub use lbr::LBR_DEPTHS;
 pub use lbr::LBR_ENTRIES;
+pub use pt::ExecMode;
+pub use pt::Moment;
+pub use pt::PhysicalMemory;
+pub use pt::PtEvent;
+pub use pt::PtOutcome;
+pub use pt::PtRegister;
+pub use pt::Unmapped;
+pub use pt::PT_RANGES;
 pub use registers::Register;
 
 /// IA32_PERF_GLOBAL_INUSE: some counter asks for PMIs.
@@ -101,6 +112,7 @@ pub struct Intel {
     ds_area: u64,
     metrics: Metrics,
     lbr: Option<Lbr>,
+    pt: Option<Pt>,
 }
 
 impl Intel {
@@ -119,6 +131,7 @@ impl Intel {
             ds_area: 0,
             metrics: Metrics::default(),
             lbr: config.lbr.then(Lbr::default),
+            pt: config.pt.then(Pt::default),
         }
     }
 
@@ -198,10 +211,14 @@ impl Intel {
         let since_2 = self.counter_bits() | status::OVF_BUF | status::COND_CHGD;
         let since_3 = status::OVF_UNCORE;
         let since_4 = status::CTR_FRZ | status::LBR_FRZ;
-        match self.config.version {
+        let of_version = match self.config.version {
             0..=2 => since_2,
             3 => since_2 | since_3,
             _ => since_2 | since_3 | since_4,
+        };
+        match self.config.pt {
+            true => of_version | status::TRACE_TOPA_PMI,
+            false => of_version,
         }
     }
 
@@ -310,6 +327,7 @@ impl RegisterMap for Intel {
     fn read(&self, register: Register, counters: &Counters) -> Result<u64, Fault> {
         Ok(match register {
             Register::Lbr(register) => return self.read_lbr(register),
+            Register::Pt(register) => return self.read_pt(register),
             Register::EvtSel(n) => self.evtsel[n],
             Register::Pmc(n) | Register::FullWidthPmc(n) => counters.get(n),
             Register::FixedCtr(n) => counters.get(self.config.gp + n),
@@ -331,6 +349,7 @@ impl RegisterMap for Intel {
     ) -> Result<(), Fault> {
         match register {
             Register::Lbr(register) => self.write_lbr(register, value)?,
+            Register::Pt(register) => self.write_pt(register, value)?,
             Register::EvtSel(n) => self.write_evtsel(n, value)?,
             Register::Pmc(n) => counters.set(n, sign_extended(value)),
             Register::FullWidthPmc(n) => counters.set(n, checked(value, !counters.mask())?),
@@ -464,6 +483,9 @@ impl RegisterMap for Intel {
         self.global_status = random.next() & self.counter_bits();
         if let Some(lbr) = &mut self.lbr {
             lbr.scramble(random);
+        }
+        if let Some(pt) = &mut self.pt {
+            pt.scramble(random);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `power-on=zero`, `power-on=random:SEED` | what firmware has left: [`PowerOn`] |
 //! | `weights=CYCLES:REFERENCE` | how many of them an instruction takes: [`Weights`] |
 //! | `lbr=on`, `lbr=off` | whether there are last branch records, if the CPU has them ([`switch`]); on unless said |
+//! | `pt=on`, `pt=off` | whether there is Intel PT, if the CPU has it; on unless said |
 
 use std::str::FromStr;
 

@@ -26,6 +26,8 @@ pub mod fixed {
 
 /// IA32_PERF_GLOBAL_STATUS: bits that are no counter's.
 pub mod status {
+    /// An output region of PT was filled that asks for a PMI.
+    pub const TRACE_TOPA_PMI: u64 = 1 << 55;
     /// LBRs are frozen.
     pub const LBR_FRZ: u64 = 1 << 58;
     /// Counters are frozen.

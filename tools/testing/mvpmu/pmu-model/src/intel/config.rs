@@ -25,6 +25,8 @@ pub struct Config {
     pub bts: bool,
     /// Whether it has the architectural last branch records.
     pub lbr: bool,
+    /// Whether it has PT.
+    pub pt: bool,
     /// Architectural events, of which CPUID tells whether they are there: all are.
     pub events: u32,
     /// The codes of the other events.
@@ -72,6 +74,7 @@ impl Config {
         fixed: 4,
         metrics: 4,
         events: 8,
+        pt: true,
         codes: Codes::IceLake,
         ..Config::SKYLAKE
     };
@@ -92,6 +95,7 @@ impl Config {
         full_width_writes: true,
         bts: false,
         lbr: false,
+        pt: false,
         events: 7,
         codes: Codes::Skylake,
     };

@@ -13,6 +13,18 @@ pub const FIXED_CTR0: u32 = 0x309;
 pub const PERF_METRICS: u32 = 0x329;
 /// IA32_PERF_CAPABILITIES.
 pub const PERF_CAPABILITIES: u32 = 0x345;
+/// IA32_RTIT_OUTPUT_BASE.
+pub const RTIT_OUTPUT_BASE: u32 = 0x560;
+/// IA32_RTIT_OUTPUT_MASK_PTRS.
+pub const RTIT_OUTPUT_MASK_PTRS: u32 = 0x561;
+/// IA32_RTIT_CTL.
+pub const RTIT_CTL: u32 = 0x570;
+/// IA32_RTIT_STATUS.
+pub const RTIT_STATUS: u32 = 0x571;
+/// IA32_RTIT_CR3_MATCH.
+pub const RTIT_CR3_MATCH: u32 = 0x572;
+/// IA32_RTIT_ADDR0_A; IA32_RTIT_ADDR0_B and the others follow.
+pub const RTIT_ADDR0_A: u32 = 0x580;
 /// IA32_DS_AREA: no PMU register to the oracle, nor counted as one.
 pub const DS_AREA: u32 = 0x600;
 /// IA32_FIXED_CTR_CTRL.

@@ -4,6 +4,7 @@
 use super::msr;
 use super::Config;
 use super::LbrRegister;
+use super::PtRegister;
 
 /// A register of this PMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Register {
     Capabilities,
     /// One of the last branch records.
     Lbr(LbrRegister),
+    /// One of PT.
+    Pt(PtRegister),
 }
 
 impl Register {
@@ -65,8 +68,11 @@ impl Register {
             msr::GLOBAL_STATUS_RESET => Some(Register::GlobalStatusReset),
             msr::GLOBAL_STATUS_SET if config.version >= 4 => Some(Register::GlobalStatusSet),
             msr::GLOBAL_INUSE if config.version >= 4 => Some(Register::GlobalInUse),
-            _ if config.lbr => LbrRegister::of(number).map(Register::Lbr),
-            _ => None,
+            _ => {
+                let lbr = LbrRegister::of(number).filter(|_| config.lbr);
+                let pt = PtRegister::of(number).filter(|_| config.pt);
+                lbr.map(Register::Lbr).or(pt.map(Register::Pt))
+            }
         }
     }
 }

@@ -27,7 +27,9 @@ impl Watched for Intel {
             Register::GlobalStatus | Register::GlobalStatusReset | Register::GlobalStatusSet => {
                 Some(Cell::Status)
             }
-            Register::GlobalInUse | Register::Capabilities | Register::Lbr(_) => None,
+            Register::GlobalInUse | Register::Capabilities | Register::Lbr(_) | Register::Pt(_) => {
+                None
+            }
         }
     }
 
