@@ -102,6 +102,9 @@ pub struct Args {
     /// or a guest (guest:ADD:SUBTRACT) has marked
     #[arg(long, value_name = "WHOSE")]
     pub listing: Option<Marks>,
+    /// Write the instructions that are executed while Intel PT is on
+    #[arg(long, value_name = "FILE")]
+    pub flow: Option<PathBuf>,
     /// stdin is the keyboard also when it is not a terminal
     #[arg(long)]
     pub interactive: bool,

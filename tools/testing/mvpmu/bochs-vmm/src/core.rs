@@ -170,9 +170,13 @@ core_functions! {
     /// Translates a linear address; false when it is not mapped.
     xlate = "_ZN8BX_CPU_C20dbg_xlate_linear2phyEmPmS0_bb"(linear: u64, physical: *mut u64,
         page_offset_mask: *mut u64, verbose: bool, nested: bool) -> bool;
+    /// The TSC as software reads it.
+    virtual_tsc = "_ZN8BX_CPU_C15get_Virtual_TSCEv"() -> u64;
     /// Recomputes which events are masked.
     handle_interrupt_mask_change = "_ZN8BX_CPU_C25handleInterruptMaskChangeEv"();
 
+    /// The replaced choice of the current VMCS.
+    core_set_vmcs = "_ZN8BX_CPU_C11set_VMCSPTREm"(pointer: u64);
     /// The replaced forgetting of what was decoded from parts of a page.
     core_handle_smc = "_Z9handleSMCmj"(address: u64, parts: u32);
     /// The replaced forgetting of all that was decoded.

@@ -9,6 +9,7 @@
 use std::ffi::c_void;
 
 use pmu_model::intel::BranchKind;
+use pmu_model::intel::PtEvent;
 use pmu_model::Source;
 
 use crate::bts;
@@ -19,6 +20,7 @@ use crate::lbr;
 use crate::listing;
 use crate::oracle;
 use crate::pmu;
+use crate::pt;
 use crate::sweep;
 
 /// The current instruction retires.
@@ -47,11 +49,13 @@ extern "C-unwind" fn bx_instr_after_execution(_cpu: u32, _instruction: *const c_
 extern "C-unwind" fn bx_instr_cnear_branch_taken(_cpu: u32, from: u64, to: u64) {
     bts::branch(from, to);
     lbr::branch(BranchKind::Conditional, from, to);
+    pt::event(PtEvent::Taken(to));
     gather::branches(Branch::near(Source::Taken));
 }
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_cnear_branch_not_taken(_cpu: u32, _from: u64) {
+    pt::event(PtEvent::NotTaken);
     gather::branches(Branch::near(Source::NotTaken));
 }
 
@@ -74,6 +78,10 @@ extern "C-unwind" fn bx_instr_ucnear_branch(_cpu: u32, what: u32, from: u64, to:
         _ => (BranchKind::JumpRelative, Branch::near(Source::Jumps)),
     };
     lbr::branch(kind, from, to);
+    pt::event(match kind {
+        BranchKind::JumpRelative | BranchKind::CallRelative => PtEvent::Direct(to),
+        _ => PtEvent::Indirect(to),
+    });
     gather::branches(branch);
 }
 
@@ -93,6 +101,7 @@ extern "C-unwind" fn bx_instr_far_branch(
     // The others are recorded where they are delivered.
     if what != FAR_INT {
         lbr::branch(BranchKind::Other, from, to);
+        pt::event(PtEvent::Far(to));
     }
     gather::branches(Branch::near(Source::FarBranches));
 }

@@ -9,6 +9,7 @@
 
 use crate::bts;
 use crate::core;
+use crate::flow;
 use crate::gather;
 use crate::layout;
 use crate::lbr;
@@ -16,6 +17,7 @@ use crate::msr;
 use crate::oracle;
 use crate::per_cpu::PerCpu;
 use crate::pmu;
+use crate::pt;
 use crate::single::SingleCell;
 use crate::stop;
 use crate::timers;
@@ -35,12 +37,14 @@ static COUNT: SingleCell<usize> = SingleCell::new(1);
 static CURRENT: SingleCell<usize> = SingleCell::new(0);
 
 /// What each CPU has of its own, besides the core.
-static PER_CPU: [&[&dyn PerCpu]; 6] = [
+static PER_CPU: [&[&dyn PerCpu]; 8] = [
     &pmu::PER_CPU,
     &gather::PER_CPU,
     &msr::PER_CPU,
     &bts::PER_CPU,
     &lbr::PER_CPU,
+    &pt::PER_CPU,
+    &flow::PER_CPU,
     &oracle::PER_CPU,
 ];
 
@@ -205,5 +209,6 @@ extern "C-unwind" fn reset(source: u32) {
 /// Replaces `BX_CPU_C::handleAsyncEvent()`: a CPU that INIT has stopped executes no instruction.
 #[export_name = "_ZN8BX_CPU_C16handleAsyncEventEv"]
 extern "C-unwind" fn handle_events() -> bool {
+    pt::before_events();
     core::core_handle_events() || layout::ACTIVITY.get::<u32>() != activity::ACTIVE
 }

@@ -11,6 +11,7 @@ use pmu_model::Pmu;
 use pmu_model::RegisterMap;
 use pmu_model::Source;
 
+use crate::flow;
 use crate::layout;
 use crate::per_cpu::CpuCell;
 use crate::per_cpu::PerCpu;
@@ -220,6 +221,7 @@ fn add(source: Source) -> bool {
 fn gather() -> bool {
     CURRENT.armed.set(false);
     let class = CURRENT.class.get();
+    flow::retired(CURRENT.rip.get(), class);
     let retired = &RETIRED[class as usize];
     retired.set(retired.get() + 1);
     if !RUNNING.get() {

@@ -120,5 +120,5 @@ unused_hooks! {
     bx_instr_cache_cntrl bx_instr_exception bx_instr_exit bx_instr_exit_env
     bx_instr_init_env bx_instr_initialize bx_instr_inp bx_instr_inp2 bx_instr_interrupt
     bx_instr_mwait bx_instr_opcode bx_instr_outp bx_instr_phy_access bx_instr_prefetch_hint
-    bx_instr_repeat_iteration bx_instr_reset bx_instr_tlb_cntrl bx_instr_wrmsr
+    bx_instr_repeat_iteration bx_instr_reset bx_instr_wrmsr
 }

@@ -30,12 +30,16 @@ pub const PREV_RIP: CpuField = CpuField(0x110);
 pub const ICOUNT: CpuField = CpuField(0x128);
 /// Current privilege level (byte).
 pub const CPL: CpuField = CpuField(0x16d);
+/// CR3.
+pub const CR3: CpuField = CpuField(0x2a0);
 /// CR4 (32 bits).
 pub const CR4: CpuField = CpuField(0x2a8);
 /// Pointer to the local APIC.
 pub const LAPIC: CpuField = CpuField(0xc58);
 /// IA32_APIC_BASE.
 pub const APIC_BASE: CpuField = CpuField(0xc68);
+/// Whether the CPU is in VMX operation (byte).
+pub const IN_VMX: CpuField = CpuField(0x8da8);
 /// Whether the CPU is in VMX non-root operation (byte).
 pub const IN_VMX_GUEST: CpuField = CpuField(0x8da9);
 /// Address of the current VMCS.
@@ -54,6 +58,10 @@ pub const ACTIVITY: CpuField = CpuField(0x9074);
 pub const PENDING_EVENTS: CpuField = CpuField(0x9078);
 /// Events that are masked (32 bits).
 pub const MASKED_EVENTS: CpuField = CpuField(0x907c);
+/// Whether something is to be handled between two instructions (32 bits).
+pub const ASYNC_EVENT: CpuField = CpuField(0x9080);
+/// The mode of execution (32 bits).
+pub const CPU_MODE: CpuField = CpuField(0x9088);
 
 /// Ticks until the next timer event (32 bits).
 pub const COUNTDOWN: TimeField = TimeField(0x1638);
@@ -173,6 +181,8 @@ pub fn verify() -> Result<(), String> {
     core::cpu_set_pc(0, rip);
     core::cpu_set_cr4(0, 0x20);
     expect("CR4", CR4.get::<u32>(), 0x20u32)?;
+    core::cpu_set_cr3(0, 0x5000);
+    expect("CR3", CR3.get(), 0x5000u64)?;
     core::cpu_set_eflags(0, 0x202);
     expect("RFLAGS.IF", u8::from(takes_interrupts()), 1)?;
     core::cpu_set_eflags(0, 2);
@@ -190,6 +200,7 @@ pub fn verify() -> Result<(), String> {
     let version = core::lapic_read(lapic(), 0xfee0_0030) & 0xf0;
     expect("local APIC", version, 0x10)?;
     expect("CPL", CPL.get::<u8>(), 0u8)?;
+    expect("VMX operation", IN_VMX.get::<u8>(), 0u8)?;
     expect("VMX guest mode", IN_VMX_GUEST.get::<u8>(), 0u8)?;
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 use pmu_model::intel::BranchKind;
 use pmu_model::intel::Intel;
+use pmu_model::intel::PtEvent;
 use pmu_model::intel::Transfer;
 
 use crate::core;
@@ -15,6 +16,7 @@ use crate::layout;
 use crate::per_cpu::CpuCell;
 use crate::per_cpu::PerCpu;
 use crate::pmu;
+use crate::pt;
 
 /// They are recorded. Looked at for each branch.
 static ON: CpuCell<bool> = CpuCell::new(false);
@@ -86,6 +88,7 @@ extern "C-unwind" fn interrupt(vector: u8, kind: u32, has_error: bool, error: u1
     };
     // Does not return when it leads to an exception or a VM exit.
     core::core_interrupt(vector, kind, has_error, error);
+    pt::event(PtEvent::Asynchronous(from, layout::RIP.get()));
     match kind {
         event::HARDWARE_EXCEPTION | event::PRIVILEGED_SOFTWARE_EXCEPTION if vector == DEBUG => {
             if !is_injected {

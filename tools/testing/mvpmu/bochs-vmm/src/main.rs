@@ -13,11 +13,12 @@
 //! | `ports`, `console`, `terminal`, `ioapic`, `mptable`, `timers` | the platform |
 //! | `gather`, `mode`, `lvtpc` | what has happened, on whose account, and the interrupt that comes of it |
 //! | `pmu`, `oracle` | the PMU, and whose values are in it |
-//! | `bts`, `lbr` | the branches that are stored in memory or recorded |
+//! | `bts`, `lbr`, `pt` | the branches that are stored in memory, recorded or traced; `ept`: memory by guest-physical addresses |
 //! | `count`, `accesses` | the instructions that are counted, and those that look at what is |
 //! | `cpuid`, `msr`, `vmx`, `capability` | what the CPU says and does otherwise than the core |
 //! | `sweep` | an event at each instruction of a part of the run |
 //! | `listing` | how often each instruction of a part of the run was executed |
+//! | `flow` | each instruction that was executed while TraceEn of PT was set |
 //! | `hooks`, `stop`, `stats` | the core's other callbacks, and the end |
 
 mod accesses;
@@ -32,6 +33,8 @@ mod count;
 mod cpuid;
 mod cpus;
 mod decoded;
+mod ept;
+mod flow;
 mod gather;
 mod hooks;
 mod ioapic;
@@ -50,6 +53,7 @@ mod params;
 mod per_cpu;
 mod pmu;
 mod ports;
+mod pt;
 mod python;
 mod quirks;
 mod single;
@@ -100,6 +104,9 @@ fn run(args: &Args) -> Result<u8, String> {
     let entry = boot::load(&args.boot, args.cpus, memory)?;
     if let Some(path) = &args.stream {
         ports::set_stream(create(path)?);
+    }
+    if let Some(path) = &args.flow {
+        flow::create(create(path)?);
     }
     let stats = args.stats.as_deref().map(create).transpose()?;
 
@@ -156,6 +163,7 @@ fn finish(end: stop::Reason, stats: Option<File>) -> Result<u8, String> {
         eprint!("{report}");
     }
     ports::finish()?;
+    flow::finish()?;
     let rip: u64 = layout::PREV_RIP.get();
     let report = Report::collect(end);
     if let Some(mut file) = stats {

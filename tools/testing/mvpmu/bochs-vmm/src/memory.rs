@@ -107,6 +107,17 @@ pub fn set_word(address: u64, value: u64) -> Option<()> {
     at.is_aligned().then(|| unsafe { at.write(value) })
 }
 
+/// Writes bytes of RAM, within a page; where there is none, nothing.
+pub fn store(address: u64, bytes: &[u8]) {
+    let address = address & ADDRESS_MASK;
+    let to = host(address, bytes.len() as u64).filter(|_| !bytes.is_empty());
+    if let Some(to) = to {
+        // SAFETY: `to` is valid for the length, and no part of what this program owns.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        decoded::code_written(address, bytes.len() as u32);
+    }
+}
+
 /// Replaces `BX_MEM_C::writePhysicalPage(cpu, address, len, data)`, which is called where the
 /// TLB has no entry, or none for writing.
 #[export_name = "_ZN8BX_MEM_C17writePhysicalPageEP8BX_CPU_CmjPv"]

@@ -14,6 +14,11 @@ pub fn current_guest() -> Option<u64> {
     guest.then(|| layout::VMCS_POINTER.get())
 }
 
+/// VM entry or VM exit walks an MSR list.
+pub fn walks_list() -> bool {
+    IN_MSR_LIST.get()
+}
+
 /// Runs `walk`, with what it does to registers on the host's account: the lists
 /// are the host's, whichever mode the CPU is in by then.
 pub fn for_the_host(walk: impl FnOnce() -> u32) -> u32 {

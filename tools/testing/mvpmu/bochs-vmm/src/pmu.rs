@@ -27,6 +27,7 @@ use crate::mode;
 use crate::per_cpu::CpuCell;
 use crate::per_cpu::CpuThing;
 use crate::per_cpu::PerCpu;
+use crate::pt;
 use crate::single::SingleCell;
 
 static PMU: CpuThing<Box<Pmu<Intel>>> = CpuThing::new();
@@ -88,6 +89,7 @@ fn settings_changed() {
         gather::follow(pmu.as_deref());
         if let Some(pmu) = pmu {
             lbr::follow(pmu.map());
+            pt::follow(pmu.map());
         }
     });
 }
@@ -173,6 +175,7 @@ pub fn wrmsr(index: u32, value: u64) -> Option<Result<(), Fault>> {
         pmu.write(register, value, access)
     });
     settings_changed();
+    pt::register_written();
     result
 }
 
@@ -224,6 +227,12 @@ pub fn debugctl_written() {
 /// The trace of branches has come to its threshold.
 pub fn trace_pmi() {
     event(layout::PREV_RIP.get(), Pmu::trace_pmi);
+    settings_changed();
+    follow_pmi(|delay, now| delay.raise(now));
+}
+
+/// A region of the output of PT was filled that asks for a PMI.
+pub fn output_pmi() {
     settings_changed();
     follow_pmi(|delay, now| delay.raise(now));
 }

@@ -9,32 +9,39 @@
 
 use pmu_model::intel::Intel;
 
+use crate::capability::ENTRY_CONCEAL;
 use crate::capability::ENTRY_LOAD_GLOBAL_CTRL;
 use crate::capability::ENTRY_LOAD_LBR_CTL;
 use crate::capability::ENTRY_LOAD_RTIT_CTL;
 use crate::capability::EXIT_CLEAR_LBR_CTL;
 use crate::capability::EXIT_CLEAR_RTIT_CTL;
+use crate::capability::EXIT_CONCEAL;
 use crate::capability::EXIT_LOAD_GLOBAL_CTRL;
 use crate::capability::EXIT_SAVE_GLOBAL_CTRL;
 use crate::capability::GUEST_LBR_CTL;
 use crate::capability::GUEST_RTIT_CTL;
 use crate::capability::SECONDARY_PT_GUEST_PHYSICAL;
 use crate::core;
+use crate::layout;
 use crate::lbr;
 use crate::mode;
 use crate::msr;
 use crate::oracle;
 use crate::pmu;
+use crate::pt;
 use crate::quirks;
 
 /// VMCS fields.
-mod field {
+pub mod field {
+    pub const EPT_POINTER: u32 = 0x201a;
+    pub const GUEST_PHYSICAL_ADDRESS: u32 = 0x2400;
     pub const PROC_CONTROLS: u32 = 0x4002;
     pub const SECONDARY_CONTROLS: u32 = 0x401e;
     pub const EXIT_CONTROLS: u32 = 0x400c;
     pub const ENTRY_CONTROLS: u32 = 0x4012;
     pub const GUEST_DEBUGCTL: u32 = 0x2802;
     pub const GUEST_GLOBAL_CTRL: u32 = 0x2808;
+    pub const GUEST_RIP: u32 = 0x681e;
     pub const HOST_GLOBAL_CTRL: u32 = 0x2c04;
 }
 
@@ -65,7 +72,7 @@ fn is_valid_rtit(value: u64) -> bool {
 }
 
 /// The secondary VM-execution controls of the current VMCS.
-fn secondary_controls() -> u32 {
+pub fn secondary_controls() -> u32 {
     match core::vmread32(field::PROC_CONTROLS) & PROC_SECONDARY {
         0 => 0,
         _ => core::vmread32(field::SECONDARY_CONTROLS),
@@ -142,8 +149,11 @@ unsafe extern "C-unwind" fn load_guest(qualification: *mut u64) -> u32 {
     if let Some(lbr_ctl) = lbr_ctl {
         pmu::load_lbr_control(lbr_ctl);
     }
+    let rip: u64 = layout::RIP.get();
+    pt::entered(rip, controls & ENTRY_CONCEAL != 0);
     if let Some(rtit_ctl) = rtit_ctl {
         pmu::load_pt_control(rtit_ctl);
+        pt::control_written(rip, rip, true);
     }
     0
 }
@@ -180,12 +190,16 @@ extern "C-unwind" fn load_host() {
     if core::vmread32(field::EXIT_CONTROLS) & EXIT_CLEAR_LBR_CTL != 0 {
         pmu::load_lbr_control(0);
     }
-    if core::vmread32(field::EXIT_CONTROLS) & EXIT_CLEAR_RTIT_CTL != 0 {
+    let controls = core::vmread32(field::EXIT_CONTROLS);
+    let guest_rip = core::vmread64(field::GUEST_RIP);
+    if controls & EXIT_CLEAR_RTIT_CTL != 0 {
         pmu::load_pt_control(0);
+        pt::control_written(guest_rip, guest_rip, true);
     }
     // Cleared at every VM exit, which is why KVM restores it.
     let _ = msr::set_debugctl(0);
     core::core_vmexit_load_host();
+    pt::exited(guest_rip, controls & EXIT_CONCEAL != 0);
     oracle::exit();
 }
 

@@ -13,6 +13,7 @@
 .set PT_OS, 1 << 2
 .set PT_USER, 1 << 3
 .set PT_TOPA, 1 << 8
+.set PT_TSC_EN, 1 << 10
 .set BRANCH_EN, 1 << 13
 
 .set MISC_PT, 1 << 14
@@ -153,3 +154,68 @@ guest_pt_controls:
 	jmp finish
 pt_controls_guest:
 	hlt
+
+# Memory for traces: a table, and regions.
+.set PT_TABLE, 0x400000
+.set PT_OUTPUT, 0x600000
+
+# Traces into one region of 64 KiB from here on, and sends what it holds in the end. Uses RAX, RCX, RDX.
+.macro trace control
+	wrmsr_imm IA32_RTIT_OUTPUT_BASE, PT_OUTPUT
+	wrmsr_imm IA32_RTIT_OUTPUT_MASK_PTRS, 0xffff
+	wrmsr_imm IA32_RTIT_CTL, \control
+.endm
+.macro report_trace
+	wrmsr_imm IA32_RTIT_CTL, 0
+	call send_trace
+.endm
+
+# Sends the words of the region in which something was written.
+send_trace:
+	mov $IA32_RTIT_OUTPUT_MASK_PTRS, %ecx
+	rdmsr
+	mov %edx, %edi
+	add $7, %edi
+	shr $3, %edi
+	mov $PT_OUTPUT, %esi
+1:	mov (%rsi), %rax
+	call send
+	add $8, %rsi
+	dec %edi
+	jnz 1b
+	ret
+
+# Branches of all kinds, and what comes in between.
+guest_pt_kinds:
+	call setup
+	trace TRACE_EN | PT_OS | PT_TSC_EN | BRANCH_EN
+	call pt_kinds
+	report_trace
+	jmp finish
+pt_kinds:
+	mov $20, %esi
+	lea pt_leaf(%rip), %rdi
+1:	test $3, %sil
+	jz 2f
+	nop
+2:	call pt_leaf
+	call *%rdi
+	dec %esi
+	jnz 1b
+	lea 3f(%rip), %rdi
+	jmp *%rdi
+	nop
+3:	# No MSR has this number.
+	catch_gp 4f
+	mov $0xffff, %ecx
+	rdmsr
+	nop
+4:	mov %cr3, %rax
+	mov %rax, %cr3
+	push $0x10
+	lea 5f(%rip), %rax
+	push %rax
+	lretq
+5:	ret
+pt_leaf:
+	ret

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 /// Where the image is loaded: where the machine would load Linux.
-const LOAD_ADDRESS: u64 = 0x10_0000;
+pub const LOAD_ADDRESS: u64 = 0x10_0000;
 /// RAM of the machine in MiB.
 const MEM: &str = "64";
 /// No guest program takes as many instructions.
@@ -28,6 +28,9 @@ pub struct Outcome {
     pub stats: serde_json::Value,
     /// What the machine said.
     pub stderr: String,
+    /// Of each instruction that was executed while Intel PT was on: where, and whether by whom.
+    #[allow(dead_code, reason = "only tests of Intel PT look at it")]
+    pub flow: Vec<[u64; 2]>,
 }
 
 /// A guest program: the image from `start` to `end`, entered at `entry`.
@@ -38,10 +41,15 @@ pub struct Guest {
 }
 
 impl Guest {
-    fn elf(&self) -> Vec<u8> {
+    /// What lies in memory from the load address on.
+    pub fn image(&self) -> &'static [u8] {
         let len = self.end as usize - self.start as usize;
         // SAFETY: The linker put the image between the two symbols.
-        let image = unsafe { std::slice::from_raw_parts(self.start, len) };
+        unsafe { std::slice::from_raw_parts(self.start, len) }
+    }
+
+    fn elf(&self) -> Vec<u8> {
+        let image = self.image();
         let entry = LOAD_ADDRESS + (self.entry as u64 - self.start as u64);
         const HEADERS: u64 = 64 + 56;
         let mut elf = Vec::new();
@@ -60,7 +68,7 @@ impl Guest {
         // PT_LOAD, readable, writable and executable.
         elf.extend_from_slice(&1u32.to_le_bytes());
         elf.extend_from_slice(&7u32.to_le_bytes());
-        let len = len as u64;
+        let len = image.len() as u64;
         for word in [HEADERS, LOAD_ADDRESS, LOAD_ADDRESS, len, len, 4096] {
             elf.extend_from_slice(&word.to_le_bytes());
         }
@@ -79,6 +87,7 @@ impl Guest {
         ));
         std::fs::create_dir_all(&dir).unwrap();
         let (kernel, stream, stats) = (dir.join("kernel"), dir.join("stream"), dir.join("stats"));
+        let flow = dir.join("flow");
         std::fs::write(&kernel, self.elf()).unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_bochs-vmm"))
             .args([
@@ -97,15 +106,20 @@ impl Guest {
             .arg(&stream)
             .arg("--stats")
             .arg(&stats)
+            .arg("--flow")
+            .arg(&flow)
             .args(options)
             .stdin(std::process::Stdio::null())
             .output()
             .unwrap();
-        let values = std::fs::read(&stream)
-            .unwrap_or_default()
-            .chunks_exact(8)
-            .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
-            .collect();
+        let words = |path| {
+            let bytes = std::fs::read(path).unwrap_or_default();
+            let words = bytes.chunks_exact(8);
+            let words = words.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+            words.collect::<Vec<_>>()
+        };
+        let flow = words(&flow);
+        let values = words(&stream);
         let outcome = Outcome {
             status: output.status.code().expect("no signal ended the machine"),
             values,
@@ -115,6 +129,10 @@ impl Guest {
                 _ => serde_json::Value::Null,
             },
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            flow: flow
+                .chunks_exact(2)
+                .map(|entry| [entry[0], entry[1]])
+                .collect(),
         };
         std::fs::remove_dir_all(&dir).unwrap();
         outcome

@@ -95,6 +95,11 @@ impl Pt {
             | of(status::TRIGGER_EN, self.state.trigger_en)
     }
 
+    /// Tracing has begun, or would have if there were a place for it.
+    fn is_applied(&self) -> bool {
+        self.applied & control::TRACE_EN != 0
+    }
+
     fn is_on(&self) -> bool {
         self.control & control::TRACE_EN != 0
     }
@@ -170,6 +175,13 @@ impl Intel {
         self.pt.as_ref().is_some_and(|pt| pt.state.trigger_en)
     }
 
+    /// [`pt_follow`](Intel::pt_follow) has something to do.
+    pub fn has_to_follow_pt(&self) -> bool {
+        self.pt
+            .as_ref()
+            .is_some_and(|pt| pt.is_applied() != pt.is_on())
+    }
+
     /// This has happened, and the CPU is like that `now`.
     pub fn pt_event(
         &mut self,
@@ -188,13 +200,11 @@ impl Intel {
         now: &Moment,
         memory: &mut impl PhysicalMemory,
     ) -> PtOutcome {
-        self.with_pt(
-            |pt| match (pt.applied & control::TRACE_EN != 0, pt.is_on()) {
-                (false, true) => pt.start(next, now, memory),
-                (true, false) => pt.stop(ip, now, memory),
-                _ => PtOutcome::default(),
-            },
-        )
+        self.with_pt(|pt| match (pt.is_applied(), pt.is_on()) {
+            (false, true) => pt.start(next, now, memory),
+            (true, false) => pt.stop(ip, now, memory),
+            _ => PtOutcome::default(),
+        })
     }
 
     fn with_pt(&mut self, happens: impl FnOnce(&mut Pt) -> PtOutcome) -> PtOutcome {

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The machine's own list of the instructions that are executed while TraceEn is set, for those who compare it
+//! with what a trace of Intel PT shows.
+//!
+//! An entry is two words: the address, and 1 for CPL > 0 plus 2 for a guest. It is of an instruction that
+//! retires: not of one that faults or exits.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::io::Write;
+
+use pmu_model::Class;
+
+use crate::per_cpu::CpuCell;
+use crate::per_cpu::PerCpu;
+use crate::single::SingleThread;
+
+/// There is a list, and TraceEn is set.
+static ON: CpuCell<bool> = CpuCell::new(false);
+static LIST: SingleThread<Option<BufWriter<File>>> = SingleThread::new(None);
+
+/// What a CPU has of its own.
+pub static PER_CPU: [&dyn PerCpu; 1] = [&ON];
+
+/// Writes the list to this file.
+pub fn create(file: File) {
+    LIST.with(|list| *list = Some(BufWriter::new(file)));
+}
+
+/// TraceEn is set or not.
+pub fn follow(traces: bool) {
+    ON.set(traces && LIST.with(|list| list.is_some()));
+}
+
+/// The instruction at `rip` retires.
+#[inline(always)]
+pub fn retired(rip: u64, class: Class) {
+    if ON.get() {
+        add(rip, class);
+    }
+}
+
+#[cold]
+fn add(rip: u64, class: Class) {
+    let is_guest = matches!(class, Class::GuestKernel | Class::GuestUser);
+    let flags = u64::from(class.is_user()) | u64::from(is_guest) << 1;
+    let mut entry = [0; 16];
+    entry[..8].copy_from_slice(&rip.to_le_bytes());
+    entry[8..].copy_from_slice(&flags.to_le_bytes());
+    LIST.with(|list| {
+        if let Some(list) = list {
+            let _ = list.write_all(&entry);
+        }
+    });
+}
+
+/// Writes the last of it.
+pub fn finish() -> Result<(), String> {
+    let flushed = LIST.with(|list| list.take().map_or(Ok(()), |mut list| list.flush()));
+    flushed.map_err(|e| format!("cannot write the list of instructions: {e}"))
+}
