@@ -95,6 +95,7 @@ static inline int pt_type(void)
 }
 
 #define PT_DATA_PAGES	64
+#define PT_MAX_TRACE	(16ul << 20)
 
 /* An event of the host, with its buffers. */
 struct host_pt {
@@ -102,6 +103,9 @@ struct host_pt {
 	struct perf_event_mmap_page *page;
 	u8 *aux;
 	size_t size;
+	/* What was read so far. */
+	u8 *trace;
+	u64 traced;
 	/* AUX records so far: all, and those of a trace that has gaps, or was cut. */
 	unsigned int records, partial, truncated;
 };
@@ -121,6 +125,8 @@ static inline struct host_pt open_host_pt(struct perf_event_attr *attr, size_t s
 	TEST_ASSERT(pt.fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", pt.fd));
 	pt.page = mmap(NULL, data, PROT_READ | PROT_WRITE, MAP_SHARED, pt.fd, 0);
 	TEST_ASSERT(pt.page != MAP_FAILED, "mmap of the data");
+	pt.trace = malloc(PT_MAX_TRACE);
+	TEST_ASSERT(pt.trace, "malloc");
 	pt.page->aux_offset = data;
 	pt.page->aux_size = size;
 	pt.aux = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, pt.fd, data);
@@ -130,6 +136,7 @@ static inline struct host_pt open_host_pt(struct perf_event_attr *attr, size_t s
 
 static inline void close_host_pt(struct host_pt *pt)
 {
+	free(pt->trace);
 	munmap(pt->aux, pt->size);
 	munmap(pt->page, (1 + PT_DATA_PAGES) * getpagesize());
 	close(pt->fd);
@@ -139,7 +146,7 @@ static inline void close_host_pt(struct host_pt *pt)
 static inline void read_host_pt(struct host_pt *pt)
 {
 	struct perf_event_header *header;
-	u64 size = pt->page->data_size, tail = pt->page->data_tail, flags;
+	u64 size = pt->page->data_size, tail = pt->page->data_tail, flags, head;
 	u8 *data = (u8 *)pt->page + pt->page->data_offset;
 
 	while (tail < READ_ONCE(pt->page->data_head)) {
@@ -154,7 +161,12 @@ static inline void read_host_pt(struct host_pt *pt)
 		tail += header->size;
 	}
 	WRITE_ONCE(pt->page->data_tail, tail);
-	WRITE_ONCE(pt->page->aux_tail, READ_ONCE(pt->page->aux_head));
+
+	head = READ_ONCE(pt->page->aux_head);
+	TEST_ASSERT(head <= PT_MAX_TRACE, "The trace is too long");
+	for (; pt->traced < head; pt->traced++)
+		pt->trace[pt->traced] = pt->aux[pt->traced % pt->size];
+	WRITE_ONCE(pt->page->aux_tail, head);
 }
 
 #endif /* SELFTEST_MVPMU_GUEST_PT_H */

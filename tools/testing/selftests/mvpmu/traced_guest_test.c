@@ -12,7 +12,7 @@
 #define APIC_LVTPC	0x340	/* not in apic.h */
 
 #define NR_PAGES	4
-#define NR_LOOPS	1000
+#define NR_LOOPS	500
 /* Each is a bit: more than a page of six bits a byte. */
 #define NR_FULL		(2 * 4096 * 6)
 
