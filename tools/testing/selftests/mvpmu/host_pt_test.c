@@ -10,7 +10,7 @@
 #include "kvm_test_harness.h"
 #include "pt_packets.h"
 
-/* Of each guest; a hundred times more with the argument "long". */
+/* Of each guest; a hundred times more with the argument "long", for one of the tests. */
 #define NR_EXITS	1000
 
 #define AUX_SIZE	(1 << 20)
@@ -187,7 +187,10 @@ static int open_member(struct perf_event_attr attr, int leader)
 	return fd;
 }
 
-/* Seen to fail when NMIs that resume the trace do so at once. */
+/*
+ * Their NMIs come so often that perf throttles the group, too, which stops it.  Seen to
+ * fail when NMIs that resume the trace do so at once, and when those that stop it do.
+ */
 TEST_F(host_pt, can_be_paused_and_resumed_at_any_time)
 {
 	struct perf_event_attr attr = { .aux_start_paused = 1 };
@@ -210,9 +213,10 @@ TEST_F(host_pt, can_be_paused_and_resumed_at_any_time)
 
 int main(int argc, char **argv)
 {
-	if (argc > 1 && !strcmp(argv[1], "long")) {
-		nr_exits *= 100;
-		argc--;
-	}
-	return test_harness_run(argc, argv);
+	char *one[] = { argv[0], "-t", "has_a_gap_and_entry_does_not_fail", NULL };
+
+	if (argc < 2 || strcmp(argv[1], "long"))
+		return test_harness_run(argc, argv);
+	nr_exits *= 100;
+	return test_harness_run(ARRAY_SIZE(one) - 1, one);
 }

@@ -73,4 +73,26 @@ TEST_F(no_pt, has_anything_to_be_saved)
 	}
 }
 
+/* If mvpmu is there it says what it does, and why it cannot do what it was asked for. */
+TEST_F(no_pt, is_accounted_for)
+{
+	char line[128], mode[16], why[96];
+	FILE *file = fopen("/sys/kernel/debug/mvpmu/capability", "r");
+	bool found = false;
+
+	if (!file)
+		return;
+	while (fgets(line, sizeof(line), file)) {
+		if (strncmp(line, "pt: ", 4))
+			continue;
+		found = true;
+		/* "off, " and a reason, or the parameter. */
+		EXPECT_EQ(1 + pt_mode_is("host_guest"),
+			  sscanf(line, "pt: %15[^,\n], %95[^\n]", mode, why));
+		EXPECT_TRUE(pt_mode_is("host_guest") ? !strcmp(mode, "off") : pt_mode_is(mode));
+	}
+	EXPECT_TRUE(found);
+	fclose(file);
+}
+
 TEST_HARNESS_MAIN
