@@ -108,13 +108,17 @@ struct host_pt {
 	u64 traced;
 	/* AUX records so far: all, and those of a trace that has gaps, or was cut. */
 	unsigned int records, partial, truncated;
+	/* The buffer is written over and over. */
+	bool overwrites;
+	/* Samples with a part of the trace, and those whose part is not its end. */
+	unsigned int samples, misplaced;
 };
 
 /* Host: one of CPU 0, with all that runs there, but for guests' counters; disabled. */
-static inline struct host_pt open_host_pt(struct perf_event_attr *attr, size_t size,
-					  int group)
+static inline struct host_pt open_host_pt_with(struct perf_event_attr *attr, size_t size,
+					       int group, int protection)
 {
-	struct host_pt pt = { .size = size };
+	struct host_pt pt = { .size = size, .overwrites = !(protection & PROT_WRITE) };
 	size_t data = (1 + PT_DATA_PAGES) * getpagesize();
 
 	attr->type = pt_type();
@@ -129,9 +133,37 @@ static inline struct host_pt open_host_pt(struct perf_event_attr *attr, size_t s
 	TEST_ASSERT(pt.trace, "malloc");
 	pt.page->aux_offset = data;
 	pt.page->aux_size = size;
-	pt.aux = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, pt.fd, data);
+	pt.aux = mmap(NULL, size, protection, MAP_SHARED, pt.fd, data);
 	TEST_ASSERT(pt.aux != MAP_FAILED, "mmap of the trace");
 	return pt;
+}
+
+static inline struct host_pt open_host_pt(struct perf_event_attr *attr, size_t size,
+					  int group)
+{
+	return open_host_pt_with(attr, size, group, PROT_READ | PROT_WRITE);
+}
+
+/*
+ * Of a sample: IP, size, and so many bytes of trace.  Tracing was switched off for it,
+ * so they end with TIP.PGD, with an address of 0, 2, 4 or 6 bytes.
+ */
+static inline void read_pt_sample(struct host_pt *pt, const u8 *data, u64 at)
+{
+	static const u8 pgd[][2] = { { 1, 0x01 }, { 3, 0x21 }, { 5, 0x41 }, { 7, 0x61 } };
+	u64 ring = pt->page->data_size, size;
+	bool found = false;
+	unsigned int i;
+
+	at += sizeof(struct perf_event_header) + 8;
+	size = *(u64 *)&data[at % ring];
+	if (!size)
+		return;
+	at += 8 + size;
+	for (i = 0; i < ARRAY_SIZE(pgd); i++)
+		found |= data[(at - pgd[i][0]) % ring] == pgd[i][1];
+	pt->samples++;
+	pt->misplaced += !found;
 }
 
 static inline void close_host_pt(struct host_pt *pt)
@@ -157,11 +189,15 @@ static inline void read_host_pt(struct host_pt *pt)
 			pt->records++;
 			pt->partial += !!(flags & PERF_AUX_FLAG_PARTIAL);
 			pt->truncated += !!(flags & PERF_AUX_FLAG_TRUNCATED);
+		} else if (header->type == PERF_RECORD_SAMPLE && pt->overwrites) {
+			read_pt_sample(pt, data, tail);
 		}
 		tail += header->size;
 	}
 	WRITE_ONCE(pt->page->data_tail, tail);
 
+	if (pt->overwrites)
+		return;
 	head = READ_ONCE(pt->page->aux_head);
 	TEST_ASSERT(head <= PT_MAX_TRACE, "The trace is too long");
 	for (; pt->traced < head; pt->traced++)

@@ -17,6 +17,8 @@
 /* Of a trace that is read all the time, and after how much of it there is a PMI. */
 #define SMALL_AUX_SIZE	(1 << 18)
 #define WATERMARK	4096
+/* Of the trace in each sample. */
+#define SAMPLE_SIZE	512
 /* Periods of those that pause and resume, in instructions: no multiples. */
 #define PAUSE_EACH	1499
 #define RESUME_EACH	997
@@ -181,7 +183,7 @@ static int open_member(struct perf_event_attr attr, int leader)
 	attr.config = PERF_COUNT_HW_INSTRUCTIONS;
 	attr.size = sizeof(attr);
 	attr.exclude_guest = 1;
-	attr.sample_type = PERF_SAMPLE_IP;
+	attr.sample_type |= PERF_SAMPLE_IP;
 	fd = syscall(SYS_perf_event_open, &attr, -1, 0, leader, 0);
 	TEST_ASSERT(fd >= 0, __KVM_SYSCALL_ERROR("perf_event_open", fd));
 	return fd;
@@ -208,6 +210,34 @@ TEST_F(host_pt, can_be_paused_and_resumed_at_any_time)
 	EXPECT_LE(1, self->trace.partial);
 	close(members[0]);
 	close(members[1]);
+	close_host_pt(&self->trace);
+}
+
+/*
+ * The samples of a counter have what was traced last, from a buffer that is written over
+ * and over.  Seen to fail when a sample is taken from the guest's registers.
+ */
+TEST_F(host_pt, can_be_sampled_at_any_time)
+{
+	struct perf_event_attr attr = { .exclude_user = 1 };
+	struct perf_event_attr sample = {
+		.sample_period = RESUME_EACH,
+		.sample_type = PERF_SAMPLE_AUX,
+		.aux_sample_size = SAMPLE_SIZE,
+	};
+	int member;
+
+	self->trace = open_host_pt_with(&attr, SMALL_AUX_SIZE, -1, PROT_READ);
+	member = open_member(sample, self->trace.fd);
+	TEST_ASSERT(!ioctl(member, PERF_EVENT_IOC_SET_OUTPUT, self->trace.fd), "SET_OUTPUT");
+	start(&self->trace);
+	EXPECT_FALSE(run_guest_io(&self->vcpu, NULL, read_at_io, &self->trace));
+	EXPECT_EQ(0, ioctl(self->trace.fd, PERF_EVENT_IOC_DISABLE, 0));
+	read_host_pt(&self->trace);
+	EXPECT_LE(1, self->trace.samples);
+	EXPECT_EQ(0, self->trace.misplaced);
+	ksft_print_msg("%u samples\n", self->trace.samples);
+	close(member);
 	close_host_pt(&self->trace);
 }
 

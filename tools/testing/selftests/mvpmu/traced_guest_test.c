@@ -207,6 +207,7 @@ FIXTURE_VARIANT(traced_guest) {
 FIXTURE_VARIANT_ADD(traced_guest, alone) { };
 FIXTURE_VARIANT_ADD(traced_guest, that_counts) { .counts = true };
 FIXTURE_VARIANT_ADD(traced_guest, beside_the_host) { .host = true };
+FIXTURE_VARIANT_ADD(traced_guest, that_counts_beside_the_host) { .counts = true, .host = true };
 
 FIXTURE_SETUP(traced_guest)
 {
