@@ -7,6 +7,7 @@ use crate::{
         self,
         Choice, //
     },
+    pt,
     vendor::{
         Amd,
         Intel,
@@ -77,6 +78,8 @@ pub(crate) struct Host {
     /// What Intel's PMU and VMX need beyond.
     full_width_writes: bool,
     global_ctrl: bool,
+    /// Why guests cannot have Intel PT.
+    pt: Option<pt::Obstacle>,
 }
 
 impl Host {
@@ -93,6 +96,7 @@ impl Host {
             pmu: Capability::of_host(),
             full_width_writes: !is_intel || intel::has_full_width_writes(),
             global_ctrl: !is_intel || vmx::can_load_perf_global_ctrl(),
+            pt: pt::obstacle(),
         }
     }
 
@@ -128,6 +132,11 @@ impl Host {
         self.vendor
     }
 
+    /// Why guests cannot have Intel PT.
+    pub(crate) fn pt(&self) -> Option<pt::Obstacle> {
+        self.pt
+    }
+
     /// The number of general purpose and of fixed counters.
     pub(crate) fn counters(&self) -> (u32, u32) {
         (self.pmu.gp_counters, self.pmu.fixed_counters)
@@ -156,6 +165,7 @@ impl Writer for Report {
         writeln!(f, "fixed_counters: {}", pmu.fixed_counters)?;
         writeln!(f, "counter_width: {}", pmu.gp_width)?;
         writeln!(f, "switch: {}", policy::mode().name())?;
+        f.write_fmt(fmt!("pt: {}\n", pt::Summary(self.host.pt())))?;
         match (self.host.obstacle(), self.wanted) {
             (Some(obstacle), _) => f.write_fmt(fmt!("enabled: no\nreason: {obstacle}\n")),
             (None, false) => writeln!(f, "enabled: no\nreason: enable_passthrough_pmu=0"),

@@ -24,6 +24,7 @@ mod capability;
 mod lbr;
 mod policy;
 mod provider;
+mod pt;
 mod registers;
 mod stats;
 mod switch;
@@ -41,6 +42,7 @@ use policy::{
     Mode, //
 };
 use provider::Provider;
+use pt::Pt;
 use stats::Totals;
 use vendor::{
     Amd,
@@ -70,6 +72,10 @@ module! {
         lbr: Lbr {
             default: crate::Lbr::On,
             description: "Give guests the branch stack where the CPU can switch it, which is AMD's LbrExtV2 and Intel's architectural one (on, default) or not (off)",
+        },
+        pt: Pt {
+            default: crate::Pt::Off,
+            description: "Intel PT: guests have none (off, default), none and are part of the host's trace (system), or their own, and the host's trace stops for them (host_guest)",
         },
     },
 }
@@ -119,7 +125,8 @@ impl Parts<'_> {
         module: &'static ThisModule,
         host: &Host,
     ) -> Result<Registered<V>> {
-        let provider = Provider::new(self.debugfs.clone(), self.totals.clone());
+        let pt = pt::given(host.pt());
+        let provider = Provider::new(self.debugfs.clone(), self.totals.clone(), pt);
         let registration = KBox::try_pin_init(Registration::new(module, provider), GFP_KERNEL)?;
         let (gp, fixed) = host.counters();
 

@@ -59,15 +59,19 @@ use kernel::{
 pub(crate) struct Provider<V> {
     debugfs: Dir,
     totals: Arc<Totals>,
+    /// Guests have an Intel PT of their own.
+    pt: bool,
     _vendor: PhantomData<V>,
 }
 
 impl<V> Provider<V> {
-    /// A provider that shows its VMs below `debugfs` and adds up in `totals`.
-    pub(crate) fn new(debugfs: Dir, totals: Arc<Totals>) -> Self {
+    /// A provider that shows its VMs below `debugfs` and adds up in `totals`. With `pt`, guests have
+    /// an Intel PT of their own.
+    pub(crate) fn new(debugfs: Dir, totals: Arc<Totals>, pt: bool) -> Self {
         Self {
             debugfs,
             totals,
+            pt,
             _vendor: PhantomData,
         }
     }
@@ -126,6 +130,10 @@ impl<V: Vendor> kernel::kvm::mediated_pmu::Provider for Provider<V> {
 
     fn has_branches(&self) -> bool {
         lbr::mode() == Lbr::On
+    }
+
+    fn has_pt(&self) -> bool {
+        self.pt
     }
 
     fn vm_create(&self, vm: &Vm) -> Result<Self::VmData> {

@@ -151,6 +151,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// Whether guests have a branch stack, if KVM can give them one.
     fn has_branches(&self) -> bool;
 
+    /// Whether guests have an Intel PT of their own, if KVM can give them one.
+    fn has_pt(&self) -> bool;
+
     /// A VM with a PMU is about to get its first vCPU. May sleep.
     ///
     /// An error fails the creation of the vCPU.

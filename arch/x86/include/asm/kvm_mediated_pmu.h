@@ -22,6 +22,7 @@ struct module;
  *	in them, for which KVM has @update called that looks at
  *	perf_mediated_pmu_wanted().  Needs guests to be accounted by @update.
  * @branches: guests have a branch stack, if KVM can give them one (SVM)
+ * @pt: guests have an Intel PT of their own, if KVM can give them one (VMX)
  * @vm_create: a VM with a PMU is about to get its first vCPU.  May sleep.  0 or
  *	a negative errno, which fails vCPU creation.  May keep data in
  *	kvm->arch.mediated_pmu_provider_data.
@@ -77,6 +78,7 @@ struct kvm_mediated_pmu_ops {
 	struct module *owner;
 	bool yields;
 	bool branches;
+	bool pt;
 
 	int (*vm_create)(const struct kvm_mediated_pmu_ops *ops,
 			 struct kvm *kvm);

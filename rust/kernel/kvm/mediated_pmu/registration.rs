@@ -122,6 +122,13 @@ impl<'a, P: Provider> Switching<'a, P> {
     }
 }
 
+/// What a provider says of itself.
+struct Offer {
+    yields: bool,
+    branches: bool,
+    pt: bool,
+}
+
 /// The registration of a provider with KVM.
 ///
 /// From its initialisation to its drop every new VM has a mediated PMU that `P` provides. While a
@@ -167,13 +174,17 @@ impl<P: Provider> Registration<P> {
     /// Fails with `EBUSY` while VMs exist or another provider is registered, and with `ENODEV` if
     /// KVM or the host's PMU cannot do it; KVM logs the reason.
     pub fn new(module: &'static ThisModule, provider: P) -> impl PinInit<Self, Error> {
-        let (yields, branches) = (provider.yields(), provider.has_branches());
+        let offer = Offer {
+            yields: provider.yields(),
+            branches: provider.has_branches(),
+            pt: provider.has_pt(),
+        };
 
         try_pin_init!(Self {
             provider,
             ops <- Opaque::try_ffi_init(|slot: *mut bindings::kvm_mediated_pmu_ops| {
                 // SAFETY: `slot` is valid for writes.
-                unsafe { slot.write(Self::ops(module, yields, branches)) };
+                unsafe { slot.write(Self::ops(module, &offer)) };
                 // SAFETY: `slot` is pinned until `drop`, which unregisters it. `provider`, the
                 // field before it, is initialised. The callbacks follow the contract of the ops.
                 to_result(unsafe { bindings::kvm_mediated_pmu_register(slot) })
@@ -181,15 +192,12 @@ impl<P: Provider> Registration<P> {
         })
     }
 
-    fn ops(
-        module: &'static ThisModule,
-        yields: bool,
-        branches: bool,
-    ) -> bindings::kvm_mediated_pmu_ops {
+    fn ops(module: &'static ThisModule, offer: &Offer) -> bindings::kvm_mediated_pmu_ops {
         bindings::kvm_mediated_pmu_ops {
             owner: module.as_ptr(),
-            yields,
-            branches,
+            yields: offer.yields,
+            branches: offer.branches,
+            pt: offer.pt,
             vm_create: Some(Self::vm_create_callback),
             vm_destroy: Some(Self::vm_destroy_callback),
             vcpu_create: Some(Self::vcpu_create_callback),

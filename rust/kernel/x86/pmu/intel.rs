@@ -108,3 +108,21 @@ pub fn is_lbr(msr: u32) -> bool {
             .iter()
             .any(|first| (*first..*first + ENTRIES).contains(&msr))
 }
+
+/// Whether the CPU has Processor Trace (SDM volume 2, CPUID.07H.0:EBX bit 25).
+pub fn has_pt() -> bool {
+    core::arch::x86_64::__cpuid(7).ebx & (1 << 25) != 0
+}
+
+/// Whether perf's driver uses Processor Trace, which it does not if firmware had it on.
+pub fn is_pt_used_by_perf() -> bool {
+    #[cfg(CONFIG_CPU_SUP_INTEL)]
+    // SAFETY: It looks at what the driver has found out when the kernel started.
+    let output = unsafe {
+        bindings::intel_pt_validate_hw_cap(bindings::pt_capabilities_PT_CAP_topa_output)
+    };
+    #[cfg(not(CONFIG_CPU_SUP_INTEL))]
+    let output = 0;
+
+    output != 0
+}

@@ -12,6 +12,7 @@ use pmu_model::intel::Config;
 use pmu_model::profile;
 
 use super::group::Group;
+use super::group::Length;
 use super::group::Provider;
 use super::group::Work;
 use crate::job::Job;
@@ -35,14 +36,17 @@ const ABOUT_MVPMU: [&str; 8] = [
 
 /// Selftests of groups of their own: for the debug kernel, whose lockup detector is perf's and which has
 /// BPF programs and can be made to fail, for machines on which an instruction takes some cycles, beside
-/// perf's own of branches, and for a parameter.
-const ELSEWHERE: [&str; 6] = [
+/// perf's own of branches, and for parameters.
+const ELSEWHERE: [&str; 9] = [
     "fail_test",
     "watchdog_test",
     "snapshot_test",
     "cycles_test",
     "host_branches_test",
     "preferred_events_test",
+    "guest_pt_test",
+    "host_pt_test",
+    "traced_guest_test",
 ];
 
 /// The selftest of slots and PERF_METRICS: not for KVM's C code, which gives guests neither.
@@ -117,7 +121,10 @@ pub fn kvm_selftests(machine: Machine, alone: bool) -> Vec<String> {
 pub fn selftests(boot: Boot, suite: &str, provider: Provider, tests: Vec<String>) -> Group {
     let mut arguments = vec![provider.name().to_owned()];
     arguments.extend(tests.iter().cloned());
-    let base = |test: &String| test.rsplit('/').next().unwrap_or(test).to_owned();
+    let base = |test: &String| {
+        let program = test.split_once('=').map_or(test.as_str(), |(name, _)| name);
+        program.rsplit('/').next().unwrap_or(program).to_owned()
+    };
     Group {
         name: format!("{} {suite} {}", boot.name(), provider.name()),
         work: Work::Boot {
@@ -230,14 +237,67 @@ pub fn with_host_events(cpu: Cpu) -> Vec<Group> {
     ]
 }
 
+/// Guests with an Intel PT of their own, on the CPUs that have it, and that they have none on the others.
+/// With them some of what else there is.
+pub fn with_pt(length: Length) -> Vec<Group> {
+    const HOST_PT: &str = "mvpmu/host_pt_test";
+    const OF_PT: [&str; 8] = [
+        "mvpmu/guest_pt_test",
+        HOST_PT,
+        "mvpmu/traced_guest_test",
+        "mvpmu/count_test",
+        "mvpmu/host_perf_test",
+        "mvpmu/msr_test",
+        "mvpmu/pmi_test",
+        "mvpmu/state_test",
+    ];
+    let with = |suite: &str, boot: Boot, tests: &[&str]| {
+        let tests = tests.iter().map(|&test| test.to_owned()).collect();
+        let mut group = selftests(boot, suite, Provider::Mvpmu, tests);
+        if let Work::Boot { job, .. } = &mut group.work {
+            job.arguments[0].push_str(",pt=host_guest");
+        }
+        group
+    };
+    let suite = "selftests, pt=host_guest";
+    let debug = Boot {
+        kernel: Kernel::Debug,
+        ..Boot::of_cpu(&profile::ICELAKE).with_two_cpus()
+    };
+    let mut groups = vec![
+        with(
+            suite,
+            Boot::of_cpu(&profile::ICELAKE).with_two_cpus(),
+            &OF_PT,
+        ),
+        with(
+            suite,
+            Boot::of_cpu(Machine::Intel.cpu()).with_two_cpus(),
+            &OF_PT[..3],
+        ),
+        with(suite, Boot::of_cpu(&profile::SKYLAKE), &[NO_PT]),
+        with("debug kernel's selftests, pt=host_guest", debug, &OF_PT[..3]),
+    ];
+    if length == Length::Long {
+        let boot = Boot::of_cpu(&profile::ICELAKE);
+        let long = format!("{HOST_PT}=long");
+        groups.push(with("10^5 VM entries beside PT of the host", boot, &[&long]));
+    }
+    groups
+}
+
+/// That guests have no Intel PT.
+const NO_PT: &str = "mvpmu/no_pt_test";
+
 /// The selftests of what differs between CPUs: which state is switched how, and what of it guests can
 /// reach.
-const BY_CPU: [&str; 12] = [
+const BY_CPU: [&str; 13] = [
     "mvpmu/control_test",
     "mvpmu/count_test",
     "mvpmu/exits_test",
     "mvpmu/host_perf_test",
     "mvpmu/msr_test",
+    NO_PT,
     "mvpmu/pmi_test",
     OF_METRICS,
     OF_TRACE,

@@ -39,6 +39,7 @@ use super::selftests::selftests;
 use super::selftests::with_debug_kernel;
 use super::selftests::with_host_events;
 use super::selftests::with_other_kernels;
+use super::selftests::with_pt;
 use super::selftests::with_watchdog;
 use crate::checks;
 use crate::differential;
@@ -101,6 +102,7 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         groups.push(attackers_control(cpu));
     }
     if cpu == Machine::Intel.cpu() {
+        groups.extend(with_pt(length));
         groups.push(sweep("increment", Sweep::increment()));
         let companies = match length {
             Length::Usual => &[Company::Both][..],
