@@ -533,7 +533,7 @@ fn a_range_that_cannot_be_is_an_error() {
 #[test]
 fn tables_lead_from_region_to_region() {
     let next = TABLE + 0x1000;
-    let mut cpu = Cpu::with_table(&[OUTPUT, OUTPUT + 0x8000 | 1 << 6 | INT, next | END]);
+    let mut cpu = Cpu::with_table(&[OUTPUT, (OUTPUT + 0x8000) | 1 << 6 | INT, next | END]);
     cpu.memory.set_word(next, OUTPUT + 0x4000);
     let sent = cpu.read(RTIT_OUTPUT_MASK_PTRS) >> 32;
     cpu.fill(4096 - sent as usize - 1);
@@ -580,7 +580,7 @@ fn a_table_that_cannot_be_is_an_error() {
         OUTPUT | 1 << 1,
         OUTPUT | 1 << 10,
         OUTPUT | 1 << 40,
-        OUTPUT + 0x1000 | 1 << 6,
+        (OUTPUT + 0x1000) | 1 << 6,
         TABLE | END,
     ];
     for entry in bad {
