@@ -13,6 +13,8 @@ use std::process::Command;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
+use serde_json::json;
+
 guests! { "guest/vmx_setup.s", "guest/pt.s":
     guest_pt_cpuid guest_pt_vmx guest_pt_control guest_pt_controls guest_pt_kinds guest_pt_user
     guest_pt_kernel guest_pt_both guest_pt_system guest_pt_concealed guest_pt_guest guest_pt_ept guest_pt_topa
@@ -165,6 +167,7 @@ fn a_host_that_is_traced_has_its_guest_in_the_trace() {
     let outcome = run(&guest);
     let decoded = decoded(&guest, &outcome.values);
     assert_eq!(decoded.instructions, executed(&outcome, |_| true));
+    assert_eq!(outcome.stats["exit_reasons"], json!({"12": 2}));
     let (inside, outside) = ("paging 9000 1", "paging 9000 0");
     let expected = ["vmcs 211000", inside, outside, inside, outside];
     assert_eq!(decoded.events, expected);

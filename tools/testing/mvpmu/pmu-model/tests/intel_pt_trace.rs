@@ -182,6 +182,17 @@ impl Cpu {
         found
     }
 
+    /// Fills until that is so; it has to be within two regions.
+    fn fill_until(&mut self, mut is_so: impl FnMut(&mut Cpu) -> bool) {
+        for _ in 0..1 << 14 {
+            if is_so(self) {
+                return;
+            }
+            self.fill(1);
+        }
+        panic!("never");
+    }
+
     /// Fills so many bytes: a packet of 4 branches has one.
     fn fill(&mut self, bytes: usize) {
         for _ in 0..bytes * 6 {
@@ -432,6 +443,18 @@ fn entry_and_exit_show_in_pip_unless_concealed() {
     );
 }
 
+// Break: put_pip() asks for no OS.
+#[test]
+fn without_the_kernel_there_is_no_pip() {
+    let mut cpu = Cpu::new();
+    cpu.now.user = true;
+    cpu.control(TRACE_EN | USER | BRANCH_EN, HERE);
+    let begin = [&PSB[..], &CBR, &PSBEND, &MODE_64, &full(PGE, HERE)].concat();
+    assert_eq!(cpu.packets(), begin);
+    cpu.event(PtEvent::VmEntry(THERE, false));
+    assert_eq!(cpu.packets(), short(TIP, THERE));
+}
+
 // Break: Vmptrld is in the trace of one that is not in VMX operation, or shows other bits.
 #[test]
 fn vmptrld_is_in_the_trace_where_vmx_shows() {
@@ -533,20 +556,19 @@ fn a_range_that_cannot_be_is_an_error() {
 #[test]
 fn tables_lead_from_region_to_region() {
     let next = TABLE + 0x1000;
-    let mut cpu = Cpu::with_table(&[OUTPUT, OUTPUT + 0x8000 | 1 << 6 | INT, next | END]);
+    let mut cpu = Cpu::with_table(&[OUTPUT, (OUTPUT + 0x8000) | 1 << 6 | INT, next | END]);
     cpu.memory.set_word(next, OUTPUT + 0x4000);
     let sent = cpu.read(RTIT_OUTPUT_MASK_PTRS) >> 32;
     cpu.fill(4096 - sent as usize - 1);
     assert_eq!(cpu.read(RTIT_OUTPUT_MASK_PTRS), 4095 << 32 | 0x7f);
     // PSB comes in between: what is behind it is looked at by places only.
-    while cpu.read(RTIT_OUTPUT_MASK_PTRS) >> 7 & 1 == 0 {
-        cpu.fill(1);
-    }
+    cpu.fill_until(|cpu| cpu.read(RTIT_OUTPUT_MASK_PTRS) >> 7 & 1 == 1);
     assert_eq!((cpu.pmis, cpu.read(GLOBAL_STATUS)), (0, 0));
-    while cpu.read(RTIT_OUTPUT_BASE) == TABLE {
-        assert_eq!(cpu.pmis, 0);
-        cpu.fill(1);
-    }
+    cpu.fill_until(|cpu| {
+        let has_come = cpu.read(RTIT_OUTPUT_BASE) != TABLE;
+        assert_eq!(cpu.pmis, u32::from(has_come));
+        has_come
+    });
     assert_eq!(cpu.read(RTIT_OUTPUT_BASE), next);
     assert_eq!(cpu.read(RTIT_OUTPUT_MASK_PTRS) & 0xffff_ffff, 0x7f);
     assert_eq!((cpu.pmis, cpu.read(GLOBAL_STATUS)), (1, TRACE_TOPA_PMI));
@@ -580,7 +602,7 @@ fn a_table_that_cannot_be_is_an_error() {
         OUTPUT | 1 << 1,
         OUTPUT | 1 << 10,
         OUTPUT | 1 << 40,
-        OUTPUT + 0x1000 | 1 << 6,
+        (OUTPUT + 0x1000) | 1 << 6,
         TABLE | END,
     ];
     for entry in bad {
@@ -611,10 +633,10 @@ fn what_is_not_mapped_is_asked_for_ahead() {
     cpu.control(ON, HERE);
     assert_eq!(cpu.unmapped, None);
     let mut filled = cpu.packets().len();
-    while cpu.unmapped.is_none() {
-        cpu.fill(1);
+    cpu.fill_until(|cpu| {
         filled += cpu.packets().len();
-    }
+        cpu.unmapped.is_some()
+    });
     assert_eq!(cpu.unmapped, Some(Unmapped(OUTPUT + 0x1000)));
     assert!((3584..3600).contains(&filled), "{filled}");
 }
