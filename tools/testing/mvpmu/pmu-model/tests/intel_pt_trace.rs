@@ -252,6 +252,15 @@ fn a_trace_that_goes_on_has_no_psb() {
     assert_eq!(found[8..], [&CBR[..], &MODE_64, &full(PGE, THERE)].concat());
 }
 
+// Break: put_psb() has the IP behind it lean on nothing, or on one before.
+#[test]
+fn the_first_ip_behind_psb_leans_on_0() {
+    let mut cpu = Cpu::new();
+    cpu.control(ON, 0x1234);
+    let found = cpu.packets();
+    assert_eq!(found[found.len() - 3..], short(PGE, 0x1234));
+}
+
 // Break: stop() loses branches, has another IP or none; or the enables stay set.
 #[test]
 fn clearing_trace_en_ends_with_where_that_was() {
