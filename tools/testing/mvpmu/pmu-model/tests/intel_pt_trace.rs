@@ -299,12 +299,19 @@ fn an_ip_has_the_bytes_that_differ() {
     let mut cpu = Cpu::tracing(ON);
     cpu.event(PtEvent::Indirect(THERE));
     assert_eq!(cpu.packets(), short(TIP, THERE));
-    let far = THERE ^ 1 << 31;
-    cpu.event(PtEvent::Indirect(far));
-    assert_eq!(
-        cpu.packets(),
-        [&[TIP | 2 << 5], &far.to_le_bytes()[..4]].concat()
-    );
+    for bit in [16, 31] {
+        let far = THERE ^ 1 << bit;
+        cpu.event(PtEvent::Indirect(far));
+        assert_eq!(
+            cpu.packets(),
+            [&[TIP | 2 << 5], &far.to_le_bytes()[..4]].concat()
+        );
+        cpu.event(PtEvent::Indirect(THERE));
+        cpu.packets();
+    }
+    let farther = THERE ^ 1 << 32;
+    cpu.event(PtEvent::Indirect(farther));
+    assert_eq!(cpu.packets(), full(TIP, farther));
     cpu.event(PtEvent::Indirect(0x40_0000));
     assert_eq!(cpu.packets(), full(TIP, 0x40_0000));
 }
