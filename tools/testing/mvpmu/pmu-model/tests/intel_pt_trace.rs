@@ -252,6 +252,15 @@ fn a_trace_that_goes_on_has_no_psb() {
     assert_eq!(found[8..], [&CBR[..], &MODE_64, &full(PGE, THERE)].concat());
 }
 
+// Break: put_psb() has the IP behind it lean on nothing, or on one before.
+#[test]
+fn the_first_ip_behind_psb_leans_on_0() {
+    let mut cpu = Cpu::new();
+    cpu.control(ON, 0x1234);
+    let found = cpu.packets();
+    assert_eq!(found[found.len() - 3..], short(PGE, 0x1234));
+}
+
 // Break: stop() loses branches, has another IP or none; or the enables stay set.
 #[test]
 fn clearing_trace_en_ends_with_where_that_was() {
@@ -290,12 +299,19 @@ fn an_ip_has_the_bytes_that_differ() {
     let mut cpu = Cpu::tracing(ON);
     cpu.event(PtEvent::Indirect(THERE));
     assert_eq!(cpu.packets(), short(TIP, THERE));
-    let far = THERE ^ 1 << 31;
-    cpu.event(PtEvent::Indirect(far));
-    assert_eq!(
-        cpu.packets(),
-        [&[TIP | 2 << 5], &far.to_le_bytes()[..4]].concat()
-    );
+    for bit in [16, 31] {
+        let far = THERE ^ 1 << bit;
+        cpu.event(PtEvent::Indirect(far));
+        assert_eq!(
+            cpu.packets(),
+            [&[TIP | 2 << 5], &far.to_le_bytes()[..4]].concat()
+        );
+        cpu.event(PtEvent::Indirect(THERE));
+        cpu.packets();
+    }
+    let farther = THERE ^ 1 << 32;
+    cpu.event(PtEvent::Indirect(farther));
+    assert_eq!(cpu.packets(), full(TIP, farther));
     cpu.event(PtEvent::Indirect(0x40_0000));
     assert_eq!(cpu.packets(), full(TIP, 0x40_0000));
 }
