@@ -50,8 +50,6 @@ pub enum Kernel {
     Rt,
     /// With the detector of data races.
     Kcsan,
-    /// With the detector of accesses to memory that is not there, or not any more.
-    Kasan,
 }
 
 impl Kernel {
@@ -62,7 +60,6 @@ impl Kernel {
             Kernel::Debug => "debug",
             Kernel::Rt => "rt",
             Kernel::Kcsan => "kcsan",
-            Kernel::Kasan => "kasan",
         }
     }
 
