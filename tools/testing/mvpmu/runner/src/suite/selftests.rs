@@ -242,7 +242,11 @@ pub fn with_pt(length: Length) -> Vec<Group> {
             Boot::of_cpu(Machine::Intel.cpu()).with_two_cpus(),
             &OF_PT[..3],
         ),
-        with(suite, Boot::of_cpu(&profile::SKYLAKE), &[NO_PT]),
+        with(
+            suite,
+            Boot::of_cpu(&profile::SKYLAKE),
+            &["mvpmu/count_test", NO_PT],
+        ),
         with("debug kernel's selftests, pt=host_guest", debug, &OF_PT[..3]),
     ];
     if length == Length::Long {
