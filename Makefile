@@ -66,7 +66,7 @@ needs_bochs := $(if $(filter intel,$(MACHINE))$(filter-out zen%,$(CPU)),bochs)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test test-long bench listing fuzz calls sweep kernel module shell apply unapply patches menuconfig \
-	defconfig olddefconfig clean rootfs tools debug-kernel bochs deb image
+	defconfig olddefconfig clean rootfs tools debug-kernel bochs libipt deb image
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
@@ -131,6 +131,10 @@ tools: rootfs
 bochs: rootfs
 	@$(scripts)/bochs.sh
 
+# What judges the traces of Intel PT.
+libipt: rootfs
+	@$(scripts)/libipt.sh
+
 demo: kernel tools $(needs_bochs)
 	@$(run) demo $(what) --pmu $(PMU) $(debug)
 
@@ -142,7 +146,7 @@ deb: rootfs tools
 image: kernel tools
 	@$(run) image --config '$(image_config)'
 
-test: kernel debug-kernel tools bochs
+test: kernel debug-kernel tools bochs libipt
 	@CONFIG=small $(scripts)/kernel.sh deb
 	@CONFIG=small $(scripts)/kernel.sh deb-again
 	@$(if $(long),$(scripts)/kernel.sh static-branches,:)

@@ -19,5 +19,7 @@ done
 for library in initramfs/preload/*.c; do
 	gcc -Wall -Wextra -Werror -O2 -shared -fPIC -o "$1/$(basename "$library" .c).so" "$library"
 done
-gcc -static -nostdlib -o "$1/counted" initramfs/counted.S
+for program in counted traced; do
+	gcc -static -nostdlib -o "$1/$program" initramfs/$program.S
+done
 make -C machine-tests OUT="$1"

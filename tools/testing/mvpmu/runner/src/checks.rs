@@ -407,6 +407,7 @@ fn tests_of_workspace(path: &str, log: &Path) -> Result<Vec<Case>> {
         .args(["--no-fail-fast", "--manifest-path", path])
         .args(["--", "--include-ignored"])
         .env("MVPMU_BOCHS", std::path::absolute(paths::BOCHS)?)
+        .env("MVPMU_PT_FLOW", std::path::absolute(paths::PT_FLOW)?)
         .env(
             "MVPMU_KERNEL",
             std::path::absolute(Kernel::Main.product("vmlinux"))?,

@@ -31,6 +31,7 @@ mod schedule;
 mod shown;
 mod suite;
 mod sweep;
+mod traces;
 mod uki;
 
 // As crate::tap, in each module.
@@ -302,7 +303,7 @@ struct Options {
     #[arg(long)]
     instruction_clock: bool,
     /// Option of the machine's PMU, may be repeated: pmi-delay=N, power-on=random:SEED,
-    /// weights=CYCLES:REFERENCE, lbr=off
+    /// weights=CYCLES:REFERENCE, lbr=off, pt=off
     #[arg(long, value_name = "NAME=VALUE")]
     model: Vec<String>,
     /// Further words on the kernel command line

@@ -26,6 +26,9 @@ pub fn tool(name: &str) -> PathBuf {
 /// The CPU core of the Intel machine.
 pub const BOCHS: &str = "build/bochs/bochs.so";
 
+/// The program that decodes traces of Intel PT.
+pub const PT_FLOW: &str = "build/libipt/pt-flow";
+
 /// KVM's selftests and ours.
 pub const SELFTESTS: &str = "build/selftests";
 

@@ -219,3 +219,157 @@ pt_kinds:
 5:	ret
 pt_leaf:
 	ret
+
+# To user mode, a loop there, and back, with this traced.
+.macro pt_rings which
+	call setup
+	orq $4, PML4
+	orq $4, PDPT
+	orq $4, PAGE_DIRECTORY
+	mov %cr3, %rax
+	mov %rax, %cr3
+	wrmsr_imm IA32_EFER, 0x501
+	wrmsr_imm IA32_STAR, 0x30 << 48 | 0x10 << 32
+	wrmsr_imm IA32_FMASK, 0
+	lea 2f(%rip), %rax
+	xor %edx, %edx
+	mov $IA32_LSTAR, %ecx
+	wrmsr
+	trace TRACE_EN | BRANCH_EN | \which
+	lea 1f(%rip), %rcx
+	mov $2, %r11d
+	sysretq
+1:	mov $30, %esi
+3:	test $5, %sil
+	jz 4f
+	nop
+4:	dec %esi
+	jnz 3b
+	syscall
+2:	report_trace
+	jmp finish
+.endm
+
+guest_pt_user:
+	pt_rings PT_USER
+guest_pt_kernel:
+	pt_rings PT_OS
+guest_pt_both:
+	pt_rings PT_USER | PT_OS
+
+# A guest is entered twice, and is interrupted by an event that VM entry injects; all of it is traced, with
+# VMPTRLD, or with VMX concealed.
+.macro pt_system secondary, exit, entry
+	call setup
+	call vmx_setup
+	controls PROC_CONTROLS, IA32_VMX_TRUE_PROCBASED_CTLS, PROC_HLT | PROC_MSR_BITMAPS | PROC_SECONDARY
+	controls SECONDARY_CONTROLS, IA32_VMX_PROCBASED_CTLS2, \secondary
+	controls EXIT_CONTROLS, IA32_VMX_TRUE_EXIT_CTLS, EXIT_HOST_64 | \exit
+	controls ENTRY_CONTROLS, IA32_VMX_TRUE_ENTRY_CTLS, ENTRY_GUEST_64 | \entry
+	lea vmcs_pointer(%rip), %r9
+	vmclear (%r9)
+	trace TRACE_EN | PT_OS | BRANCH_EN
+	vmptrld (%r9)
+	enter pt_system_guest
+	vmwrite_imm GUEST_RFLAGS, 1 << 9 | 2
+	vmwrite_imm ENTRY_EVENT, EVENT_VALID | VECTOR_IRQ
+	enter pt_system_guest, vmresume
+	report_trace
+	jmp finish
+.endm
+guest_pt_system:
+	pt_system 0, 0, 0
+guest_pt_concealed:
+	pt_system SECONDARY_CONCEAL, EXIT_CONCEAL, ENTRY_CONCEAL
+pt_system_guest:
+	mov $10, %esi
+1:	call pt_leaf
+	dec %esi
+	jnz 1b
+	hlt
+
+# Only the guest is traced, over two entries.
+guest_pt_guest:
+	call setup
+	call vmx_setup
+	controls EXIT_CONTROLS, IA32_VMX_TRUE_EXIT_CTLS, EXIT_HOST_64 | EXIT_CLEAR_RTIT_CTL
+	controls ENTRY_CONTROLS, IA32_VMX_TRUE_ENTRY_CTLS, ENTRY_GUEST_64 | ENTRY_LOAD_RTIT_CTL
+	vmwrite_imm GUEST_RTIT_CTL, TRACE_EN | PT_OS | BRANCH_EN
+	wrmsr_imm IA32_RTIT_OUTPUT_BASE, PT_OUTPUT
+	wrmsr_imm IA32_RTIT_OUTPUT_MASK_PTRS, 0xffff
+	enter pt_system_guest
+	enter pt_system_guest, vmresume
+	call send_trace
+	jmp finish
+
+# The same with output to guest-physical addresses, of which those from PT_OUTPUT on are at PT_ELSEWHERE, and
+# the first page is not mapped at first. Sends the exit reasons, with where and why of the first one.
+.set EPT_TABLES, 0x700000
+.set PT_ELSEWHERE, 0x800000
+.set GUEST_PHYSICAL_ADDRESS, 0x2400
+.set EXIT_QUALIFICATION, 0x6400
+guest_pt_ept:
+	call setup
+	call vmx_setup
+	# Four levels; the last is of the 2 MiB at PT_OUTPUT, and has all pages but the first.
+	movq $(EPT_TABLES + 0x1007), EPT_TABLES
+	movq $(EPT_TABLES + 0x2007), EPT_TABLES + 0x1000
+	mov $EPT_TABLES + 0x2000, %edi
+	mov $0xb7, %eax
+1:	mov %rax, (%rdi)
+	add $8, %edi
+	add $0x200000, %eax
+	cmp $(512 * 0x200000 + 0xb7), %eax
+	jne 1b
+	movq $(EPT_TABLES + 0x3007), EPT_TABLES + 0x2000 + 8 * (PT_OUTPUT >> 21)
+	mov $EPT_TABLES + 0x3000 + 8, %edi
+	mov $(PT_ELSEWHERE + 0x1037), %eax
+1:	mov %rax, (%rdi)
+	add $8, %edi
+	add $0x1000, %eax
+	cmp $(PT_ELSEWHERE + 0x200037), %eax
+	jne 1b
+	controls PROC_CONTROLS, IA32_VMX_TRUE_PROCBASED_CTLS, PROC_HLT | PROC_MSR_BITMAPS | PROC_SECONDARY
+	controls SECONDARY_CONTROLS, IA32_VMX_PROCBASED_CTLS2, SECONDARY_PT_GUEST_PHYSICAL | SECONDARY_EPT
+	controls EXIT_CONTROLS, IA32_VMX_TRUE_EXIT_CTLS, EXIT_HOST_64 | EXIT_CLEAR_RTIT_CTL
+	controls ENTRY_CONTROLS, IA32_VMX_TRUE_ENTRY_CTLS, ENTRY_GUEST_64 | ENTRY_LOAD_RTIT_CTL
+	vmwrite_imm EPT_POINTER, EPT_TABLES + 0x1e
+	vmwrite_imm GUEST_RTIT_CTL, TRACE_EN | PT_OS | BRANCH_EN
+	wrmsr_imm IA32_RTIT_OUTPUT_BASE, PT_OUTPUT
+	wrmsr_imm IA32_RTIT_OUTPUT_MASK_PTRS, 0xffff
+	enter pt_system_guest
+	report_field EXIT_REASON
+	report_field GUEST_PHYSICAL_ADDRESS
+	report_field EXIT_QUALIFICATION
+	movq $(PT_ELSEWHERE + 0x37), EPT_TABLES + 0x3000
+	enter pt_system_guest, vmresume
+	report_field EXIT_REASON
+	mov PT_OUTPUT, %rax
+	call send
+	# For send_trace.
+	mov $PT_ELSEWHERE, %esi
+	mov $PT_OUTPUT, %edi
+	mov $4096, %ecx
+	rep movsb
+	call send_trace
+	jmp finish
+
+# A table of a page that asks for an interrupt and one that stops: sends what came of it.
+guest_pt_topa:
+	call setup
+	movq $(PT_OUTPUT + 4), PT_TABLE
+	movq $(PT_OUTPUT + 0x1000 + 0x10), PT_TABLE + 8
+	wrmsr_imm X2APIC_LVTPC, 0x400
+	wrmsr_imm IA32_RTIT_OUTPUT_BASE, PT_TABLE
+	wrmsr_imm IA32_RTIT_OUTPUT_MASK_PTRS, 0
+	wrmsr_imm IA32_RTIT_CTL, TRACE_EN | PT_OS | PT_TOPA | BRANCH_EN
+	mov $60000, %esi
+1:	dec %esi
+	jnz 1b
+	wrmsr_imm IA32_RTIT_CTL, 0
+	report %r13
+	report_msr IA32_PERF_GLOBAL_STATUS
+	report_msr IA32_RTIT_STATUS
+	report_msr IA32_RTIT_OUTPUT_BASE
+	report_msr IA32_RTIT_OUTPUT_MASK_PTRS
+	jmp finish

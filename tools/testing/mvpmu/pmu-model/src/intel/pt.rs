@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Intel Processor Trace: registers. What is traced, into which packets, and where they go stands in `trace.rs`,
-//! `packet.rs` and `output.rs`.
+//! `emit.rs`, `packet.rs` and `output.rs`.
 //!
 //! | rule (sections are those of SDM volume 3, "Intel Processor Trace", unless said otherwise) | source |
 //! |---|---|
@@ -19,6 +19,7 @@
 //! | VM exit saves it, and clears it if asked to | "VM-Exit Controls"; that it is saved whatever the controls say: as of IA32_LBR_CTL, no source |
 
 mod bits;
+mod emit;
 mod output;
 mod packet;
 mod registers;

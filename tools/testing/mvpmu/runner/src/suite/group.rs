@@ -33,6 +33,7 @@ use crate::results;
 use crate::sweep::Sweep;
 use crate::tap;
 use crate::tap::Case;
+use crate::traces;
 
 /// A group of tests that are run together.
 pub struct Group {
@@ -91,6 +92,8 @@ pub enum Work {
     Installed(Boot),
     /// Every selftest of KVM, with mvpmu as with KVM's C code.
     Every(Boot),
+    /// What Intel PT traces, in L1.
+    Traces(Boot),
     /// A sweep.
     Sweep(Sweep),
 }
@@ -183,6 +186,7 @@ impl Group {
             Work::Demo(boot)
             | Work::Mutants(_, _, boot)
             | Work::Figures(boot)
+            | Work::Traces(boot)
             | Work::Watchdog(boot) => {
                 boot.oracle = oracle;
             }
@@ -262,6 +266,7 @@ impl Group {
                 given::test(boot, &directory)
             }
             Work::Installed(boot) => installed::test(boot, &directory),
+            Work::Traces(boot) => traces::test(boot, &directory),
             Work::Every(boot) => every::test(boot, &directory),
             Work::Sweep(sweep) => sweep.run(&directory),
             Work::Differential(cpu, provider, programs) => {

@@ -30,6 +30,11 @@ fn has_lbr(cpu: Cpu) -> bool {
     matches!(cpu.pmu, profile::Pmu::Intel { config, .. } if config.lbr)
 }
 
+/// Whether an Intel CPU has PT here.
+fn has_pt(cpu: Cpu) -> bool {
+    matches!(cpu.pmu, profile::Pmu::Intel { config, .. } if config.pt)
+}
+
 /// Last branch records of perf in L1.
 fn branches_of_perf(cpu: Cpu) -> Group {
     Group {
@@ -98,6 +103,12 @@ pub fn machine_tests(cpu: Cpu) -> Vec<Group> {
         groups.push(group("oracle", oracle));
     } else if has_lbr(cpu) {
         groups.push(branches_of_perf(cpu));
+    }
+    if has_pt(cpu) {
+        groups.push(Group {
+            name: format!("{} traces of perf", name(cpu)),
+            work: Work::Traces(Boot::of_cpu(cpu)),
+        });
     }
     for (pmu, name, tests) in [
         (Pmu::On, "on", &MACHINE_TESTS[..]),

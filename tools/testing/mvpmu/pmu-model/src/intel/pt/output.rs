@@ -100,7 +100,7 @@ impl Pt {
     /// The entry of the table that is current.
     fn entry(&self, memory: &mut impl PhysicalMemory) -> Result<u64, Refusal> {
         let index = (self.mask_ptrs & mask_ptrs::NOT_OFFSET) >> mask_ptrs::INDEX_SHIFT;
-        if self.output_base % PAGE != 0 {
+        if !self.output_base.is_multiple_of(PAGE) {
             return Err(Refusal::Error);
         }
         let found = memory.read(self.output_base + 8 * index)?;

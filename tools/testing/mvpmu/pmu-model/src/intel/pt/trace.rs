@@ -26,7 +26,6 @@ use super::output::PtOutcome;
 use super::packet::ExecMode;
 use super::packet::IpKind;
 use super::packet::Packet;
-use super::packet::TNT_BRANCHES;
 use super::Pt;
 use super::PT_RANGES;
 
@@ -104,25 +103,22 @@ pub(super) struct State {
     pub(super) context_en: bool,
     pub(super) filter_en: bool,
     /// Branches that are not in a packet yet.
-    branches: u8,
-    branch_count: u32,
+    pub(super) branches: u8,
+    pub(super) branch_count: u32,
     /// The last IP, if the next may lean on it.
-    last_ip: Option<u64>,
+    pub(super) last_ip: Option<u64>,
     /// That of the last MODE.Exec since PSB.
-    mode: Option<ExecMode>,
+    pub(super) mode: Option<ExecMode>,
     /// When the last CYC was.
-    cycles: u64,
+    pub(super) cycles: u64,
     /// Packets were lost.
-    overflow: bool,
+    pub(super) overflow: bool,
     /// A range stops it when what comes before is written.
-    stops: bool,
+    pub(super) stops: bool,
 }
 
-/// So many bytes wait at most for memory.
-const BUFFER: usize = 256;
-
 impl Pt {
-    fn has(&self, bit: u64) -> bool {
+    pub(super) fn has(&self, bit: u64) -> bool {
         self.applied & bit != 0
     }
 
@@ -130,7 +126,7 @@ impl Pt {
         self.status & (status::STOPPED | status::ERROR) != 0
     }
 
-    fn packet_en(&self) -> bool {
+    pub(super) fn packet_en(&self) -> bool {
         let state = &self.state;
         state.trigger_en && state.context_en && state.filter_en && self.has(control::BRANCH_EN)
     }
@@ -164,94 +160,6 @@ impl Pt {
         let (inside, exists) = self.in_range(range::FILTER, ip);
         self.state.filter_en = (inside || !exists) && !stops;
         stops
-    }
-
-    fn put(&mut self, packet: Packet) {
-        let bytes = packet.bytes();
-        if self.state.overflow || self.buffer.len() + bytes.len() > BUFFER {
-            self.state.overflow = true;
-            return;
-        }
-        self.buffer.extend_from_slice(bytes);
-        self.status = self
-            .status
-            .wrapping_add((bytes.len() as u64) << status::BYTE_CNT_SHIFT);
-    }
-
-    /// Puts a packet before which there is CYC.
-    fn put_timed(&mut self, packet: Packet, now: &Moment) {
-        let cycles = now.cycles.wrapping_sub(self.state.cycles);
-        if self.has(control::CYC_EN) && cycles > 0 {
-            self.put(Packet::cyc(cycles));
-            self.state.cycles = now.cycles;
-        }
-        self.put(packet);
-    }
-
-    fn put_ip(&mut self, kind: IpKind, ip: u64, now: &Moment) {
-        let packet = Packet::ip(kind, ip, self.state.last_ip);
-        self.state.last_ip = Some(ip);
-        match kind {
-            IpKind::Fup => self.put(packet),
-            _ => self.put_timed(packet, now),
-        }
-    }
-
-    fn put_branches(&mut self, now: &Moment) {
-        let (branches, count) = (self.state.branches, self.state.branch_count);
-        (self.state.branches, self.state.branch_count) = (0, 0);
-        if count > 0 {
-            self.put_timed(Packet::tnt(branches, count), now);
-        }
-    }
-
-    fn put_mode(&mut self, now: &Moment) {
-        if self.state.mode != Some(now.mode) {
-            self.state.mode = Some(now.mode);
-            self.put_timed(Packet::mode_exec(now.mode), now);
-        }
-    }
-
-    fn put_pip(&mut self, now: &Moment) {
-        if self.state.context_en && self.has(control::OS) {
-            self.put_timed(Packet::pip(now.cr3, now.non_root), now);
-        }
-    }
-
-    /// PSB and what belongs to it, before the instruction at `ip`.
-    fn put_psb(&mut self, ip: u64, now: &Moment) {
-        self.put_branches(now);
-        self.status &= !status::BYTE_CNT;
-        self.state.last_ip = Some(0);
-        self.state.mode = None;
-        self.put(Packet::psb());
-        if self.has(control::TSC_EN) {
-            self.put_timed(Packet::tsc(now.tsc), now);
-        }
-        self.put_pip(now);
-        if let Some(pointer) = now.vmcs.filter(|_| self.state.context_en) {
-            self.put_timed(Packet::vmcs(pointer), now);
-        }
-        self.put(Packet::cbr(now.ratio));
-        if self.packet_en() {
-            self.put_mode(now);
-            self.put_ip(IpKind::Fup, ip, now);
-        }
-        self.put(Packet::psbend());
-    }
-
-    /// Bytes between two PSB.
-    fn psb_period(&self) -> u64 {
-        2048 << (self.applied >> control::PSB_FREQ_SHIFT & 0xf)
-    }
-
-    fn branch(&mut self, taken: bool, now: &Moment) {
-        let state = &mut self.state;
-        state.branches = state.branches << 1 | u8::from(taken);
-        state.branch_count += 1;
-        if state.branch_count == TNT_BRANCHES {
-            self.put_branches(now);
-        }
     }
 
     /// Puts what a transfer of control comes to; `tip` does when PacketEn stays set, `pgd` when only
@@ -375,17 +283,6 @@ impl Pt {
             | PtEvent::VmEntry(to, _)
             | PtEvent::VmExit(_, to, _) => Some(to),
             _ => None,
-        }
-    }
-
-    /// Packets that were lost: says so, and where it goes on.
-    fn put_overflow(&mut self, ip: u64, now: &Moment) {
-        self.state.overflow = false;
-        (self.state.branches, self.state.branch_count) = (0, 0);
-        self.state.last_ip = None;
-        self.put_timed(Packet::ovf(), now);
-        if self.packet_en() {
-            self.put_ip(IpKind::Fup, ip, now);
         }
     }
 
