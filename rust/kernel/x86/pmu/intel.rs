@@ -118,9 +118,8 @@ pub fn has_pt() -> bool {
 pub fn is_pt_used_by_perf() -> bool {
     #[cfg(CONFIG_CPU_SUP_INTEL)]
     // SAFETY: It looks at what the driver has found out when the kernel started.
-    let output = unsafe {
-        bindings::intel_pt_validate_hw_cap(bindings::pt_capabilities_PT_CAP_topa_output)
-    };
+    let output =
+        unsafe { bindings::intel_pt_validate_hw_cap(bindings::pt_capabilities_PT_CAP_topa_output) };
     #[cfg(not(CONFIG_CPU_SUP_INTEL))]
     let output = 0;
 

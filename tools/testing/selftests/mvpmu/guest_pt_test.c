@@ -12,8 +12,8 @@
 /* Physical addresses, for the guest. */
 static u64 output_gpa, table_gpa;
 
-static u8 __attribute__((aligned(4096))) output[4096];
-static u64 __attribute__((aligned(4096))) table[512];
+static u8 __aligned(4096) output[4096];
+static u64 __aligned(4096) table[512];
 
 /* Enabled, but neither for the kernel nor for users: nothing is written. */
 #define CTL_NOTHING	(CTL_TRACE_EN | CTL_TOPA | CTL_BRANCH_EN)
@@ -148,12 +148,13 @@ static void guest_without(void)
 
 extern char pt_l2[];
 
-asm(".pushsection .text\n"
-    "pt_l2: xor %eax, %eax\n\t"
-    "mov $0x570, %ecx\n\t"	/* L2 has none: L1 gets an exit, as it intercepts all. */
-    "cpuid\n\t"
-    "vmcall\n"
-    ".popsection\n");
+/* L2 has none: all of L1's is #GP in VMX operation anyway. */
+asm(
+	".pushsection .text\n"
+	"pt_l2: xor %eax, %eax\n\t"
+	"cpuid\n\t"
+	"vmcall\n"
+	".popsection\n");
 
 /* L1 that traces when it enters VMX operation does not trace afterwards. */
 static void guest_nests(void)

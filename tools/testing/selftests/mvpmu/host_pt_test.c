@@ -25,8 +25,8 @@
 
 static u64 nr_exits = NR_EXITS;
 static u64 output_gpa, table_gpa;
-static u8 __attribute__((aligned(4096))) output[4096];
-static u64 __attribute__((aligned(4096))) table[512];
+static u8 __aligned(4096) output[4096];
+static u64 __aligned(4096) table[512];
 
 static void exit_often(void)
 {
@@ -243,10 +243,10 @@ TEST_F(host_pt, can_be_sampled_at_any_time)
 
 int main(int argc, char **argv)
 {
-	char *one[] = { argv[0], "-t", "has_a_gap_and_entry_does_not_fail", NULL };
-
-	if (argc < 2 || strcmp(argv[1], "long"))
-		return test_harness_run(argc, argv);
-	nr_exits *= 100;
-	return test_harness_run(ARRAY_SIZE(one) - 1, one);
+	/* In place of "long", for the harness. */
+	if (argc == 2 && !strcmp(argv[1], "long")) {
+		nr_exits *= 100;
+		argv[1] = "-thas_a_gap_and_entry_does_not_fail";
+	}
+	return test_harness_run(argc, argv);
 }

@@ -20,8 +20,8 @@
 
 #define CTL_KERNEL	(CTL_TRACE_EN | CTL_TOPA | CTL_BRANCH_EN | CTL_OS)
 
-static u8 __attribute__((aligned(4096))) output[NR_PAGES][4096];
-static u64 __attribute__((aligned(4096))) table[512];
+static u8 __aligned(4096) output[NR_PAGES][4096];
+static u64 __aligned(4096) table[512];
 
 /* Physical addresses, for the guest; that of no memory. */
 static u64 output_gpa[NR_PAGES], table_gpa, nowhere;
@@ -70,10 +70,13 @@ static u64 written(void)
 }
 
 /*
- * All that is traced: @n times a conditional branch that is taken, and one that is
- * not.  @body has no branch.
+ * All that is traced: @n times a conditional branch, which is not taken the last time.
+ * @body has none.
  */
 #define TRACE_LOOP(n, body)						\
+do {									\
+	register u64 __n asm("r8") = (n);				\
+									\
 	asm volatile("wrmsr\n"						\
 		     "1: " body "\n\t"					\
 		     "dec %%r8\n\t"					\
@@ -84,27 +87,22 @@ static u64 written(void)
 		     "wrmsr"						\
 		     : "+a"((u32){CTL_KERNEL}), "+d"((u32){0}),		\
 		       "+c"((u32){MSR_IA32_RTIT_CTL}), "+r"(__n)	\
-		     : : "rbx", "cc", "memory")
+		     : : "rbx", "cc", "memory");			\
+} while (0)
 
 static void trace_loop(u64 n)
 {
-	register u64 __n asm("r8") = n;
-
 	TRACE_LOOP(n, "");
 }
 
 /* The same with exits, in the kernel and to userspace. */
 static void trace_cpuid(u64 n)
 {
-	register u64 __n asm("r8") = n;
-
 	TRACE_LOOP(n, "xor %%eax, %%eax\n\tcpuid");
 }
 
 static void trace_io(u64 n)
 {
-	register u64 __n asm("r8") = n;
-
 	TRACE_LOOP(n, "mov $0x1234, %%edx\n\tout %%al, %%dx");
 }
 

@@ -275,13 +275,25 @@ pub fn with_pt(length: Length) -> Vec<Group> {
             Boot::of_cpu(Machine::Intel.cpu()).with_two_cpus(),
             &OF_PT[..3],
         ),
-        with(suite, Boot::of_cpu(&profile::SKYLAKE), &[NO_PT]),
-        with("debug kernel's selftests, pt=host_guest", debug, &OF_PT[..3]),
+        with(
+            suite,
+            Boot::of_cpu(&profile::SKYLAKE),
+            &["mvpmu/count_test", NO_PT],
+        ),
+        with(
+            "debug kernel's selftests, pt=host_guest",
+            debug,
+            &OF_PT[..3],
+        ),
     ];
     if length == Length::Long {
         let boot = Boot::of_cpu(&profile::ICELAKE);
         let long = format!("{HOST_PT}=long");
-        groups.push(with("10^5 VM entries beside PT of the host", boot, &[&long]));
+        groups.push(with(
+            "10^5 VM entries beside PT of the host",
+            boot,
+            &["mvpmu/count_test", &long],
+        ));
     }
     groups
 }
