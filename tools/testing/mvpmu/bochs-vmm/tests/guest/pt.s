@@ -282,6 +282,8 @@ guest_pt_system:
 guest_pt_concealed:
 	pt_system SECONDARY_CONCEAL, EXIT_CONCEAL, ENTRY_CONCEAL
 pt_system_guest:
+	mov %cr3, %rax
+	mov %rax, %cr3
 	mov $10, %esi
 1:	call pt_leaf
 	dec %esi
