@@ -282,6 +282,8 @@ guest_pt_system:
 guest_pt_concealed:
 	pt_system SECONDARY_CONCEAL, EXIT_CONCEAL, ENTRY_CONCEAL
 pt_system_guest:
+	mov %cr3, %rax
+	mov %rax, %cr3
 	mov $10, %esi
 1:	call pt_leaf
 	dec %esi
@@ -303,7 +305,7 @@ guest_pt_guest:
 	jmp finish
 
 # The same with output to guest-physical addresses, of which those from PT_OUTPUT on are at PT_ELSEWHERE, and
-# the first page is not mapped at first. Sends the exit reasons, with where and why of the first one.
+# the first page cannot be written at first. Sends the exit reasons, with where and why of the first one.
 .set EPT_TABLES, 0x700000
 .set PT_ELSEWHERE, 0x800000
 .set GUEST_PHYSICAL_ADDRESS, 0x2400
@@ -311,7 +313,7 @@ guest_pt_guest:
 guest_pt_ept:
 	call setup
 	call vmx_setup
-	# Four levels; the last is of the 2 MiB at PT_OUTPUT, and has all pages but the first.
+	# Four levels; the last is of the 2 MiB at PT_OUTPUT.
 	movq $(EPT_TABLES + 0x1007), EPT_TABLES
 	movq $(EPT_TABLES + 0x2007), EPT_TABLES + 0x1000
 	mov $EPT_TABLES + 0x2000, %edi
@@ -322,6 +324,7 @@ guest_pt_ept:
 	cmp $(512 * 0x200000 + 0xb7), %eax
 	jne 1b
 	movq $(EPT_TABLES + 0x3007), EPT_TABLES + 0x2000 + 8 * (PT_OUTPUT >> 21)
+	movq $(PT_ELSEWHERE + 0x31), EPT_TABLES + 0x3000
 	mov $EPT_TABLES + 0x3000 + 8, %edi
 	mov $(PT_ELSEWHERE + 0x1037), %eax
 1:	mov %rax, (%rdi)
