@@ -217,7 +217,6 @@ static struct kvm_vm *create_vm(struct kvm_vcpu **vcpu, void *code)
 	return vm;
 }
 
-/* Seen to fail when KVM_GET_SUPPORTED_CPUID says what the CPU says. */
 TEST_F(guest_pt, is_what_kvm_knows_and_the_cpu_has)
 {
 	const struct kvm_cpuid_entry2 *entry;
@@ -232,7 +231,7 @@ TEST_F(guest_pt, is_what_kvm_knows_and_the_cpu_has)
 	EXPECT_FALSE(run_guest(self->vcpu, NULL));
 }
 
-/* Seen to fail when vmx_vcpu_put() does not bring the state to memory, or another guest's load does not. */
+/* In turns with another guest, on two CPUs if there are. */
 TEST_F(guest_pt, keeps_its_registers)
 {
 	struct kvm_vcpu *other;

@@ -154,11 +154,7 @@ static void expect_no_guest(struct host_pt *trace)
 	TEST_ASSERT(!sum.non_root, "%lu times in a guest", sum.non_root);
 }
 
-/*
- * With PMIs in between.  Seen to fail when the driver does not take the event's
- * registers back (an address of the guest, or no packets at all), and when it
- * handles a PMI while the registers are the guest's.
- */
+/* With PMIs in between. */
 TEST_F(host_pt, is_of_the_host_and_nothing_is_lost)
 {
 	struct perf_event_attr attr = { .exclude_user = 1, .aux_watermark = WATERMARK };
@@ -215,7 +211,7 @@ TEST_F(host_pt, can_be_paused_and_resumed_at_any_time)
 
 /*
  * The samples of a counter have what was traced last, from a buffer that is written over
- * and over.  Seen to fail when a sample is taken from the guest's registers.
+ * and over.
  */
 TEST_F(host_pt, can_be_sampled_at_any_time)
 {

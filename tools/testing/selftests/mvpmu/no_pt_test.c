@@ -48,7 +48,6 @@ TEST_F(no_pt, is_announced)
 	EXPECT_FALSE(run_guest(self->vcpu, NULL));
 }
 
-/* Seen to fail when the MSRs are there whatever KVM_GET_SUPPORTED_CPUID has said. */
 TEST_F(no_pt, is_to_be_had_by_cpuid)
 {
 	vcpu_set_cpuid_feature(self->vcpu, X86_FEATURE_PT);
