@@ -464,7 +464,8 @@ impl OwnedPmu {
             return Err(EINVAL);
         }
         self.pmu.fixed_ctr_ctrl_hw = fixed_ctr_ctrl;
-        self.pmu.all_valid_pmc_idx[0] |= ((1 << counters.len()) - 1) << bindings::INTEL_PMC_IDX_FIXED;
+        self.pmu.all_valid_pmc_idx[0] |=
+            ((1 << counters.len()) - 1) << bindings::INTEL_PMC_IDX_FIXED;
         for (i, &counter) in counters.iter().enumerate() {
             self.pmu.fixed_counters.get_mut(i).ok_or(EINVAL)?.counter = counter;
         }
