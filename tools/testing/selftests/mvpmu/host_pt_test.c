@@ -13,7 +13,7 @@
 /* Of each guest; a hundred times more with the argument "long", for one of the tests. */
 #define NR_EXITS	1000
 
-#define AUX_SIZE	(1 << 20)
+#define AUX_SIZE	(1 << 24)
 /* Of a trace that is read all the time, and after how much of it there is a PMI. */
 #define SMALL_AUX_SIZE	(1 << 18)
 #define WATERMARK	4096
