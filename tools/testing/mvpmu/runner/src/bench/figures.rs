@@ -135,11 +135,15 @@ const RULES: [Rule; 14] = [
     Rule {
         // Of two vCPUs that share a CPU the threads take most; which of them a timer's interrupt finds makes
         // 0.3 % of it, and is another with each build.
-        name: "with an event of the host and one counter at most it costs fewer",
+        // Of a CPUID exit the rest is the switch alone, of which with one counter each has as many.
+        name: "with an event of the host it costs fewer without a counter, with one 0.5 % more at most",
         applies: |row| {
             row.host_event && row.counters <= 1 && !(is(row, SHARE) && row.counters == 1)
         },
-        holds: |row, c, _| at_most(row, 1.0, Some(c)),
+        holds: |row, c, _| match row.counters {
+            0 => at_most(row, 1.0, Some(c)),
+            _ => at_most(row, 1.005, Some(c)),
+        },
     },
     Rule {
         name: "a write of a selector costs one operation",
