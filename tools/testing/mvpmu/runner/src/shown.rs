@@ -48,7 +48,7 @@ use By::Selection;
 const AS_SHOWN: &str = "as it is shown";
 
 /// In the order in which they are run.
-const TABLE: [(&str, By); 55] = [
+const TABLE: [(&str, By); 57] = [
     ("make help", Checkout),
     ("make tools", Checkout),
     ("make demo", Checkout),
@@ -126,6 +126,8 @@ const TABLE: [(&str, By); 55] = [
     ("make test GROUP='VM exits'", Selection),
     ("make test-long GROUP='every KVM selftest'", Selection),
     ("make test-long GROUP='amd linux guests mvpmu'", Selection),
+    ("make test GROUP='traces of perf'", Selection),
+    ("make test GROUP=pt=host_guest", Selection),
     ("make test-long GROUP='with the watchdog'", Selection),
     ("make deb", Group("deb packages", "CONFIG=small")),
     (
