@@ -4,7 +4,6 @@
  * reads all of its counters over and over: the event counts and samples the
  * host to the instruction, and the guest reads nothing of it.
  */
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
