@@ -387,6 +387,9 @@ mod tests {
         };
         assert!(passes(&rows(1050.0), 9));
         assert!(!passes(&rows(1051.0), 9));
+        assert!(passes(&rows(1004.0), 10));
+        assert!(!passes(&rows(1006.0), 10));
+        let rows = |ours| rows(ours).map(|row| Row { counters: 0, ..row });
         assert!(passes(&rows(1000.0), 10));
         assert!(!passes(&rows(1001.0), 10));
     }
