@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Tests of perf's branch stacks, of the program `counted`, to be called by test_that.
+# Tests of perf's branch stacks, of the programs `counted` and `lbr_test`, to be called by test_that.
 
 stack_depth() {
 	cat /sys/devices/cpu/caps/branches
@@ -41,8 +41,21 @@ records_branches_of_the_kernel() {
 		END { print n, kernel + 0; exit n < 100 || kernel != n }'
 }
 
+# Chains of a sample are in lines of addresses and functions, with an empty one behind.
+has_call_chains() {
+	perf record --call-graph lbr -o data -c 20011 -e instructions:u /selftests/machine/lbr_test calls || return
+	perf script -i data -F ip,sym >chains || return
+	head -n 8 chains
+	awk -v RS= '
+		$2 == "leaf" { leaves++; right += $4 == "middle" && $6 == "outer" && $8 == "calls" }
+		END { print NR, leaves + 0, right + 0; exit leaves < 100 || right != leaves }' chains
+}
+
 test_branches() {
 	test_that 'perf record -b has branches of the loop in each sample' records_branches
 	test_that 'perf report shows them' reports_branches
 	test_that 'perf record -j any,k has branches of the kernel only' records_branches_of_the_kernel
+	# AMD's has no such mode.
+	[ "$(stack_depth)" = 16 ] ||
+		test_that 'perf record --call-graph lbr has the callers' has_call_chains
 }

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Init of a Linux guest: a fixed workload, alone and while perf samples the whole
- * system at 1 kHz.  CPUID of the test machine's own leaf marks where each begins
- * and ends: the machine notes down what it has counted by then.
+ * sampling [branches]: a fixed workload, alone and while perf samples the whole
+ * system at 1 kHz; with the word there is one event, without and with branch
+ * stacks.  As init of a Linux guest it marks where each begins and ends, by CPUID of
+ * the test machine's own leaf: the machine notes down what it has counted by then.
+ * In L1 that leaf tells how many instructions the CPU has executed.
  */
+#include <cpuid.h>
 #include <err.h>
 #include <linux/perf_event.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,11 +24,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MARK_LEAF	0x4d767075
+#define MACHINE_LEAF	0x4d767075
+/* What the leaf tells in L1, with this in EBX: the instructions of the kernel, and of programs. */
+#define KERNEL		7
+#define PROGRAMS	8
+#define SIGNATURE	0x746e756f
 /* 1 kHz, at four instructions a nanosecond. */
 #define PERIOD		4000000
+/* As a sample costs the same at each rate: so many that it is more than what ticks cost now and then. */
+#define SHORT_PERIOD	200000
 #define MAX_EVENTS	10
-#define RING_PAGES	64
+#define RING_PAGES	256
 #define PAGE		4096
 /* Neither machine's last sample is near the end. */
 #define ROUNDS		111
@@ -34,11 +44,34 @@
 /* Always there, so that the page tables for it are always as many. */
 #define FRESH		((void *)0x10000000000)
 
-static void mark(uint32_t number)
+/* Whether a guest's kernel has started this. */
+static bool is_init(void)
 {
-	uint32_t eax = MARK_LEAF;
+	return getpid() == 1;
+}
 
-	asm volatile("cpuid" : "+a"(eax), "+c"(number) : : "ebx", "edx", "memory");
+static uint64_t ask_machine(uint32_t what)
+{
+	uint32_t eax, ebx, ecx, edx;
+
+	/* The compiler must not move the work over it. */
+	asm volatile("" : : : "memory");
+	__cpuid_count(MACHINE_LEAF, what, eax, ebx, ecx, edx);
+	asm volatile("" : : : "memory");
+	if (!is_init() && (ebx != SIGNATURE || !ecx))
+		errx(1, "this is not the test machine");
+	return (uint64_t)edx << 32 | eax;
+}
+
+/* In L1 the number of instructions is returned. */
+static uint64_t mark(void)
+{
+	static uint32_t marks;
+
+	if (!is_init())
+		return ask_machine(KERNEL) + ask_machine(PROGRAMS);
+	ask_machine(marks++);
+	return 0;
 }
 
 static int compare(const void *a, const void *b)
@@ -92,26 +125,32 @@ static uint32_t work(int rounds)
 
 struct event {
 	int fd;
+	uint32_t period;
 	struct perf_event_mmap_page *ring;
 };
 
 /*
- * As `perf record --count 4000000 --event instructions --all-cpus`; there is one CPU.
+ * As `perf record --count PERIOD --event instructions --all-cpus`; there is one CPU.
  * The period is fixed: perf's search for that of a frequency never ends in the same.
  */
-static void open_event(struct event *event)
+static void open_event(struct event *event, bool branches)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_HARDWARE,
 		.size = sizeof(attr),
 		.config = PERF_COUNT_HW_INSTRUCTIONS,
-		.sample_period = PERIOD,
+		.sample_period = event->period,
 		.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME |
 			       PERF_SAMPLE_CPU | PERF_SAMPLE_PERIOD,
 		.read_format = PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING,
 		.disabled = 1,
 	};
 
+	/* As `--branch-any`. */
+	if (branches) {
+		attr.sample_type |= PERF_SAMPLE_BRANCH_STACK;
+		attr.branch_sample_type = PERF_SAMPLE_BRANCH_ANY;
+	}
 	event->fd = syscall(SYS_perf_event_open, &attr, -1, 0, -1, 0);
 	if (event->fd < 0)
 		err(1, "perf_event_open");
@@ -143,6 +182,27 @@ static uint64_t records(struct perf_event_mmap_page *ring, uint32_t type)
 	return n;
 }
 
+/* The branches of all samples.  Nobody has read any of them: they begin where the ring does. */
+static uint64_t branches(struct perf_event_mmap_page *ring)
+{
+	char *data = (char *)ring + PAGE;
+	uint64_t n = 0;
+
+	if (ring->data_head > RING_PAGES * PAGE)
+		errx(1, "more samples than fit");
+	for (uint64_t at = 0; at < ring->data_head; ) {
+		struct sample {
+			struct perf_event_header header;
+			uint64_t ip, task, time, cpu, period, branches;
+		} *sample = (void *)(data + at);
+
+		if (sample->header.type == PERF_RECORD_SAMPLE)
+			n += sample->branches;
+		at += sample->header.size;
+	}
+	return n;
+}
+
 static void close_event(const char *name, struct event *event)
 {
 	struct {
@@ -152,7 +212,7 @@ static void close_event(const char *name, struct event *event)
 	if (read(event->fd, &values, sizeof(values)) != sizeof(values))
 		err(1, "read of an event");
 	printf("sampling: event %s count %lu period %u enabled %lu running %lu samples %lu lost %lu throttled %lu\n",
-	       name, values.count, PERIOD, values.enabled, values.running,
+	       name, values.count, event->period, values.enabled, values.running,
 	       records(event->ring, PERF_RECORD_SAMPLE), records(event->ring, PERF_RECORD_LOST),
 	       records(event->ring, PERF_RECORD_THROTTLE));
 	munmap(event->ring, (RING_PAGES + 1) * PAGE);
@@ -167,27 +227,32 @@ static uint64_t now(void)
 	return time.tv_sec * 1000000000ul + time.tv_nsec;
 }
 
-static void measure(const char *name, int n)
+static void measure(const char *name, int n, uint32_t period, bool with_branches)
 {
 	struct event events[MAX_EVENTS];
-	static uint32_t marks;
-	uint64_t begin, end;
+	uint64_t begin, end, before, after;
 	uint32_t sum;
 
 	/* The console sends what was said before, which takes VM exits: not during the work. */
 	fflush(stdout);
-	if (tcdrain(STDOUT_FILENO))
+	if (is_init() && tcdrain(STDOUT_FILENO))
 		err(1, "tcdrain");
-	for (int i = 0; i < n; i++)
-		open_event(&events[i]);
+	for (int i = 0; i < n; i++) {
+		events[i].period = period;
+		open_event(&events[i], with_branches);
+	}
 	control(events, n, PERF_EVENT_IOC_ENABLE);
 	begin = now();
-	mark(marks++);
+	before = mark();
 	sum = work(ROUNDS);
-	mark(marks++);
+	after = mark();
 	end = now();
 	control(events, n, PERF_EVENT_IOC_DISABLE);
 	printf("sampling: test %s sum %u nanoseconds %lu\n", name, sum, end - begin);
+	if (after)
+		printf("sampling: instructions %s %lu\n", name, after - before);
+	if (with_branches)
+		printf("sampling: branches %s %lu\n", name, branches(events[0].ring));
 	for (int i = 0; i < n; i++)
 		close_event(name, &events[i]);
 }
@@ -197,25 +262,36 @@ static void allow_slow_interrupts(void)
 {
 	FILE *file;
 
-	mkdir("/proc", 0755);
-	if (mount("proc", "/proc", "proc", 0, NULL))
-		err(1, "/proc");
+	if (is_init()) {
+		mkdir("/proc", 0755);
+		if (mount("proc", "/proc", "proc", 0, NULL))
+			err(1, "/proc");
+	}
 	file = fopen("/proc/sys/kernel/perf_cpu_time_max_percent", "w");
 	if (!file || fputs("0", file) < 0 || fclose(file))
 		err(1, "perf_cpu_time_max_percent");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	bool with_branches = argc > 1 && !strcmp(argv[1], "branches");
+
 	allow_slow_interrupts();
 	/* The first time uses what is used for the first time. */
 	work(1);
-	measure("without", 0);
-	measure("basic", 6);
-	measure("multiplex", MAX_EVENTS);
-	measure("again", 0);
+	measure("without", 0, 0, false);
+	if (with_branches) {
+		measure("single", 1, SHORT_PERIOD, false);
+		measure("branches", 1, SHORT_PERIOD, true);
+	} else {
+		measure("basic", 6, PERIOD, false);
+		measure("multiplex", MAX_EVENTS, PERIOD, false);
+	}
+	measure("again", 0, 0, false);
 	printf("sampling: end\n");
 	fflush(stdout);
+	if (!is_init())
+		return 0;
 	reboot(RB_AUTOBOOT);
 	return 1;
 }

@@ -41,6 +41,7 @@ use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Cpu;
 use crate::machine::Machine;
+use crate::sampling;
 
 /// Where the numbers go: those of another CPU than the machines are else to a place of their own.
 pub fn directory(cpu: Option<Cpu>) -> PathBuf {
@@ -147,15 +148,16 @@ pub fn run(cpus: &[Cpu], directory: &Path) -> Result<Vec<String>> {
 pub fn draw(directory: &Path) -> Result<()> {
     let rows: Vec<Row> = read(&directory.join("switch.json"))?;
     let costs: Vec<Cost> = read(&directory.join("watchdog.json"))?;
-    let sampling: Vec<Overhead> = read(&directory.join("sampling.json"))?;
-    let sampling: Vec<_> = sampling.into_iter().map(Overhead::row).collect();
-    write(
-        &directory.join("switch.md"),
-        &(table::markdown(&rows, &sampling) + &watchdog::markdown(&costs)),
-    )?;
+    let overheads: Vec<Overhead> = read(&directory.join("sampling.json"))?;
+    let overheads: Vec<_> = overheads.into_iter().map(Overhead::row).collect();
+    let branches: Vec<sampling::branches::Cost> = read(&directory.join("branches.json"))?;
+    let text = table::markdown(&rows, &overheads)
+        + &sampling::branches::markdown(&branches)
+        + &watchdog::markdown(&costs);
+    write(&directory.join("switch.md"), &text)?;
     write(
         &directory.join("switch.svg"),
-        &picture::picture(&rows, &sampling),
+        &picture::picture(&rows, &overheads),
     )
 }
 

@@ -163,7 +163,7 @@ fn base(boot: &Boot) -> Result<Archive> {
     loaders(&mut archive)?;
     let guest = Path::new(paths::INITRAMFS).join("linux-guest");
     copy(&mut archive, "/bin/linux-guest", &guest)?;
-    for tool in ["port", "count", "bare-guest"] {
+    for tool in ["port", "count", "bare-guest", "sampling"] {
         copy(&mut archive, &format!("/bin/{tool}"), &paths::tool(tool))?;
     }
     for test in ["exact_test", "lbr_test", "register_test", "sampling_test"] {
@@ -205,6 +205,8 @@ fn perf() -> Result<Archive> {
     let mut initrd = system()?;
     add_test(&mut initrd)?;
     copy(&mut initrd, "/bin/port", &source.join("guest-port"))?;
+    let calls = "/selftests/machine/lbr_test";
+    copy(&mut initrd, calls, &paths::tool("lbr_test"))?;
     initrd.file("/job/run", 0o755, "#!/bin/sh\nexec perf-test\n");
     let mut bytes = Vec::new();
     initrd.write(&mut bytes)?;

@@ -280,6 +280,14 @@ const FIRMWARE: [(&str, &str); 2] = [
 /// The bug of QEMU that this command works round.
 pub const ONE_THREAD: &str = "one-thread";
 
+/// Whether guests can have a branch stack there: AMD's LbrExtV2, or Intel's architectural one.
+pub fn has_branch_stack(cpu: Cpu) -> bool {
+    match cpu.pmu {
+        profile::Pmu::Intel { config, .. } => config.lbr,
+        profile::Pmu::Amd(_) => true,
+    }
+}
+
 /// The microcode that Linux wants, where that of QEMU's CPU is not it: with an older one RDSEED of Zen 5
 /// is broken (arch/x86/kernel/cpu/amd.c, `zen5_rdseed_microcode`).
 fn microcode(cpu: Cpu) -> &'static str {

@@ -7,6 +7,9 @@
 //! of the whole machine, and what of it the host executes. Time is made of instructions, and the
 //! events have a fixed period: what differs between runs is when the timer's ticks come.
 
+pub mod branches;
+mod said;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -18,8 +21,12 @@ use anyhow::Result;
 use serde::Deserialize;
 use serde::Serialize;
 
+use self::said::Event;
+use self::said::Said;
 use crate::boot;
+use crate::boot::Outcome;
 use crate::job::Job;
+use crate::machine::has_branch_stack;
 use crate::machine::Boot;
 use crate::machine::Cpu;
 use crate::machine::Machine;
@@ -47,6 +54,10 @@ impl Operations {
             rdpmc: self.rdpmc - before.rdpmc,
             lvtpc: self.lvtpc - before.lvtpc,
         }
+    }
+
+    fn all(self) -> u64 {
+        self.rdmsr + self.wrmsr + self.rdpmc + self.lvtpc
     }
 }
 
@@ -119,8 +130,8 @@ pub fn run(cpus: &[Cpu], directory: &Path) -> Result<Vec<String>> {
             let place = directory.join(format!("sampling-{}-{provider}", machine.name()));
             let tests = sample(&boot, provider, (&place, true))?;
             // The work is the same wherever it is done.
-            let sum = *sum.get_or_insert(tests[0].sum);
-            ensure!(sum == tests[0].sum, "{}: other work", place.display());
+            let sum = *sum.get_or_insert(tests[0].said.sum);
+            ensure!(sum == tests[0].said.sum, "{}: other work", place.display());
             rows.extend(self::rows(machine, provider, &tests));
         }
     }
@@ -130,7 +141,19 @@ pub fn run(cpus: &[Cpu], directory: &Path) -> Result<Vec<String>> {
     fs::write(&path, json).with_context(|| path.display().to_string())?;
     show(&rows);
     println!("{}", path.display());
-    Ok(broken(&rows))
+    let mut failed = broken(&rows);
+
+    let mut costs = Vec::new();
+    for &cpu in cpus.iter().filter(|&&cpu| has_branch_stack(cpu)) {
+        let boot = Boot::of_cpu(cpu).with_instruction_clock();
+        println!("{} sampling with branch stacks:", boot.name());
+        let place = directory.join(format!("branches-{}", boot.machine.name()));
+        let of_this = branches::measure(&boot, &place, true)?;
+        failed.extend(branches::broken(boot.machine, &of_this));
+        costs.extend(of_this);
+    }
+    branches::write(&costs, &directory.join("branches.json"))?;
+    Ok(failed)
 }
 
 /// What ours may add, as a share of what the C code adds: in all, and in the host.
@@ -167,51 +190,38 @@ fn broken(rows: &[Row]) -> Vec<String> {
 }
 
 /// Boots, and lets a guest sample.
-pub fn sample(boot: &Boot, provider: &str, (place, echo): (&Path, bool)) -> Result<Vec<Test>> {
+pub fn sample(boot: &Boot, provider: &str, place: (&Path, bool)) -> Result<Vec<Test>> {
+    sampled(boot, &[provider], &TESTS, place)
+}
+
+/// Boots with these arguments of the job; in the guest there have to be these tests.
+fn sampled(
+    boot: &Boot,
+    arguments: &[&str],
+    names: &[&str],
+    (place, echo): (&Path, bool),
+) -> Result<Vec<Test>> {
+    let outcome = run_job(boot, arguments, (place, echo))?;
+    let stats = fs::read_to_string(place.join("stats"))?;
+    tests(&outcome.read("guest")?, &stats, names)
+        .and_then(|tests| check(arguments[0], &tests).map(|()| tests))
+        .with_context(|| place.display().to_string())
+}
+
+fn run_job(boot: &Boot, arguments: &[&str], (place, echo): (&Path, bool)) -> Result<Outcome> {
     let mut job = Job::new("sampling");
-    job.arguments = vec![provider.to_owned()];
+    job.arguments = arguments.iter().map(|&word| word.to_owned()).collect();
     job.linux_guest = true;
     let outcome = boot::run(boot, &job, place, LIMIT, echo)?;
     let problem = outcome.violations.clone().or(outcome.problem());
     ensure!(problem.is_none(), "{}", problem.unwrap_or_default());
-    let stats = fs::read_to_string(place.join("stats"))?;
-    tests(&outcome.read("guest")?, &stats)
-        .and_then(|tests| check(provider, &tests).map(|()| tests))
-        .with_context(|| place.display().to_string())
-}
-
-/// An event, as the guest has seen it.
-#[derive(Debug)]
-struct Event {
-    /// What it has counted.
-    count: u64,
-    /// After how many there is a sample.
-    period: u64,
-    enabled: u64,
-    running: u64,
-    samples: u64,
-    /// Samples that it did not get.
-    missed: u64,
-}
-
-impl Event {
-    /// Whether each overflow gave a sample, and the count is what the guest has executed, by the
-    /// machine, in the time that the event had a counter. It stands still in interrupts of the PMU.
-    fn is_exact(&self, executed: u64) -> bool {
-        let expected = executed as f64 * self.running as f64 / self.enabled as f64;
-        self.samples == self.count / self.period
-            && (self.count as f64 / expected - 1.0).abs() < 0.05
-    }
+    Ok(outcome)
 }
 
 /// A test, as the guest and the machine have seen it.
 #[derive(Debug)]
 pub struct Test {
-    name: String,
-    /// The result of the work.
-    sum: u64,
-    nanoseconds: u64,
-    events: Vec<Event>,
+    said: Said,
     from: Mark,
     to: Mark,
 }
@@ -230,52 +240,23 @@ impl Test {
     }
 }
 
-/// The tests, from what the guest has said and the machine's statistics.
-fn tests(guest: &str, stats: &str) -> Result<Vec<Test>> {
+/// The tests, of these names, from what the guest has said and the machine's statistics.
+fn tests(guest: &str, stats: &str, names: &[&str]) -> Result<Vec<Test>> {
     let stats: Stats = serde_json::from_str(stats)?;
     let mut marks = stats.marks.into_iter();
-    let mut tests: Vec<Test> = Vec::new();
-    let mut ended = false;
-    for line in guest.lines() {
-        let Some(line) = line.strip_prefix("sampling: ") else {
-            continue;
-        };
-        let words: Vec<_> = line.split_whitespace().collect();
-        match words[..] {
-            ["test", name, "sum", sum, "nanoseconds", nanoseconds] => tests.push(Test {
-                name: name.to_owned(),
-                sum: sum.parse()?,
-                nanoseconds: nanoseconds.parse()?,
-                events: Vec::new(),
-                from: marks.next().context("a mark is missing")?,
-                to: marks.next().context("a mark is missing")?,
-            }),
-            ["event", name, "count", count, "period", period, "enabled", enabled, "running", running, "samples", samples, "lost", lost, "throttled", throttled] =>
-            {
-                let test = tests.last_mut().filter(|test| test.name == name);
-                test.context("an event without a test")?.events.push(Event {
-                    count: count.parse()?,
-                    period: period.parse()?,
-                    enabled: enabled.parse()?,
-                    running: running.parse()?,
-                    samples: samples.parse()?,
-                    missed: lost.parse::<u64>()? + throttled.parse::<u64>()?,
-                });
-            }
-            ["end"] => ended = true,
-            _ => anyhow::bail!("the guest says: {line}"),
-        }
+    let mut tests = Vec::new();
+    for said in said::said(guest, names)? {
+        tests.push(Test {
+            said,
+            from: marks.next().context("a mark is missing")?,
+            to: marks.next().context("a mark is missing")?,
+        });
     }
-    ensure!(ended, "the guest has not ended");
-    ensure!(
-        tests.iter().map(|test| test.name.as_str()).eq(TESTS),
-        "the tests are not {TESTS:?}"
-    );
     let numbers = tests
         .iter()
         .flat_map(|test| [test.from.number, test.to.number]);
     ensure!(
-        numbers.eq(0..2 * TESTS.len()) && marks.next().is_none(),
+        numbers.eq(0..2 * names.len()) && marks.next().is_none(),
         "the marks are not those of the tests"
     );
     Ok(tests)
@@ -285,26 +266,22 @@ fn tests(guest: &str, stats: &str) -> Result<Vec<Test>> {
 /// exact.
 fn check(provider: &str, tests: &[Test]) -> Result<()> {
     for test in tests {
-        let name = &test.name;
+        let name = &test.said.name;
         ensure!(
-            test.sum == tests[0].sum,
+            test.said.sum == tests[0].said.sum,
             "{name}: the work was not the same"
         );
-        for event in &test.events {
-            ensure!(event.samples > 0, "{name}: an event without samples");
-            ensure!(event.missed == 0, "{name}: not all samples are there");
-            ensure!(
-                provider == "emulated" || event.is_exact(test.guest()),
-                "{name}: {event:?}: not a sample for each overflow, or not what {} instructions give",
-                test.guest()
-            );
-            // 10 take turns on the counters, 6 need not.
-            let in_turns = event.running < event.enabled;
-            ensure!(
-                in_turns == (name == "multiplex"),
-                "{name}: {event:?}: the number of events does not match that of counters"
-            );
-        }
+        let exact = provider != "emulated";
+        test.said.check(exact.then(|| test.guest()))?;
+        // 10 take turns on the counters, others need not.
+        let in_turns = |event: &Event| event.running < event.enabled;
+        ensure!(
+            test.said
+                .events
+                .iter()
+                .all(|event| in_turns(event) == (name == "multiplex")),
+            "{name}: the number of events does not match that of counters"
+        );
     }
     Ok(())
 }
@@ -320,19 +297,19 @@ fn rows(machine: Machine, provider: &'static str, tests: &[Test]) -> Vec<Row> {
     let noise = tests.last().map_or(0.0, overhead);
     tests
         .iter()
-        .filter(|test| !test.events.is_empty())
+        .filter(|test| !test.said.events.is_empty())
         .map(|test| Row {
             machine: machine.name(),
             provider,
-            test: test.name.clone(),
+            test: test.said.name.clone(),
             overhead: overhead(test),
             overhead_host: more(test.host(), tests[0].host()),
             noise,
             instructions: test.instructions(),
             instructions_without: without,
-            events: test.events.len(),
-            samples: test.events.iter().map(|event| event.samples).sum(),
-            nanoseconds: test.nanoseconds,
+            events: test.said.events.len(),
+            samples: test.said.samples(),
+            nanoseconds: test.said.nanoseconds,
             vm_exits: test.to.vm_exits - test.from.vm_exits,
             pmi: test.to.pmi - test.from.pmi,
             host: test.to.host.since(test.from.host),
@@ -403,7 +380,7 @@ sampling: end
     // Has to fail when a row takes the marks of another test, or forgets an event.
     #[test]
     fn a_row_compares_a_test_with_the_one_without_perf() {
-        let tests = tests(GUEST, &stats()).unwrap();
+        let tests = tests(GUEST, &stats(), &TESTS).unwrap();
         check("c", &tests).unwrap();
         let rows = rows(Machine::Amd, "c", &tests);
         let names: Vec<_> = rows.iter().map(|row| row.test.as_str()).collect();
@@ -436,7 +413,7 @@ sampling: end
         ] {
             let guest = GUEST.replace(from, to);
             assert_ne!(guest, GUEST);
-            let tests = tests(&guest, &stats()).unwrap();
+            let tests = tests(&guest, &stats(), &TESTS).unwrap();
             assert!(check("mvpmu", &tests).is_err(), "{to}");
         }
     }
@@ -444,7 +421,7 @@ sampling: end
     // Has to fail when ours is compared with itself, or with another test.
     #[test]
     fn ours_is_to_cost_less_than_the_c_code() {
-        let tests = tests(GUEST, &stats()).unwrap();
+        let tests = tests(GUEST, &stats(), &TESTS).unwrap();
         let with = |provider, times: f64| {
             let mut rows = rows(Machine::Intel, provider, &tests);
             for row in &mut rows {
@@ -474,11 +451,11 @@ sampling: end
         ] {
             let guest = GUEST.replace(from, to);
             assert_ne!(guest, GUEST);
-            assert!(tests(&guest, &stats()).is_err(), "{to}");
+            assert!(tests(&guest, &stats(), &TESTS).is_err(), "{to}");
         }
         for (from, to) in [("\"number\":7", "\"number\":8"), ("\"marks\"", "\"mark\"")] {
             let stats = stats().replace(from, to);
-            assert!(tests(GUEST, &stats).is_err(), "{to}");
+            assert!(tests(GUEST, &stats, &TESTS).is_err(), "{to}");
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::oracle;
 use crate::oracle::Oracle;
 use crate::paths;
 use crate::results;
+use crate::sampling;
 use crate::sweep::Sweep;
 use crate::tap;
 use crate::tap::Case;
@@ -86,6 +87,8 @@ pub enum Work {
     Figures(Boot),
     /// What perf's NMI watchdog may cost.
     Watchdog(Boot),
+    /// What samples with branch stacks may cost.
+    Samples(Boot),
     /// Kernels and root file systems that are not ours, with this machine.
     Given(Boot),
     /// Our packages, installed in a Debian that boots on this machine.
@@ -186,6 +189,7 @@ impl Group {
             Work::Demo(boot)
             | Work::Mutants(_, _, boot)
             | Work::Figures(boot)
+            | Work::Samples(boot)
             | Work::Traces(boot)
             | Work::Watchdog(boot) => {
                 boot.oracle = oracle;
@@ -261,6 +265,7 @@ impl Group {
             Work::Controls(boot) => controls::run(boot, &directory),
             Work::Figures(boot) => bench::test(boot, &directory),
             Work::Watchdog(boot) => bench::test_watchdog(boot, &directory),
+            Work::Samples(boot) => sampling::branches::test(boot, &directory),
             Work::Given(boot) => {
                 fs::create_dir_all(&directory)?;
                 given::test(boot, &directory)

@@ -16,6 +16,7 @@ use super::group::Length;
 use super::group::Provider;
 use super::group::Work;
 use crate::job::Job;
+use crate::machine::has_branch_stack;
 use crate::machine::Boot;
 use crate::machine::Cpu;
 use crate::machine::Machine;
@@ -74,7 +75,7 @@ fn can_run(test: &str, cpu: Cpu) -> bool {
     match test {
         OF_METRICS => has(|config| config.metrics > 0),
         OF_TRACE => has(|config| config.bts),
-        _ if OF_BRANCHES[..4].contains(&test) => cpu.is_amd() || has(|config| config.lbr),
+        _ if OF_BRANCHES[..4].contains(&test) => has_branch_stack(cpu),
         _ => true,
     }
 }

@@ -43,6 +43,7 @@ use super::selftests::with_pt;
 use super::selftests::with_watchdog;
 use crate::checks;
 use crate::differential;
+use crate::machine::has_branch_stack;
 use crate::machine::name;
 use crate::machine::Boot;
 use crate::machine::Cpu;
@@ -341,6 +342,12 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             name: format!("{} VM exits", name(cpu)),
             work: Work::Figures(boot.clone().with_instruction_clock()),
         });
+        if has_branch_stack(cpu) {
+            groups.push(Group {
+                name: format!("{} samples with branch stacks", name(cpu)),
+                work: Work::Samples(boot.clone().with_instruction_clock()),
+            });
+        }
         if length == Length::Long {
             groups.push(Group {
                 name: format!("{} VM exits, with the watchdog", name(cpu)),
