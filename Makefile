@@ -149,6 +149,7 @@ image: kernel tools
 test: kernel debug-kernel tools bochs libipt
 	@CONFIG=small $(scripts)/kernel.sh deb
 	@CONFIG=small $(scripts)/kernel.sh deb-again
+	@$(scripts)/kernel.sh mutants
 	@$(if $(long),$(scripts)/kernel.sh static-branches,:)
 	@$(if $(long),$(scripts)/kernel.sh every-selftest,:)
 	@$(if $(long),$(scripts)/kernel.sh rt,:)

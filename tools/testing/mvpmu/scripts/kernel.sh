@@ -3,8 +3,8 @@
 #
 # kernel.sh VARIANT: builds the kernel, its modules and the selftests; the products come to
 # build/VARIANT. VARIANT is `main`, or `debug` for the same with lockdep and assertions, or `rt` for that with
-# PREEMPT_RT, or `kcsan` or `kasan` for the sanitizers, or `source`: only unpack Linux, apply the
-# series and lay the overlay over it, or `kconfig`: its programs conf and mconf, or `deb`: Debian packages, of the kernel with the configuration CONFIG, and mvpmu, or `deb-again`:
+# PREEMPT_RT, or `kcsan` or `kasan` for the sanitizers, or `mutants`: `main` with deliberate bugs, or
+# `source`: only unpack Linux, apply the series and lay the overlay over it, or `kconfig`: its programs conf and mconf, or `deb`: Debian packages, of the kernel with the configuration CONFIG, and mvpmu, or `deb-again`:
 # the same once more, or `static-branches`: only the module's object code, with CONFIG_JUMP_LABEL, or
 # `every-selftest`: all of KVM's selftests. KERNEL=7.2 selects another version of linux-source than 7.3. What
 # .config (KCONFIG_CONFIG) says of mvpmu goes into the variant that it names, VARIANT.
@@ -109,6 +109,8 @@ tests_sum=$({
 linux=linux-$version-$package_version
 src=/cache/$linux/src
 obj=/cache/$linux/$variant
+# Almost all objects are the same.
+[ "$variant" != mutants ] || obj=/cache/$linux/main
 
 unpack_source() {
 	rm -rf "${CACHE:?}/$linux"
@@ -130,7 +132,7 @@ stage() {
 	[ -z "$staged" ] || return 0
 	staged=1
 	unpacked
-	step 'patches and overlay' "$enter" sh $inner/scripts/stage.sh "$src" "$version"
+	step 'patches and overlay' "$enter" sh $inner/scripts/stage.sh "$src" "$version" "$variant"
 }
 
 build_linux() {

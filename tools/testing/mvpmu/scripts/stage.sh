@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# stage.sh SRC SERIES: brings the Linux tree SRC to "stock + SERIES (patches/<version>) + overlay".
-# Inside the root file system.
+# stage.sh SRC SERIES [mutants]: brings the Linux tree SRC to "stock + SERIES (patches/<version>) + overlay",
+# and with the word to that with the deliberate bugs in tools/testing/mvpmu/mutants/linux, of which
+# mvpmu_mutant=NAME on the kernel's command line selects one. Inside the root file system.
 #
 # What the result should be is put together beside the tree, from the stock copies of the files
 # that change; then only what differs is copied. So make rebuilds what changed and nothing else,
@@ -10,6 +11,7 @@
 set -eu
 src=$1
 series=/mvpmu/patches/$2
+with=${3:-}
 state=$src/.mvpmu
 # shellcheck source=tools/testing/mvpmu/scripts/overlay.sh
 . /mvpmu/tools/testing/mvpmu/scripts/overlay.sh
@@ -50,6 +52,34 @@ while read -r file; do
 	[ ! -f "want/$file" ] || { echo "$file is both patched and in the overlay"; exit 1; }
 done <overlaid
 rsync -rp --files-from=overlaid /mvpmu/ want/
+
+# The files say what they need to know of mvpmu_mutant(); another one has it.
+add_mutants() {
+	mutants=/mvpmu/tools/testing/mvpmu/mutants
+	events=arch/x86/events
+	sed -n -E 's,^\+\+\+ b/,,p' "$mutants"/linux/*.diff | sort -u >mutated
+	for file in $(cat mutated) $events/Makefile; do
+		[ -f "want/$file" ] || {
+			mkdir -p "want/$(dirname "$file")"
+			stock "$file" >"want/$file"
+		}
+	done
+	for diff in "$mutants"/linux/*.diff; do
+		patch -p1 -s -f --fuzz=0 --no-backup-if-mismatch -d want <"$diff" || {
+			echo "mutants/linux/${diff##*/} no longer applies to Linux: refresh it"
+			exit 1
+		}
+	done
+	while read -r file; do
+		sed -i '0,/^#include/s//#include <linux\/mvpmu_mutant.h>\n&/' "want/$file"
+	done <mutated
+	mkdir -p want/include/linux
+	cp "$mutants/build/mvpmu_mutant.h" want/include/linux/
+	cp "$mutants/build/mvpmu_mutant.c" want/$events/
+	echo 'obj-y += mvpmu_mutant.o' >>want/$events/Makefile
+}
+[ "$with" != mutants ] || add_mutants
+
 find want -type f -printf '%P\n' | sort >wanted
 
 # Until the copy is complete, both what was and what will be there counts as touched.

@@ -257,6 +257,17 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* A round in which the kernel had to do nothing by the way, if there was one. */
+static void print_least(const char *name, u64 (*counts)[NR_KEYS])
+{
+	u64 least = counts[0][MACHINE_INSTRUCTIONS];
+	unsigned int k;
+
+	for (k = 1; k < ROUNDS; k++)
+		least = min(least, counts[k][MACHINE_INSTRUCTIONS]);
+	printf("%s least %lu\n", name, least);
+}
+
 static void print_medians(const char *name, u64 (*counts)[NR_KEYS])
 {
 	u64 values[ROUNDS];
@@ -361,6 +372,8 @@ int main(int argc, char *argv[])
 	} else {
 		print_medians("few", few_counts);
 		print_medians("many", many_counts);
+		print_least("few", few_counts);
+		print_least("many", many_counts);
 	}
 
 	kvm_vm_free(vms[0]);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tests of the tests: each deliberate bug of the module must be caught.
+//! The tests of the tests: each deliberate bug of the module, and of what the series makes of KVM and perf,
+//! must be caught.
 //!
-//! A build of the module for tests has a parameter that selects one. Those that were [thought
+//! A build of the module for tests has a parameter that selects one, and a build of Linux. Those that were [thought
 //! of](list::Thought) must be caught as they say: by the oracle, as a violation of this invariant on
 //! this occasion, or by this case of a selftest. Those that are [made](list::Made), one for each write
 //! of a register, must be caught by either: by what is in the table. A write that can be skipped
@@ -10,6 +11,7 @@
 
 mod list;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -28,6 +30,7 @@ use crate::boot::Outcome;
 use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Machine;
+use crate::paths::Kernel;
 use crate::results;
 use crate::suite::Length;
 use crate::tap::Case;
@@ -81,7 +84,10 @@ struct Row {
 /// Which of the bugs.
 #[derive(Clone, Copy)]
 pub enum Part {
+    /// Those of the module that were thought of.
     Thought,
+    /// Those of Linux, which were thought of, too.
+    Linux,
     Made,
 }
 
@@ -95,7 +101,8 @@ pub fn run(part: Part, length: Length, boot: &Boot, directory: &Path) -> Result<
     };
     let mut rows = Vec::new();
     let cases = match part {
-        Part::Thought => run_all_thought(boot, length, directory, &mut rows)?,
+        Part::Thought => run_all_thought((boot, false), length, directory, &mut rows)?,
+        Part::Linux => run_all_thought((boot, true), length, directory, &mut rows)?,
         Part::Made => run_all_made(boot, length, directory, &mut rows)?,
     };
     append(rows)?;
@@ -125,31 +132,34 @@ fn share<T>(
 }
 
 fn run_all_thought(
-    boot: &Boot,
+    (boot, of_linux): (&Boot, bool),
     length: Length,
     directory: &Path,
     rows: &mut Vec<Row>,
 ) -> Result<Vec<Case>> {
     let is_for = |mutant: &Thought, machine| mutant.expected(machine).is_some();
-    let thought = share(list::thought()?, boot.machine, length, is_for);
-    let mut tests = LOOKING.map(str::to_owned).to_vec();
-    for mutant in &thought {
-        if !tests.contains(&mutant.test) {
-            tests.push(mutant.test.clone());
-        }
-    }
-
-    let (outcome, control) = run_one(boot, "none", &tests, &directory.join("none"))?;
-    let unharmed = outcome.violations.is_none() && !control.iter().any(is_failure);
-    let mut cases = vec![Case::new(
-        "nothing is caught without a bug",
-        unharmed,
-        || {
+    let mut thought = list::thought()?;
+    thought.retain(|mutant| mutant.of_linux == of_linux);
+    let thought = share(thought, boot.machine, length, is_for);
+    let boot = &match of_linux {
+        false => boot.clone(),
+        true => Boot {
+            kernel: Kernel::Mutants,
+            ..boot.clone().with_two_cpus()
+        },
+    };
+    let mut cases = Vec::new();
+    for (parameters, tests) in without_bug(&thought, of_linux) {
+        let place = directory.join(format!("none{parameters}"));
+        let (outcome, control) = run_one(boot, &format!("none{parameters}"), &tests, &place)?;
+        let unharmed = outcome.violations.is_none() && !control.iter().any(is_failure);
+        let name = format!("nothing is caught without a bug{parameters}");
+        cases.push(Case::new(name, unharmed, || {
             let failed = control.iter().filter(|case| is_failure(case));
             let names: Vec<_> = failed.map(|case| case.name.as_str()).collect();
             outcome.violations.unwrap_or(names.join("\n"))
-        },
-    )];
+        }));
+    }
     for mutant in &thought {
         cases.extend(run_thought(boot, mutant, directory, rows)?);
     }
@@ -172,6 +182,21 @@ fn run_all_made(
     Ok(cases)
 }
 
+/// The tests that are run without a bug, by the parameters for them.
+fn without_bug(thought: &[Thought], of_linux: bool) -> BTreeMap<&str, Vec<String>> {
+    let mut all = BTreeMap::new();
+    if !of_linux {
+        all.insert("", LOOKING.map(str::to_owned).to_vec());
+    }
+    for mutant in thought {
+        let tests: &mut Vec<_> = all.entry(&mutant.parameters).or_default();
+        if !tests.contains(&mutant.test) {
+            tests.push(mutant.test.clone());
+        }
+    }
+    all
+}
+
 /// One that was thought of: how it is caught is known.
 fn run_thought(
     boot: &Boot,
@@ -184,7 +209,15 @@ fn run_thought(
     };
     let name = &mutant.name;
     let place = directory.join(name);
-    let (outcome, results) = run_one(boot, name, std::slice::from_ref(&mutant.test), &place)?;
+    let test = std::slice::from_ref(&mutant.test);
+    let (outcome, results) = match mutant.of_linux {
+        false => run_one(boot, &format!("{name}{}", mutant.parameters), test, &place)?,
+        true => {
+            let mut boot = boot.clone();
+            boot.append = format!("{} mvpmu_mutant={name}", boot.append);
+            run_one(&boot, &format!("none{}", mutant.parameters), test, &place)?
+        }
+    };
     let by = seen(&outcome, &results);
     let caught = by
         .iter()
@@ -239,7 +272,7 @@ fn equivalent_exist(made: &[Made]) -> Case {
     Case::new(name, gone.is_empty(), || gone.join("\n"))
 }
 
-/// Runs tests up to the first that fails.
+/// Runs tests up to the first that fails, with this bug of the module, and what follows of its parameters.
 fn run_one(
     boot: &Boot,
     mutant: &str,
@@ -254,7 +287,7 @@ fn run_one(
     // What comes after the first failure is not run.
     let ran: Vec<_> = tests
         .iter()
-        .filter(|test| mutant == "none" || outcome.read(&format!("{test}.tap")).is_ok())
+        .filter(|test| mutant.starts_with("none") || outcome.read(&format!("{test}.tap")).is_ok())
         .cloned()
         .collect();
     let results = results::of_job(&outcome, &ran);

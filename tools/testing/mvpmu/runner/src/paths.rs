@@ -50,6 +50,8 @@ pub enum Kernel {
     Rt,
     /// With the detector of data races.
     Kcsan,
+    /// As `Main`, with deliberate bugs.
+    Mutants,
 }
 
 impl Kernel {
@@ -60,6 +62,7 @@ impl Kernel {
             Kernel::Debug => "debug",
             Kernel::Rt => "rt",
             Kernel::Kcsan => "kcsan",
+            Kernel::Mutants => "mutants",
         }
     }
 

@@ -143,6 +143,16 @@ pub fn row(machine: Machine, provider: &str, block: &BTreeMap<String, String>) -
     })
 }
 
+/// The instructions of one exit, from the rounds that had the least.
+pub fn least(block: &BTreeMap<String, String>) -> Result<f64> {
+    let number = |key: &str| -> Result<f64> {
+        let text = block.get(key).with_context(|| format!("no {key}"))?;
+        Ok(text.parse()?)
+    };
+    let difference = number("many least")? - number("few least")?;
+    Ok(difference / number("difference")?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +180,15 @@ mod tests {
         assert_eq!(row.instructions, Some(40.0));
         assert_eq!((row.counters, row.host_event), (6, true));
         assert_eq!(row.operations(), 30.0);
+    }
+
+    // Has to fail when it is not that of one exit, or of the medians.
+    #[test]
+    fn the_least_is_the_cost_of_one_exit_too() {
+        let text =
+            "scenario cpuid\ndifference 10\nfew least 5\nmany least 55\nmany instructions 99\n";
+        assert_eq!(least(&blocks(text)[0]).unwrap(), 5.0);
+        assert!(least(&blocks("scenario cpuid\ndifference 10\nmany least 55\n")[0]).is_err());
     }
 
     // Has to fail when the counters or exits that the guest was asked for are taken for granted.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which deliberate bugs there are. Those that were thought of are diffs in the checkout, which say
-//! how they are caught. Of those that are made the build of the module has left a list.
+//! Which deliberate bugs there are. Those that were thought of are diffs in the checkout, of the module or
+//! of Linux with the series, which say how they are caught. Of those that are made the build of the module
+//! has left a list.
 
 use std::fs;
 use std::path::Path;
@@ -14,15 +15,20 @@ use crate::machine::Machine;
 use crate::paths::Kernel;
 
 /// The diffs. Their first lines are text.
-const DIFFS: &str = "tools/testing/mvpmu/mutants";
+const OF_MODULE: &str = "tools/testing/mvpmu/mutants";
+const OF_LINUX: &str = "tools/testing/mvpmu/mutants/linux";
 
 /// A bug that somebody thought of.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Thought {
-    /// As the module calls it.
+    /// As the module calls it, or Linux.
     pub name: String,
+    /// Whether it is one of Linux.
+    pub of_linux: bool,
     /// The selftest that makes it show.
     pub test: String,
+    /// Parameters of the module for it, each with a comma before it.
+    pub parameters: String,
     /// What catches it on the AMD and on the Intel machine, if it applies there.
     amd: Option<String>,
     intel: Option<String>,
@@ -37,7 +43,7 @@ impl Thought {
         }
     }
 
-    fn parse(name: &str, text: &str) -> Result<Self> {
+    fn parse((name, of_linux): (&str, bool), text: &str) -> Result<Self> {
         let head = text.split("\n--- ").next().unwrap_or_default();
         let value = |key: &str| {
             head.lines()
@@ -46,9 +52,12 @@ impl Thought {
                 .with_context(|| format!("{name}.diff does not say '{key}: '"))
         };
         let by = |key| Ok::<_, anyhow::Error>(Some(value(key)?).filter(|by| by != "-"));
+        let parameters = value("parameters").map(|all| format!(",{all}"));
         Ok(Thought {
             name: name.to_owned(),
+            of_linux,
             test: value("test")?,
+            parameters: parameters.unwrap_or_default(),
             amd: by("amd")?,
             intel: by("intel")?,
         })
@@ -58,16 +67,20 @@ impl Thought {
 /// All that somebody thought of.
 pub fn thought() -> Result<Vec<Thought>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(DIFFS).context(DIFFS)? {
-        let path = entry?.path();
-        if let (Some("diff"), Some(name)) = (
-            path.extension().and_then(|extension| extension.to_str()),
-            path.file_stem().and_then(|name| name.to_str()),
-        ) {
-            found.push(Thought::parse(name, &fs::read_to_string(&path)?)?);
+    for (directory, of_linux) in [(OF_MODULE, false), (OF_LINUX, true)] {
+        let before = found.len();
+        for entry in fs::read_dir(directory).context(directory)? {
+            let path = entry?.path();
+            if let (Some("diff"), Some(name)) = (
+                path.extension().and_then(|extension| extension.to_str()),
+                path.file_stem().and_then(|name| name.to_str()),
+            ) {
+                let text = fs::read_to_string(&path)?;
+                found.push(Thought::parse((name, of_linux), &text)?);
+            }
         }
+        ensure!(found.len() > before, "{directory}: no mutants");
     }
-    ensure!(!found.is_empty(), "{DIFFS}: no mutants");
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
@@ -126,15 +139,19 @@ mod tests {
     #[test]
     fn a_diff_says_how_it_is_caught() {
         let text = "A bug.\ntest: count_test\namd: I2 user mode\nintel: -\n--- a/x\n+++ b/x\n";
-        let mutant = Thought::parse("a-bug", text).unwrap();
+        let mutant = Thought::parse(("a-bug", false), text).unwrap();
         assert_eq!((&*mutant.name, &*mutant.test), ("a-bug", "count_test"));
         assert_eq!(mutant.expected(Machine::Amd), Some("I2 user mode"));
         assert_eq!(mutant.expected(Machine::Intel), None);
+        assert_eq!(mutant.parameters, "");
+        let with = text.replace("amd:", "parameters: pt=off,lbr=off\namd:");
+        let mutant = Thought::parse(("a-bug", true), &with).unwrap();
+        assert_eq!(mutant.parameters, ",pt=off,lbr=off");
         for key in ["test", "amd", "intel"] {
             let text = text.replace(&format!("{key}: "), "");
-            assert!(Thought::parse("a-bug", &text).is_err(), "{key}");
+            assert!(Thought::parse(("a-bug", false), &text).is_err(), "{key}");
             let late = format!("{text}\n--- a/y\n{key}: x\n");
-            assert!(Thought::parse("a-bug", &late).is_err(), "{key}");
+            assert!(Thought::parse(("a-bug", false), &late).is_err(), "{key}");
         }
     }
 

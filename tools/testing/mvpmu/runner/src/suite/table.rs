@@ -355,6 +355,10 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             });
         }
         groups.push(Group {
+            name: format!("{} mutants of Linux", name(cpu)),
+            work: Work::Mutants(mutants::Part::Linux, length, boot.clone()),
+        });
+        groups.push(Group {
             name: format!("{} mutants", name(cpu)),
             work: Work::Mutants(mutants::Part::Thought, length, boot.clone()),
         });
