@@ -2,6 +2,7 @@
 /*
  * Deliberate bugs of Linux, one at a time: each has to be caught.
  */
+#include <linux/cache.h>
 #include <linux/export.h>
 #include <linux/init.h>
 #include <linux/mvpmu_mutant.h>

@@ -61,6 +61,13 @@ fn lines(
             } else {
                 ""
             };
+            let cells: Vec<_> = cells
+                .iter()
+                .map(|cell| match cell.as_str() {
+                    "" => "none",
+                    values => values,
+                })
+                .collect();
             text.push_str(&format!(
                 "| {more} (`{name}`){event} | {} |\n",
                 cells.join(" | ")
