@@ -261,7 +261,12 @@ impl Files {
             fs::remove_file(initrd)?;
         }
         fs::remove_file(&self.data)?;
-        Ok(())
+        match (&self.kernel, &boot.patch) {
+            (Some(kernel), Some(_)) if kernel.parent() == self.data.parent() => {
+                Ok(fs::remove_file(kernel)?)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -301,6 +306,14 @@ fn prepare(boot: &Boot, job: Option<&Job>, directory: &Path) -> Result<Files> {
     }
     paths::require(&needed)?;
     empty(directory)?;
+    let kernel = match (kernel, &boot.patch) {
+        (Some(kernel), Some(patch)) if kernel.ends_with(patch.image) => {
+            let patched = directory.join(patch.image);
+            fs::write(&patched, patch.applied(&kernel)?)?;
+            Some(patched)
+        }
+        (kernel, _) => kernel,
+    };
     let ours = directory.join("initrd");
     let initrd = match boot.given.on_disk {
         true => None,

@@ -182,6 +182,10 @@ fn base(boot: &Boot) -> Result<Archive> {
     };
     if let Some(directory) = modules {
         copy_directory(&mut archive, "/modules", directory)?;
+        if let Some(patch) = boot.patch.filter(|patch| patch.image.ends_with(".ko")) {
+            let module = patch.applied(&directory.join(patch.image))?;
+            archive.file(&format!("/modules/{}", patch.image), 0o644, module);
+        }
     }
     for suite in ["kvm", "mvpmu"] {
         let directory = Path::new(paths::SELFTESTS).join(suite);

@@ -16,6 +16,7 @@ use pmu_model::profile::Profile;
 use serde::Serialize;
 
 use crate::oracle::Oracle;
+use crate::patch::Patch;
 use crate::paths;
 use crate::paths::Kernel;
 
@@ -113,6 +114,8 @@ pub struct Boot {
     pub panics_on_warning: bool,
     /// Further words on the kernel command line.
     pub append: String,
+    /// A deliberate bug of the kernel.
+    pub patch: Option<Patch>,
 }
 
 impl Boot {
@@ -134,6 +137,7 @@ impl Boot {
             without: None,
             panics_on_warning: true,
             append: String::new(),
+            patch: None,
         }
     }
 

@@ -24,6 +24,7 @@ mod mutants;
 mod object_code;
 mod oracle;
 mod page;
+mod patch;
 mod paths;
 mod results;
 mod sampling;

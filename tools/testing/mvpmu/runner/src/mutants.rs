@@ -7,8 +7,11 @@
 //! this occasion, or by this case of a selftest. Those that are [made](list::Made), one for each write
 //! of a register, must be caught by either: by what is in the table. A write that can be skipped
 //! without effect is in [`EQUIVALENT`].
+//!
+//! Those of the C code are [patched](crate::patch) into it.
 
 mod list;
+mod patched;
 
 use std::fs;
 use std::path::Path;
@@ -23,11 +26,14 @@ use serde::Serialize;
 
 use self::list::Made;
 use self::list::Thought;
+use self::patched::Patched;
+pub use self::patched::OUTPUT_LEFT;
 use crate::boot;
 use crate::boot::Outcome;
 use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Machine;
+use crate::oracle::Oracle;
 use crate::results;
 use crate::suite::Length;
 use crate::tap::Case;
@@ -83,6 +89,8 @@ struct Row {
 pub enum Part {
     Thought,
     Made,
+    /// Of the C code.
+    Patched,
 }
 
 /// Runs the tests with each bug of `part` on `boot`; with those that were thought of, also without
@@ -97,6 +105,10 @@ pub fn run(part: Part, length: Length, boot: &Boot, directory: &Path) -> Result<
     let cases = match part {
         Part::Thought => run_all_thought(boot, length, directory, &mut rows)?,
         Part::Made => run_all_made(boot, length, directory, &mut rows)?,
+        Part::Patched => patched::ALL
+            .iter()
+            .map(|mutant| run_patched(boot, mutant, directory, &mut rows))
+            .collect::<Result<_>>()?,
     };
     append(rows)?;
     Ok(cases)
@@ -218,6 +230,37 @@ fn run_made(boot: &Boot, mutant: &Made, directory: &Path, rows: &mut Vec<Row>) -
     Ok(Case::new(&name, caught, || not_caught(&by, &place)))
 }
 
+/// One of the C code: how it is caught is known.
+fn run_patched(
+    boot: &Boot,
+    mutant: &Patched,
+    directory: &Path,
+    rows: &mut Vec<Row>,
+) -> Result<Case> {
+    let Patched { name, test, by, .. } = *mutant;
+    let boot = Boot {
+        patch: Some(mutant.patch),
+        oracle: match mutant.watched {
+            true => boot.oracle,
+            false => Oracle::Off,
+        },
+        ..boot.clone()
+    };
+    let place = directory.join(name.replace([',', ' '], "-"));
+    let (outcome, results) = run_with(&boot, "pt=host_guest", &[test.to_owned()], &place)?;
+    let seen = seen(&outcome, &results);
+    let caught = seen.iter().any(|seen| seen == by);
+    rows.push(Row {
+        mutant: name.to_owned(),
+        machine: boot.machine.name().to_owned(),
+        write: None,
+        by: seen.clone(),
+        caught,
+    });
+    let name = format!("{name} is caught: {by}");
+    Ok(Case::new(&name, caught, || not_caught(&seen, &place)))
+}
+
 fn not_caught(by: &[String], place: &Path) -> String {
     format!("seen: {by:?}; see {}", place.display())
 }
@@ -246,15 +289,25 @@ fn run_one(
     tests: &[String],
     directory: &Path,
 ) -> Result<(Outcome, Vec<Case>)> {
+    run_with(boot, &format!("mutant={mutant}"), tests, directory)
+}
+
+/// The same with this parameter of the module.
+fn run_with(
+    boot: &Boot,
+    parameter: &str,
+    tests: &[String],
+    directory: &Path,
+) -> Result<(Outcome, Vec<Case>)> {
     let mut job = Job::new("selftests");
-    job.arguments = vec!["first-failure".into(), format!("mvpmu,mutant={mutant}")];
+    job.arguments = vec!["first-failure".into(), format!("mvpmu,{parameter}")];
     job.arguments
         .extend(tests.iter().map(|test| format!("mvpmu/{test}")));
     let outcome = boot::run(boot, &job, directory, Duration::from_secs(300), false)?;
     // What comes after the first failure is not run.
     let ran: Vec<_> = tests
         .iter()
-        .filter(|test| mutant == "none" || outcome.read(&format!("{test}.tap")).is_ok())
+        .filter(|test| parameter == "mutant=none" || outcome.read(&format!("{test}.tap")).is_ok())
         .cloned()
         .collect();
     let results = results::of_job(&outcome, &ran);

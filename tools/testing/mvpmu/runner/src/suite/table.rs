@@ -103,6 +103,14 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
     }
     if cpu == Machine::Intel.cpu() {
         groups.extend(with_pt(length));
+        groups.push(Group {
+            name: "intel mutants of PT".to_owned(),
+            work: Work::Mutants(
+                mutants::Part::Patched,
+                length,
+                Boot::of_cpu(&profile::ICELAKE).with_two_cpus(),
+            ),
+        });
         groups.push(sweep("increment", Sweep::increment()));
         let companies = match length {
             Length::Usual => &[Company::Both][..],
