@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The positive control of the attackers: with a deliberate bug in the module, and no oracle to stop
-//! the machine, each of them must find something. Those that no bug of it can help are in [`HELPLESS`].
+//! The positive control of the attackers: with a deliberate bug in the module or in the kernel, and no oracle to
+//! stop the machine, each of them must find something. Those that no bug of it can help are in [`HELPLESS`].
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,20 +12,26 @@ use crate::attackers;
 use crate::boot;
 use crate::job::Job;
 use crate::machine::Boot;
+use crate::machine::Machine;
+use crate::mutants::OUTPUT_LEFT;
 use crate::oracle::Oracle;
+use crate::patch::Patch;
 use crate::tap::Case;
 
 /// The bug for a selftest, and the attackers in it that it helps.
 struct Control {
     test: &'static str,
     provider: &'static str,
+    /// A bug of the kernel, on the Intel machine.
+    patch: Option<Patch>,
     attackers: &'static [&'static str],
 }
 
-const CONTROLS: [Control; 3] = [
+const CONTROLS: [Control; 4] = [
     Control {
         test: "attack_host_test",
         provider: "mvpmu,mutant=one-too-few",
+        patch: None,
         attackers: &[
             "thread-after-run/own-event",
             "thread-after-run/every-process",
@@ -43,6 +49,7 @@ const CONTROLS: [Control; 3] = [
     Control {
         test: "attack_guest_test",
         provider: "mvpmu,mutant=wrong-vcpu,switch=eager",
+        patch: None,
         attackers: &[
             "guest-in-turns/idle-exits",
             "guest-in-turns/idle-halts",
@@ -58,12 +65,24 @@ const CONTROLS: [Control; 3] = [
     Control {
         test: "attack_perf_test",
         provider: "mvpmu,mutant=skip:vendor.rs:clear_counters:1",
+        patch: None,
         attackers: &["host-event-beside-guest"],
+    },
+    Control {
+        test: "attack_trace_test",
+        provider: "mvpmu,pt=host_guest",
+        patch: Some(OUTPUT_LEFT),
+        attackers: &[
+            "guest-beside-traced-guest/enabled",
+            "guest-beside-traced-guest/tracing",
+            "guest-beside-traced-host/enabled",
+            "guest-beside-traced-host/tracing",
+        ],
     },
 ];
 
 /// How the names begin of those that are nowhere above, and why.
-const HELPLESS: [(&str, &str); 3] = [
+const HELPLESS: [(&str, &str); 5] = [
     (
         "process-on-sibling/",
         "no code writes the registers of another CPU than its own",
@@ -76,6 +95,11 @@ const HELPLESS: [(&str, &str); 3] = [
         "guest-uncore/",
         "KVM intercepts, not the module; the same program reads the same counters in the host",
     ),
+    (
+        "guest-beside-traced-guest/dormant",
+        "KVM has the registers of a guest that does not trace, the CPU those of others",
+    ),
+    ("guest-beside-traced-host/dormant", "the same"),
 ];
 
 /// Runs the attackers, each with its bug, on a machine with two CPUs: one of them needs these.
@@ -86,14 +110,19 @@ pub fn run(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
     };
     let mut cases = Vec::new();
     let mut unknown = Vec::new();
-    for (number, control) in CONTROLS.iter().enumerate() {
+    let is_here = |control: &&Control| control.patch.is_none() || boot.machine == Machine::Intel;
+    for (number, control) in CONTROLS.iter().filter(is_here).enumerate() {
+        let boot = Boot {
+            patch: control.patch,
+            ..boot.clone()
+        };
         let place = directory.join(number.to_string());
         let mut job = Job::new("selftests");
         job.arguments = vec![
             control.provider.to_owned(),
             format!("mvpmu/{}", control.test),
         ];
-        boot::run(&boot, &job, &place, Duration::from_secs(300), false)?;
+        boot::run(&boot, &job, &place, Duration::from_secs(600), false)?;
         let found = attackers::of_run(&place.join("out"), boot.machine, control.provider);
         for name in control.attackers {
             let leaks = found.iter().any(|one| one.name() == *name && one.leaks());

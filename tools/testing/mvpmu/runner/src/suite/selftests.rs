@@ -37,13 +37,14 @@ const ABOUT_MVPMU: [&str; 8] = [
 /// Selftests of groups of their own: for the debug kernel, whose lockup detector is perf's and which has
 /// BPF programs and can be made to fail, for machines on which an instruction takes some cycles, beside
 /// perf's own of branches, and for parameters.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 10] = [
     "fail_test",
     "watchdog_test",
     "snapshot_test",
     "cycles_test",
     "host_branches_test",
     "preferred_events_test",
+    "attack_trace_test",
     "guest_pt_test",
     "host_pt_test",
     "traced_guest_test",
@@ -241,10 +242,11 @@ pub fn with_host_events(cpu: Cpu) -> Vec<Group> {
 /// With them some of what else there is.
 pub fn with_pt(length: Length) -> Vec<Group> {
     const HOST_PT: &str = "mvpmu/host_pt_test";
-    const OF_PT: [&str; 8] = [
+    const OF_PT: [&str; 9] = [
         "mvpmu/guest_pt_test",
         HOST_PT,
         "mvpmu/traced_guest_test",
+        "mvpmu/attack_trace_test",
         "mvpmu/count_test",
         "mvpmu/host_perf_test",
         "mvpmu/msr_test",
@@ -273,7 +275,7 @@ pub fn with_pt(length: Length) -> Vec<Group> {
         with(
             suite,
             Boot::of_cpu(Machine::Intel.cpu()).with_two_cpus(),
-            &OF_PT[..3],
+            &OF_PT[..4],
         ),
         with(
             suite,
@@ -284,7 +286,7 @@ pub fn with_pt(length: Length) -> Vec<Group> {
             // Traces of the host are longer there than host_pt_test has room for.
             "debug kernel's selftests, pt=host_guest",
             debug,
-            &[OF_PT[0], OF_PT[2]],
+            &[OF_PT[0], OF_PT[2], OF_PT[3]],
         ),
     ];
     if length == Length::Long {
