@@ -102,7 +102,7 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         groups.push(attackers_control(cpu));
     }
     if cpu == Machine::Intel.cpu() {
-        groups.extend(with_pt(length));
+        groups.extend(with_pt());
         groups.push(Group {
             name: "intel mutants of PT".to_owned(),
             work: Work::Mutants(
