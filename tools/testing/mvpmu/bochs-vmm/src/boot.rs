@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use pmu_model::oracle::TraceFunctions;
 use vm_memory::Address;
 use vm_memory::Bytes;
 use vm_memory::GuestAddress;
@@ -73,6 +74,8 @@ pub struct Loaded {
     pub entry: u64,
     /// The code of its functions that save and load last branch records of guests.
     pub branch_functions: Vec<Range<u64>>,
+    /// That of those for traces of guests.
+    pub trace_functions: TraceFunctions,
 }
 
 /// Puts everything into `memory` of a machine with so many CPUs.
@@ -112,6 +115,7 @@ pub fn load(boot: &Boot, cpus: usize, memory: &GuestMemoryMmap) -> Result<Loaded
     Ok(Loaded {
         entry: kernel.entry,
         branch_functions: kernel.branch_functions,
+        trace_functions: kernel.trace_functions,
     })
 }
 

@@ -12,6 +12,9 @@ use object::ObjectSegment;
 use object::ObjectSymbol;
 use object::SymbolKind;
 use pmu_model::oracle::is_branch_function;
+use pmu_model::oracle::loads_trace;
+use pmu_model::oracle::saves_trace;
+use pmu_model::oracle::TraceFunctions;
 
 /// The "zero page", by which Linux is told about the machine: `struct boot_params`, byte for byte.
 pub struct ZeroPage([u8; 4096]);
@@ -121,6 +124,8 @@ pub struct Kernel<'a> {
     pub zero_page: ZeroPage,
     /// The code of its functions that save and load last branch records of guests, if it has symbols.
     pub branch_functions: Vec<Range<u64>>,
+    /// That of those for traces of guests.
+    pub trace_functions: TraceFunctions,
 }
 
 impl<'a> Kernel<'a> {
@@ -143,6 +148,10 @@ impl<'a> Kernel<'a> {
             end: 0,
             zero_page: ZeroPage::new(),
             branch_functions: functions(&image, is_branch_function),
+            trace_functions: TraceFunctions {
+                load: functions(&image, loads_trace).into(),
+                save: functions(&image, saves_trace).into(),
+            },
         };
         for segment in image.segments() {
             let header = segment.elf_program_header();
@@ -177,6 +186,7 @@ impl<'a> Kernel<'a> {
             end: start + room,
             zero_page,
             branch_functions: Vec::new(),
+            trace_functions: TraceFunctions::default(),
         })
     }
 }

@@ -133,7 +133,8 @@ fn run(args: &Args) -> Result<u8, String> {
     timers::begin();
     cpus::create(args.cpus, |cpu| {
         pmu::create(cpu, args.config(), options);
-        oracle::create(cpu, args.oracle, &loaded.branch_functions);
+        let (branches, traces) = (&loaded.branch_functions, &loaded.trace_functions);
+        oracle::create(cpu, args.oracle, branches, traces);
     })?;
     console::create(args.interactive || terminal::is_terminal());
     if args.max_instructions.is_some() || !args.sweep.sweep.is_empty() {

@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 use pmu_model::intel::msr;
 use pmu_model::intel::Config;
 use pmu_model::intel::Intel;
+use pmu_model::intel::PtRegister;
+use pmu_model::intel::PT_RANGES;
 use pmu_model::oracle::stack_load;
 use pmu_model::oracle::BranchRegister;
 use pmu_model::oracle::Entry;
@@ -20,10 +22,14 @@ use pmu_model::oracle::Mode;
 use pmu_model::oracle::Oracle;
 use pmu_model::oracle::Reported;
 use pmu_model::oracle::SharedVcpus;
+use pmu_model::oracle::TraceEntry;
+use pmu_model::oracle::TraceFunctions;
 use pmu_model::Pmu;
 
 use crate::capability::ENTRY_LOAD_LBR_CTL;
+use crate::capability::ENTRY_LOAD_RTIT_CTL;
 use crate::capability::GUEST_LBR_CTL;
+use crate::capability::GUEST_RTIT_CTL;
 use crate::core;
 use crate::layout;
 use crate::layout::gpr;
@@ -84,15 +90,21 @@ static VCPUS: OnceLock<SharedVcpus> = OnceLock::new();
 static REPORTED: SingleThread<Option<Reported>> = SingleThread::new(None);
 
 /// Has the oracle watch the PMU of CPU number `cpu`, whose turn it is. `branch_functions` are those of the kernel
-/// that save and load last branch records of guests.
-pub fn create(cpu: usize, mode: Mode, branch_functions: &[Range<u64>]) {
+/// that save and load last branch records of guests, `trace_functions` those for registers of Intel PT.
+pub fn create(
+    cpu: usize,
+    mode: Mode,
+    branch_functions: &[Range<u64>],
+    trace_functions: &TraceFunctions,
+) {
     if mode == Mode::Off {
         return;
     }
     pmu::with(|pmu| {
         let vcpus = VCPUS.get_or_init(SharedVcpus::default).clone();
         let oracle = Oracle::new(cpu as u32, vcpus);
-        pmu.watch(oracle.with_branch_functions(branch_functions));
+        let oracle = oracle.with_branch_functions(branch_functions);
+        pmu.watch(oracle.with_trace_functions(trace_functions.clone()));
         MODE.set(mode);
     });
 }
@@ -249,6 +261,38 @@ fn reach_of_branches(map: Bitmap) -> u128 {
     bits
 }
 
+/// What the VM entry has to do with Intel PT.
+fn trace_entry(map: Bitmap) -> TraceEntry {
+    let loads = core::vmread32(vmcs::ENTRY_CONTROLS) & ENTRY_LOAD_RTIT_CTL != 0;
+    let mut reads = 0;
+    let mut add = |register, msr| {
+        if map.reads(msr) {
+            reads |= TraceEntry::bit(register);
+        }
+    };
+    add(PtRegister::Status, msr::RTIT_STATUS);
+    add(PtRegister::OutputBase, msr::RTIT_OUTPUT_BASE);
+    add(PtRegister::OutputMaskPtrs, msr::RTIT_OUTPUT_MASK_PTRS);
+    add(PtRegister::Cr3Match, msr::RTIT_CR3_MATCH);
+    for n in 0..PT_RANGES {
+        let a = msr::RTIT_ADDR0_A + 2 * n as u32;
+        add(PtRegister::AddrA(n), a);
+        add(PtRegister::AddrB(n), a + 1);
+    }
+    TraceEntry {
+        control: loads.then(|| core::vmread64(GUEST_RTIT_CTL)),
+        reads,
+    }
+}
+
+/// A VM entry fails, for its controls. It may be that TraceEn is set.
+pub fn entry_fails() {
+    if MODE.get() != Mode::Off && pmu::with(|pmu| pmu.map().traces()) == Some(true) {
+        pmu::event(layout::PREV_RIP.get(), |pmu| pmu.entry_failed_of_trace());
+        follow();
+    }
+}
+
 /// A VM entry begins: what is to be known of it as long as the host's registers are there.
 pub fn before_entry() -> Option<Entry> {
     if MODE.get() == Mode::Off {
@@ -271,6 +315,10 @@ pub fn before_entry() -> Option<Entry> {
         branches: match config.lbr {
             true => reach_of_branches(map),
             false => 0,
+        },
+        trace: match config.pt {
+            true => trace_entry(map),
+            false => TraceEntry::default(),
         },
     })
 }

@@ -11,6 +11,7 @@ use pmu_model::intel::Moment;
 use pmu_model::intel::PtEvent;
 use pmu_model::intel::PtOutcome;
 use pmu_model::intel::Unmapped;
+use pmu_model::oracle::Oracle;
 
 use crate::capability::SECONDARY_CONCEAL;
 use crate::capability::SECONDARY_PT_GUEST_PHYSICAL;
@@ -20,6 +21,7 @@ use crate::ept::Physical;
 use crate::flow;
 use crate::layout;
 use crate::mode;
+use crate::oracle;
 use crate::per_cpu::CpuCell;
 use crate::per_cpu::PerCpu;
 use crate::pmu;
@@ -112,8 +114,9 @@ pub fn event(event: PtEvent) {
 #[cold]
 fn event_in(event: PtEvent, in_guest: bool) {
     if ON.get() {
+        pmu::is_at(layout::PREV_RIP.get());
         let (now, mut memory) = (moment(in_guest), memory(in_guest));
-        let outcome = pmu::with(|pmu| pmu.map_mut().pt_event(event, &now, &mut memory));
+        let outcome = pmu::with(|pmu| pmu.pt_event(event, &now, &mut memory));
         came(outcome);
     }
 }
@@ -122,7 +125,7 @@ fn event_in(event: PtEvent, in_guest: bool) {
 pub fn control_written(ip: u64, next: u64, in_guest: bool) {
     if pmu::with(|pmu| pmu.map().has_to_follow_pt()) == Some(true) {
         let (now, mut memory) = (moment(in_guest), memory(in_guest));
-        let outcome = pmu::with(|pmu| pmu.map_mut().pt_follow((ip, next), &now, &mut memory));
+        let outcome = pmu::with(|pmu| pmu.pt_follow((ip, next), &now, &mut memory));
         came(outcome);
     }
 }
@@ -147,6 +150,9 @@ fn came(outcome: Option<PtOutcome>) {
     }
     if outcome.pmi {
         pmu::output_pmi();
+    }
+    if pmu::with(|pmu| pmu.oracle().is_some_and(Oracle::has_finding)) == Some(true) {
+        oracle::follow();
     }
 }
 

@@ -96,7 +96,10 @@ fn can_trace() -> bool {
 #[export_name = "_ZN8BX_CPU_C26VMenterLoadCheckVmControlsEv"]
 extern "C-unwind" fn check_controls() -> u32 {
     match core::core_vmenter_check_controls() {
-        0 if !can_trace() => INVALID_CONTROLS,
+        0 if !can_trace() => {
+            oracle::entry_fails();
+            INVALID_CONTROLS
+        }
         error => error,
     }
 }

@@ -58,6 +58,9 @@
 //! | I5 | overflow; a branch trace that comes to its threshold | an event of the host's whose PMI goes to the guest's vector |
 //! | I5 | VM entry, write of IA32_DEBUGCTL or the LVTPC while the PMU is lent | a trace of the host's branches, which has the same PMI |
 //!
+//! The registers of Intel PT have owners, too, and so has what it writes: `oracle/traces.rs` says which, and what is
+//! checked.
+//!
 //! Last branch records have owners, too: `oracle/branches.rs` says which, and what is checked. They are the
 //! only values of a guest that may stay when the host goes to user mode or switches tasks.
 //!
@@ -84,8 +87,12 @@ mod counts;
 mod entry;
 mod finding;
 mod journal;
+mod left_trace;
+mod lvt;
 mod mode;
 mod records;
+mod trace_entry;
+mod traces;
 mod transitions;
 mod vcpus;
 
@@ -106,6 +113,8 @@ pub use cell::Mark;
 pub use cell::Watched;
 pub use code::is_branch_function;
 pub use code::is_provider;
+pub use code::loads_trace;
+pub use code::saves_trace;
 pub use code::stack_load;
 pub use code::StackLoad;
 pub use counts::Counts;
@@ -119,29 +128,19 @@ pub use mode::Reported;
 pub use mode::EXIT_STATUS;
 pub use records::BranchRegister;
 pub use records::Recorded;
+pub use trace_entry::TraceEntry;
+pub use traces::TraceFunctions;
 pub use vcpus::Vcpus;
 
 use branch_marks::Branches;
 use branches::Loaded;
 use journal::Journal;
+use traces::Traces;
 
 /// A counter of the guest's that the host moves by no more than this is the guest's still.
 const EMULATED: u64 = 16;
 /// Addresses that agree in the other bits are in one kernel stack.
 const STACK_MASK: u64 = (16 << 10) - 1;
-/// LVT: delivery mode.
-const LVT_MODE: u32 = 7 << 8;
-/// LVT: delivery mode fixed.
-const LVT_FIXED: u32 = 0;
-/// LVT: delivery mode NMI.
-const LVT_NMI: u32 = 4 << 8;
-/// LVT: the vector.
-const LVT_VECTOR: u32 = 0xff;
-/// The first vector that there is.
-const LVT_FIRST_VECTOR: u32 = 16;
-/// LVT: masked.
-const LVT_MASKED: u32 = 1 << 16;
-
 /// A register is not what it was at the last exit.
 const UNEXPLAINED: &str = "the guest is entered with another value than it was left with";
 /// It is what it was at the last exit of somebody else.
@@ -178,6 +177,7 @@ pub struct Oracle<R> {
     loaded: Option<Loaded>,
     /// The code of the host's kernel that saves and loads last branch records of guests.
     branch_functions: Arc<[Range<u64>]>,
+    traces: Traces,
     /// The guest that runs.
     inside: Option<Entry>,
     /// Its counters at the entry.
@@ -207,10 +207,11 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                 event: u64::MAX,
                 ..Status::default()
             },
-            lvtpc: (Mark::Unclaimed, LVT_MASKED),
+            lvtpc: (Mark::Unclaimed, lvt::MASKED),
             branches: Branches::of(Mark::Event),
             loaded: None,
             branch_functions: Arc::default(),
+            traces: Traces::default(),
             inside: None,
             before: [0; MAX_COUNTERS],
             last: None,
@@ -253,6 +254,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Cell::Control => self.control,
             Cell::Lvtpc => self.lvtpc.0,
             Cell::Lbr(register) => self.branches.mark(register),
+            Cell::Pt(register) => self.traces.mark(register),
             Cell::Status => Mark::Unclaimed,
             Cell::Trace | Cell::Uncore(_) => Mark::Event,
         }
@@ -266,6 +268,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Cell::Control => self.control = mark,
             Cell::Lvtpc => self.lvtpc.0 = mark,
             Cell::Lbr(register) => self.branches.set_mark(register, mark),
+            Cell::Pt(register) => self.traces.set_mark(register, mark),
             Cell::Status | Cell::Trace | Cell::Uncore(_) => {}
         }
     }
@@ -278,9 +281,8 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
     pub(crate) fn read<M: Watched<Register = R>>(
         &mut self,
         map: &M,
-        cell: Option<Cell>,
-        what: Operation<R>,
-        value: u64,
+        counters: &Counters,
+        (cell, what, value): (Option<Cell>, Operation<R>, u64),
         access: Access,
     ) {
         self.note(access.owner, what);
@@ -289,7 +291,8 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             (Owner::Host, 0) => self.counts.kernel_reads += 1,
             (Owner::Host, _) => self.counts.user_rdpmc += 1,
         }
-        match cell.filter(|_| value != 0) {
+        match cell.filter(|cell| value != 0 || matches!(cell, Cell::Pt(_))) {
+            Some(Cell::Pt(register)) => self.check_trace_read(map, counters, register, access),
             Some(Cell::Lbr(register)) => self.check_branch_read(map, register, value, access),
             Some(cell) => self.check_read(map, cell, value, access),
             None => {}
@@ -312,6 +315,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
             Some(Cell::Lbr(register)) => {
                 return self.wrote_branches(map, counters, register, owner);
             }
+            Some(Cell::Pt(register)) => return self.wrote_trace(map, counters, register, owner),
             Some(cell) => cell,
         };
         let now = map.value(cell, counters);
@@ -349,7 +353,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
     /// Whether PMIs go to the guest's vector: what the host writes to the PMU is the guest's.
     fn is_lent(&self) -> bool {
         let value = self.lvtpc.1;
-        value & LVT_MODE == LVT_FIXED && value & LVT_VECTOR >= LVT_FIRST_VECTOR
+        value & lvt::MODE == lvt::FIXED && value & lvt::VECTOR >= lvt::FIRST_VECTOR
     }
 
     /// The host has switched the counters on: what is programmed without GuestOnly is its event.
@@ -427,14 +431,16 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         match reset {
             Reset::Reset => {
                 self.vcpus().released_lbr(self.cpu, None);
+                self.vcpus().released_trace(self.cpu);
                 *self = Oracle {
                     counts: self.counts,
                     branch_functions: self.branch_functions.clone(),
+                    traces: self.traces.after_reset(),
                     ..Oracle::new(self.cpu, self.vcpus.clone())
                 };
             }
             Reset::Init => {
-                self.lvtpc = (Mark::Unclaimed, LVT_MASKED);
+                self.lvtpc = (Mark::Unclaimed, lvt::MASKED);
                 self.loaded = None;
                 self.inside = None;
                 self.user = false;

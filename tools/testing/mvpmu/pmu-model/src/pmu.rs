@@ -294,7 +294,8 @@ impl<M: Watched> Pmu<M> {
         self.stats.operations_mut(access.owner).rdmsr += 1;
         if let Some(oracle) = &mut self.oracle {
             let what = Operation::Rdmsr(register, value);
-            oracle.read(&self.map, self.map.cell(register), what, value, access);
+            let read = (self.map.cell(register), what, value);
+            oracle.read(&self.map, &self.counters, read, access);
         }
         Ok(value)
     }
@@ -338,9 +339,9 @@ impl<M: Watched> Pmu<M> {
         let value = self.map.rdpmc(index, &self.counters)?;
         self.stats.operations_mut(access.owner).rdpmc += 1;
         if let Some(oracle) = &mut self.oracle {
-            let cell = self.map.rdpmc_cell(index);
             let what = Operation::Rdpmc(index, value);
-            oracle.read(&self.map, cell, what, value, access);
+            let read = (self.map.rdpmc_cell(index), what, value);
+            oracle.read(&self.map, &self.counters, read, access);
         }
         Ok(value)
     }

@@ -16,6 +16,7 @@ use pmu_model::oracle::Oracle;
 use pmu_model::oracle::Reported;
 use pmu_model::oracle::SharedVcpus;
 use pmu_model::oracle::StackLoad;
+use pmu_model::oracle::TraceEntry;
 use pmu_model::oracle::EXIT_STATUS;
 use pmu_model::Access;
 
@@ -83,6 +84,8 @@ impl Vcpu {
             status,
             rdpmc: !guest.intercepts_rdpmc(),
             branches,
+            // AMD has none.
+            trace: TraceEntry::default(),
         })
     }
 

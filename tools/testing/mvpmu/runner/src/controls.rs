@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The positive control of the attackers: with a deliberate bug in the module, and no oracle to stop
-//! the machine, each of them must find something. Those that no bug of it can help are in [`HELPLESS`].
+//! The positive control of the attackers: with a deliberate bug in the module or in Linux, and no oracle to
+//! stop the machine, each of them must find something. Those that no bug of it can help are in [`HELPLESS`].
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use crate::attackers;
 use crate::boot;
 use crate::job::Job;
 use crate::machine::Boot;
+use crate::machine::Machine;
+use crate::mutants;
 use crate::oracle::Oracle;
 use crate::tap::Case;
 
@@ -19,13 +21,16 @@ use crate::tap::Case;
 struct Control {
     test: &'static str,
     provider: &'static str,
+    /// A bug of Linux, on the Intel machine.
+    of_linux: Option<&'static str>,
     attackers: &'static [&'static str],
 }
 
-const CONTROLS: [Control; 3] = [
+const CONTROLS: [Control; 4] = [
     Control {
         test: "attack_host_test",
         provider: "mvpmu,mutant=one-too-few",
+        of_linux: None,
         attackers: &[
             "thread-after-run/own-event",
             "thread-after-run/every-process",
@@ -43,6 +48,7 @@ const CONTROLS: [Control; 3] = [
     Control {
         test: "attack_guest_test",
         provider: "mvpmu,mutant=wrong-vcpu,switch=eager",
+        of_linux: None,
         attackers: &[
             "guest-in-turns/idle-exits",
             "guest-in-turns/idle-halts",
@@ -58,12 +64,24 @@ const CONTROLS: [Control; 3] = [
     Control {
         test: "attack_perf_test",
         provider: "mvpmu,mutant=skip:vendor.rs:clear_counters:1",
+        of_linux: None,
         attackers: &["host-event-beside-guest"],
+    },
+    Control {
+        test: "attack_trace_test",
+        provider: "mvpmu,pt=host_guest",
+        of_linux: Some("trace-output-of-host"),
+        attackers: &[
+            "guest-beside-traced-guest/enabled",
+            "guest-beside-traced-guest/tracing",
+            "guest-beside-traced-host/enabled",
+            "guest-beside-traced-host/tracing",
+        ],
     },
 ];
 
 /// How the names begin of those that are nowhere above, and why.
-const HELPLESS: [(&str, &str); 3] = [
+const HELPLESS: [(&str, &str); 5] = [
     (
         "process-on-sibling/",
         "no code writes the registers of another CPU than its own",
@@ -76,6 +94,11 @@ const HELPLESS: [(&str, &str); 3] = [
         "guest-uncore/",
         "KVM intercepts, not the module; the same program reads the same counters in the host",
     ),
+    (
+        "guest-beside-traced-guest/dormant",
+        "KVM has the registers of a guest that does not trace, the CPU those of others",
+    ),
+    ("guest-beside-traced-host/dormant", "the same"),
 ];
 
 /// Runs the attackers, each with its bug, on a machine with two CPUs: one of them needs these.
@@ -86,14 +109,19 @@ pub fn run(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
     };
     let mut cases = Vec::new();
     let mut unknown = Vec::new();
-    for (number, control) in CONTROLS.iter().enumerate() {
+    let is_here = |control: &&Control| control.of_linux.is_none() || boot.machine == Machine::Intel;
+    for (number, control) in CONTROLS.iter().filter(is_here).enumerate() {
+        let boot = match control.of_linux {
+            Some(mutant) => mutants::of_linux(&boot, mutant),
+            None => boot.clone(),
+        };
         let place = directory.join(number.to_string());
         let mut job = Job::new("selftests");
         job.arguments = vec![
             control.provider.to_owned(),
             format!("mvpmu/{}", control.test),
         ];
-        boot::run(&boot, &job, &place, Duration::from_secs(300), false)?;
+        boot::run(&boot, &job, &place, Duration::from_secs(600), false)?;
         let found = attackers::of_run(&place.join("out"), boot.machine, control.provider);
         for name in control.attackers {
             let leaks = found.iter().any(|one| one.name() == *name && one.leaks());

@@ -30,6 +30,7 @@ use crate::boot::Outcome;
 use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Machine;
+use crate::oracle::Oracle;
 use crate::paths::Kernel;
 use crate::results;
 use crate::suite::Length;
@@ -109,6 +110,15 @@ pub fn run(part: Part, length: Length, boot: &Boot, directory: &Path) -> Result<
     Ok(cases)
 }
 
+/// The machine with this bug of Linux.
+pub fn of_linux(boot: &Boot, name: &str) -> Boot {
+    Boot {
+        kernel: Kernel::Mutants,
+        append: format!("{} mvpmu_mutant={name}", boot.append),
+        ..boot.clone()
+    }
+}
+
 /// Those of `all` that are for this machine: each, or of those that are for both every second one.
 fn share<T>(
     all: Vec<T>,
@@ -143,10 +153,7 @@ fn run_all_thought(
     let thought = share(thought, boot.machine, length, is_for);
     let boot = &match of_linux {
         false => boot.clone(),
-        true => Boot {
-            kernel: Kernel::Mutants,
-            ..boot.clone().with_two_cpus()
-        },
+        true => self::of_linux(&boot.clone().with_two_cpus(), "none"),
     };
     let mut cases = Vec::new();
     for (parameters, tests) in without_bug(&thought, of_linux) {
@@ -210,14 +217,16 @@ fn run_thought(
     let name = &mutant.name;
     let place = directory.join(name);
     let test = std::slice::from_ref(&mutant.test);
-    let (outcome, results) = match mutant.of_linux {
-        false => run_one(boot, &format!("{name}{}", mutant.parameters), test, &place)?,
-        true => {
-            let mut boot = boot.clone();
-            boot.append = format!("{} mvpmu_mutant={name}", boot.append);
-            run_one(&boot, &format!("none{}", mutant.parameters), test, &place)?
-        }
+    let mut boot = boot.clone();
+    if !mutant.watched {
+        boot.oracle = Oracle::Off;
+    }
+    let (boot, of_module) = match mutant.of_linux {
+        false => (boot, name.as_str()),
+        true => (of_linux(&boot, name), "none"),
     };
+    let of_module = format!("{of_module}{}", mutant.parameters);
+    let (outcome, results) = run_one(&boot, &of_module, test, &place)?;
     let by = seen(&outcome, &results);
     let caught = by
         .iter()

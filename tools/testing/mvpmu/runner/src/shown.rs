@@ -48,7 +48,7 @@ use By::Selection;
 const AS_SHOWN: &str = "as it is shown";
 
 /// In the order in which they are run.
-const TABLE: [(&str, By); 57] = [
+const TABLE: [(&str, By); 60] = [
     ("make help", Checkout),
     ("make tools", Checkout),
     ("make demo", Checkout),
@@ -128,6 +128,9 @@ const TABLE: [(&str, By); 57] = [
     ("make test-long GROUP='amd linux guests mvpmu'", Selection),
     ("make test GROUP='traces of perf'", Selection),
     ("make test GROUP=pt=host_guest", Selection),
+    ("make test GROUP='10^5'", Selection),
+    ("make test GROUP='mutants of Linux'", Selection),
+    ("make test GROUP='samples with branch stacks'", Selection),
     ("make test-long GROUP='with the watchdog'", Selection),
     ("make deb", Group("deb packages", "CONFIG=small")),
     (

@@ -44,7 +44,7 @@ impl Watched for Amd {
             Cell::Lbr(register) => LbrRegister::named(register)
                 .zip(self.lbr.as_ref())
                 .map_or(0, |(register, lbr)| lbr.read(register)),
-            Cell::FixedControl | Cell::Lvtpc | Cell::Trace => 0,
+            Cell::FixedControl | Cell::Lvtpc | Cell::Trace | Cell::Pt(_) => 0,
         }
     }
 
@@ -92,7 +92,7 @@ impl Watched for Amd {
             Cell::Status => "PerfCntrGlobalStatus".into(),
             Cell::FixedControl => "a fixed control that AMD does not have".into(),
             Cell::Lvtpc => "LVTPC".into(),
-            Cell::Trace => "a trace that AMD does not have".into(),
+            Cell::Trace | Cell::Pt(_) => "a trace that AMD does not have".into(),
             Cell::Uncore(n) => match n.checked_sub(DF_COUNTERS) {
                 None => format!("DF_PERF_CTR{n}"),
                 Some(n) => format!("L3_PERF_CTR{n}"),

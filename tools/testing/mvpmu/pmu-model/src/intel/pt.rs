@@ -155,6 +155,17 @@ impl Intel {
         pt.write(register, value)
     }
 
+    /// What a register holds that somebody has put there: without what the CPU says of itself, and bits that are
+    /// always set.
+    pub(super) fn kept_of_pt(&self, register: PtRegister) -> u64 {
+        let read = self.read_pt(register).unwrap_or(0);
+        match register {
+            PtRegister::Status => read & status::WRITABLE,
+            PtRegister::OutputMaskPtrs => read & !mask_ptrs::LOWER_MASK,
+            _ => read,
+        }
+    }
+
     /// IA32_RTIT_CTL, as a VM exit saves it; `None` without PT.
     pub fn pt_control(&self) -> Option<u64> {
         self.pt.as_ref().map(|pt| pt.control)
@@ -169,6 +180,11 @@ impl Intel {
     /// TraceEn of IA32_RTIT_CTL is set.
     pub fn traces(&self) -> bool {
         self.pt.as_ref().is_some_and(Pt::is_on)
+    }
+
+    /// The same of what is followed: before a write of it, or behind.
+    pub(super) fn is_tracing_applied(&self) -> bool {
+        self.pt.as_ref().is_some_and(Pt::is_applied)
     }
 
     /// Something may be traced: it has to be told.

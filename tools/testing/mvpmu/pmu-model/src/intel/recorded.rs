@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What a machine says of last branches to a PMU, and with that to its oracle.
+//! What a machine says of last branches and of Intel PT to a PMU, and with that to its oracle.
 
 use crate::Fault;
 use crate::Pmu;
 
 use super::Intel;
+use super::Moment;
+use super::PhysicalMemory;
+use super::PtEvent;
+use super::PtOutcome;
 use super::Transfer;
 
 impl Pmu<Intel> {
@@ -25,5 +29,48 @@ impl Pmu<Intel> {
             oracle.loaded_branch_control();
         }
         Ok(())
+    }
+
+    /// The same as [`Intel::pt_event`].
+    pub fn pt_event(
+        &mut self,
+        event: PtEvent,
+        now: &Moment,
+        memory: &mut impl PhysicalMemory,
+    ) -> PtOutcome {
+        self.with_trace(memory, |map, memory| map.pt_event(event, now, memory))
+    }
+
+    /// The same as [`Intel::pt_follow`].
+    pub fn pt_follow(
+        &mut self,
+        places: (u64, u64),
+        now: &Moment,
+        memory: &mut impl PhysicalMemory,
+    ) -> PtOutcome {
+        self.with_trace(memory, |map, memory| map.pt_follow(places, now, memory))
+    }
+
+    fn with_trace<P: PhysicalMemory>(
+        &mut self,
+        memory: &mut P,
+        happens: impl FnOnce(&mut Intel, &mut P) -> PtOutcome,
+    ) -> PtOutcome {
+        let (map, counters, oracle) = self.parts();
+        let before = map.is_tracing_applied();
+        let outcome = happens(map, memory);
+        let traced = before || map.is_tracing_applied();
+        if let Some(oracle) = oracle.filter(|_| traced) {
+            oracle.traced(map, counters, outcome.written, !memory.is_mapped());
+        }
+        outcome
+    }
+
+    /// A VM entry that loads IA32_RTIT_CTL has failed, as TraceEn was set: for the oracle.
+    pub fn entry_failed_of_trace(&mut self) {
+        let (map, counters, oracle) = self.parts();
+        if let Some(oracle) = oracle {
+            oracle.entry_failed(map, counters);
+        }
     }
 }

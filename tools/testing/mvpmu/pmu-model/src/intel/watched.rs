@@ -30,7 +30,8 @@ impl Watched for Intel {
                 Some(Cell::Status)
             }
             Register::Lbr(register) => Some(Cell::Lbr(register.into())),
-            Register::GlobalInUse | Register::Capabilities | Register::Pt(_) => None,
+            Register::Pt(register) => Some(Cell::Pt(register)),
+            Register::GlobalInUse | Register::Capabilities => None,
         }
     }
 
@@ -45,6 +46,7 @@ impl Watched for Intel {
             Cell::Lbr(register) => LbrRegister::named(register)
                 .and_then(|register| self.read_lbr(register).ok())
                 .unwrap_or(0),
+            Cell::Pt(register) => self.kept_of_pt(register),
             Cell::Lvtpc | Cell::Uncore(_) => 0,
         }
     }
@@ -116,6 +118,7 @@ impl Watched for Intel {
             Cell::Lbr(BranchRegister::To(n)) => format!("IA32_LBR_{n}_TO_IP"),
             Cell::Lbr(BranchRegister::Info(n)) => format!("IA32_LBR_{n}_INFO"),
             Cell::Lbr(BranchRegister::Filter) => "a filter that Intel does not have".into(),
+            Cell::Pt(register) => register.name(),
         }
     }
 }

@@ -127,7 +127,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
     }
 
     /// Whether this guest may read what has this mark.
-    fn may_read(&self, guest: u64, mark: Mark) -> bool {
+    pub(super) fn may_read(&self, guest: u64, mark: Mark) -> bool {
         match mark {
             Mark::Unclaimed | Mark::Event => false,
             Mark::Lent => true,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What has an owner, and who that can be.
 
+use crate::intel::PtRegister;
 use crate::Counters;
 use crate::RegisterMap;
 
@@ -27,6 +28,8 @@ pub enum Cell {
     Uncore(usize),
     /// A register of the last branch records.
     Lbr(BranchRegister),
+    /// A register of Intel PT.
+    Pt(PtRegister),
 }
 
 /// Whose value a [`Cell`] holds.

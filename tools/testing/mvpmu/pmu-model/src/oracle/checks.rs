@@ -6,6 +6,7 @@ use crate::Counters;
 use crate::Owner;
 
 use super::code::is_provider;
+use super::lvt;
 use super::vcpus::Origin;
 use super::Access;
 use super::Cell;
@@ -15,9 +16,6 @@ use super::Invariant;
 use super::Mark;
 use super::Oracle;
 use super::Watched;
-use super::LVT_MASKED;
-use super::LVT_MODE;
-use super::LVT_NMI;
 use super::OTHER_VCPU;
 use super::UNEXPLAINED;
 
@@ -263,7 +261,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                     && !c.classes.intersection(ClassSet::GUEST).is_empty()
             })
         };
-        let is_host = lvtpc & LVT_MODE == LVT_NMI && lvtpc & LVT_MASKED == 0;
+        let is_host = lvtpc & lvt::MODE == lvt::NMI && lvtpc & lvt::MASKED == 0;
         if is_host && (0..counters.len()).any(pmi) {
             let when = "the guest is entered, its PMI would be an NMI of the host";
             self.report(

@@ -18,6 +18,26 @@ pub fn is_branch_function(name: &str) -> bool {
         .any(|prefix| name.starts_with(prefix))
 }
 
+/// Whether a function of the kernel, called so, loads the registers of a guest's trace: those of perf are in
+/// arch/x86/events/intel/pt.c.
+pub fn loads_trace(name: &str) -> bool {
+    ["intel_pt_guest_enter", "pt_load_guest"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether such a function may read them.
+pub fn saves_trace(name: &str) -> bool {
+    [
+        "intel_pt_guest_",
+        "pt_save_guest",
+        "pt_save_left",
+        "pt_swap_host_",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
+}
+
 /// MOV RSP from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StackLoad {
@@ -67,6 +87,34 @@ mod tests {
             "x_guest_lbr_",
         ] {
             assert!(!is_branch_function(name), "{name}");
+        }
+    }
+
+    // Break: take all functions of the driver, or swap the two.
+    #[test]
+    fn the_driver_has_functions_for_traces_of_guests() {
+        for name in ["intel_pt_guest_enter", "pt_load_guest.isra.0"] {
+            assert!(loads_trace(name), "{name}");
+        }
+        for name in [
+            "intel_pt_guest_exit",
+            "pt_save_left",
+            "pt_config",
+            "xpt_load_guest",
+        ] {
+            assert!(!loads_trace(name), "{name}");
+        }
+        for name in [
+            "intel_pt_guest_enter",
+            "intel_pt_guest_put",
+            "pt_save_left",
+            "pt_save_guest.cold",
+            "pt_swap_host_in",
+        ] {
+            assert!(saves_trace(name), "{name}");
+        }
+        for name in ["pt_event_start", "pt_read_offset", "intel_pt_interrupt"] {
+            assert!(!saves_trace(name), "{name}");
         }
     }
 

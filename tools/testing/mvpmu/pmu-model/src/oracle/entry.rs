@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the oracle is told of a VM entry.
 
+use super::TraceEntry;
+
 /// A VM entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -24,6 +26,8 @@ pub struct Entry {
     /// does not load, and those that branches of the guest are recorded into: the
     /// [bit](super::BranchRegister::bit) of each.
     pub branches: u128,
+    /// What it has to do with Intel PT.
+    pub trace: TraceEntry,
 }
 
 impl Entry {

@@ -27,6 +27,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         self.check_trace(map, counters, TRACING);
         self.inside = Some(entry);
         self.enter_branches(map, counters, entry, continuous);
+        self.enter_trace(map, counters, entry, continuous);
         if !entry.has_reach() && !self.is_lent() {
             return;
         }
@@ -73,6 +74,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         };
         self.note(Owner::Host, Operation::Exit(entry.guest));
         self.exit_branches(map, counters, &entry);
+        self.exit_trace(map, counters, &entry);
         if !entry.has_reach() && !self.is_lent() {
             self.vcpus().left_without(&entry);
             return;
@@ -109,6 +111,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
                     .asks(guest, Some(n), &[value & mask, extended & mask]);
             }
             Some(Cell::Control) => self.vcpus().asks(guest, None, &[value]),
+            Some(Cell::Pt(register)) => self.vcpus().asks_trace(guest, register, value),
             Some(Cell::Lbr(register)) => {
                 let clears = register == BranchRegister::Depth;
                 self.vcpus().asks_lbr(guest, clears);

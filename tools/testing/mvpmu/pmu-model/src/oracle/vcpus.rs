@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::left_trace::LeftTrace;
 use super::records::BranchRegister;
 use super::records::Records;
 use super::Entry;
@@ -33,6 +34,7 @@ struct Vcpu {
     /// The register that enables counters, with the VMCB that was left then.
     control: Option<(u64, Left)>,
     lbr: Option<LeftLbr>,
+    trace: Option<LeftTrace>,
 }
 
 /// The last branches as a vCPU was left with them.
@@ -304,6 +306,28 @@ impl Vcpus {
             asked: false,
             lost: false,
         });
+    }
+
+    /// What is known of the trace of the vCPU of `guest`, if it was entered before.
+    pub(super) fn trace_of(&mut self, guest: u64) -> Option<&mut Option<LeftTrace>> {
+        let root = self.root(guest);
+        self.vcpus.get_mut(&root).map(|vcpu| &mut vcpu.trace)
+    }
+
+    /// The same of the one that is entered.
+    pub(super) fn trace_of_entry(&mut self, entry: &Entry) -> &mut Option<LeftTrace> {
+        &mut self.vcpu(entry).trace
+    }
+
+    /// Nothing of a guest's trace is in this CPU alone.
+    pub(super) fn released_trace(&mut self, cpu: u32) {
+        for left in self
+            .vcpus
+            .values_mut()
+            .filter_map(|vcpu| vcpu.trace.as_mut())
+        {
+            left.released(cpu);
+        }
     }
 
     /// The CPU that alone has the last branches of this vCPU.

@@ -15,6 +15,7 @@ pub use pmu_model::oracle::Invariant;
 pub use pmu_model::oracle::Mark;
 pub use pmu_model::oracle::Oracle;
 pub use pmu_model::oracle::SharedVcpus;
+pub use pmu_model::oracle::TraceEntry;
 pub use pmu_model::Access;
 pub use pmu_model::Cell;
 pub use pmu_model::Class;
@@ -71,6 +72,12 @@ pub const REACH: Entry = Entry {
     status: true,
     rdpmc: true,
     branches: u128::MAX,
+    trace: NO_TRACE,
+};
+/// The guest has nothing to do with Intel PT.
+pub const NO_TRACE: TraceEntry = TraceEntry {
+    control: None,
+    reads: 0,
 };
 /// Nothing within reach.
 pub const NO_REACH: Entry = Entry {

@@ -14,4 +14,6 @@ mod lent;
 mod moved_branches;
 mod report;
 mod stray;
+mod traced;
+mod traces;
 mod vcpus;

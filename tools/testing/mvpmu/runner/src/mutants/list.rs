@@ -29,6 +29,8 @@ pub struct Thought {
     pub test: String,
     /// Parameters of the module for it, each with a comma before it.
     pub parameters: String,
+    /// Whether the oracle watches.
+    pub watched: bool,
     /// What catches it on the AMD and on the Intel machine, if it applies there.
     amd: Option<String>,
     intel: Option<String>,
@@ -58,6 +60,7 @@ impl Thought {
             of_linux,
             test: value("test")?,
             parameters: parameters.unwrap_or_default(),
+            watched: value("oracle").map_or(true, |oracle| oracle != "off"),
             amd: by("amd")?,
             intel: by("intel")?,
         })
@@ -143,10 +146,13 @@ mod tests {
         assert_eq!((&*mutant.name, &*mutant.test), ("a-bug", "count_test"));
         assert_eq!(mutant.expected(Machine::Amd), Some("I2 user mode"));
         assert_eq!(mutant.expected(Machine::Intel), None);
-        assert_eq!(mutant.parameters, "");
-        let with = text.replace("amd:", "parameters: pt=off,lbr=off\namd:");
+        assert_eq!((&*mutant.parameters, mutant.watched), ("", true));
+        let with = text.replace("amd:", "parameters: pt=off,lbr=off\noracle: off\namd:");
         let mutant = Thought::parse(("a-bug", true), &with).unwrap();
-        assert_eq!(mutant.parameters, ",pt=off,lbr=off");
+        assert_eq!(
+            (&*mutant.parameters, mutant.watched),
+            (",pt=off,lbr=off", false)
+        );
         for key in ["test", "amd", "intel"] {
             let text = text.replace(&format!("{key}: "), "");
             assert!(Thought::parse(("a-bug", false), &text).is_err(), "{key}");

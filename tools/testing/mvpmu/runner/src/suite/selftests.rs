@@ -12,7 +12,6 @@ use pmu_model::intel::Config;
 use pmu_model::profile;
 
 use super::group::Group;
-use super::group::Length;
 use super::group::Provider;
 use super::group::Work;
 use crate::job::Job;
@@ -38,15 +37,17 @@ const ABOUT_MVPMU: [&str; 8] = [
 /// Selftests of groups of their own: for the debug kernel, whose lockup detector is perf's and which has
 /// BPF programs and can be made to fail, for machines on which an instruction takes some cycles, beside
 /// perf's own of branches, and for parameters.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 11] = [
     "fail_test",
     "watchdog_test",
     "snapshot_test",
     "cycles_test",
     "host_branches_test",
     "preferred_events_test",
+    "attack_trace_test",
     "guest_pt_test",
     "host_pt_test",
+    "pt_cost_test",
     "traced_guest_test",
 ];
 
@@ -240,12 +241,14 @@ pub fn with_host_events(cpu: Cpu) -> Vec<Group> {
 
 /// Guests with an Intel PT of their own, on the CPUs that have it, and that they have none on the others.
 /// With them some of what else there is.
-pub fn with_pt(length: Length) -> Vec<Group> {
+pub fn with_pt() -> Vec<Group> {
     const HOST_PT: &str = "mvpmu/host_pt_test";
-    const OF_PT: [&str; 8] = [
+    const OF_PT: [&str; 10] = [
         "mvpmu/guest_pt_test",
         HOST_PT,
         "mvpmu/traced_guest_test",
+        "mvpmu/attack_trace_test",
+        "mvpmu/pt_cost_test",
         "mvpmu/count_test",
         "mvpmu/host_perf_test",
         "mvpmu/msr_test",
@@ -274,7 +277,7 @@ pub fn with_pt(length: Length) -> Vec<Group> {
         with(
             suite,
             Boot::of_cpu(Machine::Intel.cpu()).with_two_cpus(),
-            &OF_PT[..3],
+            &OF_PT[..5],
         ),
         with(
             suite,
@@ -285,18 +288,15 @@ pub fn with_pt(length: Length) -> Vec<Group> {
             // Traces of the host are longer there than host_pt_test has room for.
             "debug kernel's selftests, pt=host_guest",
             debug,
-            &[OF_PT[0], OF_PT[2]],
+            &[OF_PT[0], OF_PT[2], OF_PT[3]],
         ),
     ];
-    if length == Length::Long {
-        let boot = Boot::of_cpu(&profile::ICELAKE);
-        let long = format!("{HOST_PT}=long");
-        groups.push(with(
-            "10^5 VM entries beside PT of the host",
-            boot,
-            &["mvpmu/count_test", &long],
-        ));
-    }
+    let long = format!("{HOST_PT}=long");
+    groups.push(with(
+        "10^5 VM entries beside PT of the host",
+        Boot::of_cpu(&profile::ICELAKE),
+        &["mvpmu/count_test", &long],
+    ));
     groups
 }
 

@@ -103,7 +103,7 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
         groups.push(attackers_control(cpu));
     }
     if cpu == Machine::Intel.cpu() {
-        groups.extend(with_pt(length));
+        groups.extend(with_pt());
         groups.push(sweep("increment", Sweep::increment()));
         let companies = match length {
             Length::Usual => &[Company::Both][..],

@@ -82,6 +82,8 @@ pub struct PtOutcome {
     pub pmi: bool,
     /// This address has to be mapped before it can go on.
     pub unmapped: Option<Unmapped>,
+    /// Bytes were written to memory.
+    pub written: bool,
 }
 
 impl Pt {
@@ -232,7 +234,10 @@ impl Pt {
         let mut outcome = PtOutcome::default();
         while !self.buffer.is_empty() && !self.is_stopped() {
             match self.write_some(memory) {
-                Ok(pmi) => outcome.pmi |= pmi,
+                Ok(pmi) => {
+                    outcome.pmi |= pmi;
+                    outcome.written = true;
+                }
                 Err(refusal) => {
                     outcome.unmapped = self.refused(refusal);
                     if outcome.unmapped.is_some() {

@@ -55,6 +55,21 @@ impl PtRegister {
     }
 }
 
+impl PtRegister {
+    /// What the manual calls it.
+    pub(in crate::intel) fn name(self) -> String {
+        match self {
+            PtRegister::Control => "IA32_RTIT_CTL".into(),
+            PtRegister::Status => "IA32_RTIT_STATUS".into(),
+            PtRegister::Cr3Match => "IA32_RTIT_CR3_MATCH".into(),
+            PtRegister::OutputBase => "IA32_RTIT_OUTPUT_BASE".into(),
+            PtRegister::OutputMaskPtrs => "IA32_RTIT_OUTPUT_MASK_PTRS".into(),
+            PtRegister::AddrA(n) => format!("IA32_RTIT_ADDR{n}_A"),
+            PtRegister::AddrB(n) => format!("IA32_RTIT_ADDR{n}_B"),
+        }
+    }
+}
+
 /// Whether IA32_RTIT_CTL can have this value.
 fn is_valid_control(value: u64) -> bool {
     let field = |shift: u32| value >> shift & 0xf;

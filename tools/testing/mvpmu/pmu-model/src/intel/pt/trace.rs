@@ -310,6 +310,7 @@ impl Pt {
                 let more = self.flush(memory);
                 outcome.pmi |= more.pmi;
                 outcome.unmapped = more.unmapped;
+                outcome.written |= more.written;
             }
         }
         self.follow_stop();
