@@ -97,6 +97,10 @@ pub fn measure(boot: &Boot, directory: &Path, echo: bool) -> Result<Vec<Cost>> {
     Ok(costs(boot.machine, &l1, &tests))
 }
 
+/// By each sample: the guest's switches of tasks write IA32_DEBUGCTL, which KVM intercepts; they are fewer
+/// than every second sample.
+const BY_THE_WAY: f64 = 0.5;
+
 /// What a sample may cost, of `perf record` and `perf record -b`.
 pub fn judge(machine: Machine, costs: &[Cost]) -> Vec<Case> {
     let of = |test| {
@@ -118,17 +122,17 @@ pub fn judge(machine: Machine, costs: &[Cost]) -> Vec<Case> {
         case("with its branch stack, too", |_, branches| {
             branches.guest <= 1.1 * branches.l1
         }),
-        // On Intel CPUs the PMI reads IA32_DEBUGCTL; the rest is the guest's switches of tasks.
+        // On Intel CPUs the PMI reads IA32_DEBUGCTL.
         case(
             "for the branch stack it has no VM exit more on AMD CPUs, one on Intel's",
             |single, branches| {
                 let one = f64::from(u8::from(single.machine == Machine::Intel.name()));
-                branches.vm_exits - single.vm_exits <= one + 0.25
+                branches.vm_exits - single.vm_exits <= one + BY_THE_WAY
             },
         ),
         case(
             "and the host touches no register more",
-            |single, branches| branches.operations - single.operations <= 0.25,
+            |single, branches| branches.operations - single.operations <= BY_THE_WAY,
         ),
     ]
 }
@@ -255,8 +259,8 @@ sampling: end
         for (single, branches, broken) in [
             ((111.0, 2.0, 3.0), good, 0),
             (good, (111.0, 2.0, 3.0), 1),
-            (good, (110.0, 2.3, 3.0), 2),
-            (good, (110.0, 2.0, 3.3), 3),
+            (good, (110.0, 2.6, 3.0), 2),
+            (good, (110.0, 2.0, 3.6), 3),
         ] {
             let expected: Vec<_> = (0..4).map(|rule| rule != broken).collect();
             assert_eq!(passed(Machine::Amd, single, branches), expected);
