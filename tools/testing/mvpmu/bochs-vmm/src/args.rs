@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = profile::SAPPHIRE_RAPIDS.name, value_parser = cpu)]
     pub cpu: &'static Profile,
     /// on: that of the CPU; old: one of version 3; off; then, each after a comma: no-full-width
-    /// (writes), fixed=N (counters, at most 4)
+    /// (writes), gp=N, fixed=N (general purpose and fixed counters, at most 8 and 4)
     #[arg(long, value_name = "WHICH", default_value = "on", value_parser = pmu)]
     pmu: Pmu,
     /// A PMI comes N instructions after the overflow, by LVTPC as it is then
@@ -137,6 +137,7 @@ impl Args {
         let fixed = self.pmu.fixed.unwrap_or(config.fixed);
         Some(Config {
             full_width_writes: config.full_width_writes && !self.pmu.narrow,
+            gp: self.pmu.gp.unwrap_or(config.gp),
             fixed,
             // They are of what the fourth one counts.
             metrics: if fixed > 3 { config.metrics } else { 0 },
@@ -220,9 +221,12 @@ enum Which {
 struct Pmu {
     which: Which,
     narrow: bool,
+    gp: Option<usize>,
     fixed: Option<usize>,
 }
 
+/// So many general purpose counters have a bit in the masks.
+const MAX_GP: usize = 8;
 /// There is an event for each of so many fixed counters.
 const MAX_FIXED: usize = 4;
 
@@ -236,16 +240,22 @@ fn pmu(text: &str) -> Result<Pmu, String> {
             word => return Err(format!("no {word}: there are on, old and off")),
         },
         narrow: false,
+        gp: None,
         fixed: None,
     };
     for word in words {
-        match (word, word.strip_prefix("fixed=").map(str::parse)) {
+        let (name, number) = match word.split_once('=') {
+            Some((name, number)) => (name, number.parse().ok()),
+            None => (word, None),
+        };
+        match (name, number) {
             _ if pmu.which == Which::None => return Err(format!("no {word} without a PMU")),
-            ("no-full-width", _) => pmu.narrow = true,
-            (_, Some(Ok(fixed @ 0..=MAX_FIXED))) => pmu.fixed = Some(fixed),
+            ("no-full-width", None) if name == word => pmu.narrow = true,
+            ("gp", Some(1..=MAX_GP)) => pmu.gp = number,
+            ("fixed", Some(0..=MAX_FIXED)) => pmu.fixed = number,
             _ => {
                 return Err(format!(
-                    "no {word}: there are no-full-width and fixed=0 to fixed={MAX_FIXED}"
+                    "no {word}: there are no-full-width, gp=1 to gp={MAX_GP}, fixed=0 to fixed={MAX_FIXED}"
                 ))
             }
         }
@@ -365,6 +375,8 @@ mod tests {
         assert!(!narrow.full_width_writes && narrow.fixed == 4);
         let three = config("--pmu on,fixed=3,no-full-width").unwrap();
         assert!(!three.full_width_writes && three.fixed == 3);
+        let few = config("--cpu skylake --pmu on,gp=4").unwrap();
+        assert_eq!((few.gp, few.fixed), (4, 3));
         assert!(!config("--lbr off").unwrap().lbr);
         assert!(!config("--pt off").unwrap().pt);
     }
@@ -389,6 +401,9 @@ mod tests {
             ("--weights 3", "CYCLES:REFERENCE"),
             ("--lbr maybe", "maybe"),
             ("--pt maybe", "maybe"),
+            ("--pmu on,gp=9", "gp=9"),
+            ("--pmu on,gp=0", "gp=0"),
+            ("--pmu on,no-full-width=1", "no-full-width=1"),
             ("--pmu on,fixed=5", "fixed=5"),
             ("--pmu on,fixed=x", "fixed=x"),
             ("--cpu zen4", "icelake and sapphire-rapids"),

@@ -37,6 +37,8 @@ pub struct Job {
     pub second_provider: Option<&'static str>,
     /// A program that it runs as a guest, in place of a kernel.
     pub image: Option<PathBuf>,
+    /// Files that it finds beside itself.
+    pub files: Vec<PathBuf>,
 }
 
 impl Job {
@@ -64,6 +66,12 @@ impl Job {
         if let Some(path) = &self.image {
             let image = fs::read(path).with_context(|| path.display().to_string())?;
             archive.file("/job/image", 0o644, image);
+        }
+
+        for path in &self.files {
+            let content = fs::read(path).with_context(|| path.display().to_string())?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            archive.file(&format!("/job/{name}"), 0o644, content);
         }
 
         if self.libvirt {

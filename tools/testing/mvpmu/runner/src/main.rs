@@ -7,6 +7,7 @@ mod attackers;
 mod bench;
 mod boot;
 mod calls;
+mod carried;
 mod checks;
 mod controls;
 mod cpio;

@@ -15,6 +15,7 @@ use crate::attackers::Attacker;
 use crate::bench;
 use crate::boot;
 use crate::calls;
+use crate::carried;
 use crate::controls;
 use crate::demo;
 use crate::differential;
@@ -95,6 +96,8 @@ pub enum Work {
     Installed(Boot),
     /// Every selftest of KVM, with mvpmu as with KVM's C code.
     Every(Boot),
+    /// Guests that are saved on one machine and restored on another one.
+    Carried { from: Boot, to: Boot },
     /// What Intel PT traces, in L1.
     Traces(Boot),
     /// A sweep.
@@ -162,6 +165,12 @@ fn quirks(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// What the oracle reports of a run shall have names.
+fn report_with_names(boot: &mut Boot, oracle: Oracle) {
+    boot.oracle = oracle;
+    boot.append = format!("{} {}", boot.append, oracle::REPORT_MODULES);
+}
+
 impl Group {
     pub fn directory(&self) -> PathBuf {
         let name: String = self
@@ -196,8 +205,11 @@ impl Group {
             }
             Work::Boot { boot, .. } if boot.oracle == Oracle::Off => {}
             Work::Boot { boot, .. } | Work::Twice { boot, .. } => {
-                boot.oracle = oracle;
-                boot.append = format!("{} {}", boot.append, oracle::REPORT_MODULES);
+                report_with_names(boot, oracle);
+            }
+            Work::Carried { from, to } => {
+                report_with_names(from, oracle);
+                report_with_names(to, oracle);
             }
         }
     }
@@ -271,6 +283,7 @@ impl Group {
                 given::test(boot, &directory)
             }
             Work::Installed(boot) => installed::test(boot, &directory),
+            Work::Carried { from, to } => carried::test(from, to, &directory),
             Work::Traces(boot) => traces::test(boot, &directory),
             Work::Every(boot) => every::test(boot, &directory),
             Work::Sweep(sweep) => sweep.run(&directory),

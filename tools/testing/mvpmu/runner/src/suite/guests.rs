@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use pmu_model::profile;
+
 use super::group::Group;
 use super::group::Provider;
 use super::group::Work;
@@ -100,6 +102,20 @@ pub fn migration(cpu: Cpu, moves: u32) -> Group {
             tests: vec!["migrate".to_owned()],
             limit: Duration::from_secs(900),
         },
+    }
+}
+
+/// Guests that are moved to a CPU with fewer counters. AMD's with PerfMonV2 have six, all of them.
+pub fn migration_to_fewer_counters() -> Group {
+    // The C code gives guests three fixed counters.
+    let from = Boot::of_cpu(&profile::SKYLAKE);
+    let to = Boot {
+        options: &["--pmu", "on,gp=4"],
+        ..from.clone()
+    };
+    Group {
+        name: format!("{} migration to fewer counters", from.name()),
+        work: Work::Carried { from, to },
     }
 }
 

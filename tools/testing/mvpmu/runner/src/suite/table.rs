@@ -14,6 +14,7 @@ use super::guests::hypervisors;
 use super::guests::linux_guests;
 use super::guests::migration;
 use super::guests::migration_by_qemu;
+use super::guests::migration_to_fewer_counters;
 use super::guests::some_in_linux_guest;
 use super::guests::tracepoints;
 use super::hosts::host_tools;
@@ -104,6 +105,7 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
     }
     if cpu == Machine::Intel.cpu() {
         groups.extend(with_pt());
+        groups.push(migration_to_fewer_counters());
         groups.push(sweep("increment", Sweep::increment()));
         let companies = match length {
             Length::Usual => &[Company::Both][..],
