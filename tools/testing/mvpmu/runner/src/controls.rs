@@ -14,6 +14,7 @@ use crate::job::Job;
 use crate::machine::Boot;
 use crate::machine::Machine;
 use crate::mutants::OUTPUT_LEFT;
+use crate::mutants::STATUS_LEFT;
 use crate::oracle::Oracle;
 use crate::patch::Patch;
 use crate::tap::Case;
@@ -27,7 +28,7 @@ struct Control {
     attackers: &'static [&'static str],
 }
 
-const CONTROLS: [Control; 4] = [
+const CONTROLS: [Control; 5] = [
     Control {
         test: "attack_host_test",
         provider: "mvpmu,mutant=one-too-few",
@@ -71,10 +72,17 @@ const CONTROLS: [Control; 4] = [
     Control {
         test: "attack_trace_test",
         provider: "mvpmu,pt=host_guest",
-        patch: Some(OUTPUT_LEFT),
+        patch: Some(STATUS_LEFT),
         attackers: &[
             "guest-beside-traced-guest/enabled",
             "guest-beside-traced-guest/tracing",
+        ],
+    },
+    Control {
+        test: "attack_trace_test",
+        provider: "mvpmu,pt=host_guest",
+        patch: Some(OUTPUT_LEFT),
+        attackers: &[
             "guest-beside-traced-host/enabled",
             "guest-beside-traced-host/tracing",
         ],
@@ -126,7 +134,11 @@ pub fn run(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
         let found = attackers::of_run(&place.join("out"), boot.machine, control.provider);
         for name in control.attackers {
             let leaks = found.iter().any(|one| one.name() == *name && one.leaks());
-            let case = format!("{name} finds what {} leaves", control.provider);
+            let what = match control.patch {
+                Some(_) => "a kernel with a bug",
+                None => control.provider,
+            };
+            let case = format!("{name} finds what {what} leaves");
             cases.push(Case::new(case, leaks, || {
                 format!("it does not; see {}", place.display())
             }));

@@ -28,6 +28,7 @@ use self::list::Made;
 use self::list::Thought;
 use self::patched::Patched;
 pub use self::patched::OUTPUT_LEFT;
+pub use self::patched::STATUS_LEFT;
 use crate::boot;
 use crate::boot::Outcome;
 use crate::job::Job;

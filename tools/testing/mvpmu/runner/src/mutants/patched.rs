@@ -5,8 +5,9 @@
 use crate::patch::Change;
 use crate::patch::Patch;
 
-/// IA32_RTIT_CTL, IA32_RTIT_OUTPUT_BASE.
+/// IA32_RTIT_CTL, IA32_RTIT_STATUS, IA32_RTIT_OUTPUT_BASE.
 const RTIT_CTL: u32 = 0x570;
+const RTIT_STATUS: u32 = 0x571;
 const RTIT_OUTPUT_BASE: u32 = 0x560;
 
 /// A bug, and how it is caught.
@@ -42,6 +43,9 @@ const fn in_kvm(functions: &'static [&'static str], change: Change) -> Patch {
 /// A guest is entered with the output of who traced before.
 pub const OUTPUT_LEFT: Patch =
     in_perf(&["intel_pt_guest_enter"], Change::NoWrite(RTIT_OUTPUT_BASE));
+
+/// The same with its status.
+pub const STATUS_LEFT: Patch = in_perf(&["intel_pt_guest_enter"], Change::NoWrite(RTIT_STATUS));
 
 /// A vCPU leaves a CPU without its trace's registers.
 const LEFT_AT_PUT: Patch = in_kvm(&["vmx_vcpu_put"], Change::NoCall("intel_pt_guest_put"));
