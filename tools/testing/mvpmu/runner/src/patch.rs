@@ -81,7 +81,8 @@ fn find(image: &object::File<'_>, name: &str) -> Result<Function> {
     })
 }
 
-/// The address of the function, if it is there, or that of the code that has its relocations.
+/// The addresses of instructions that call a function of another image, in the section of this one: there are
+/// relocations for them.
 fn calls(image: &object::File<'_>, function: &Function, callee: &str) -> Result<Vec<u64>> {
     let section = image.section_by_index(function.section)?;
     let is_callee = |target| match target {
