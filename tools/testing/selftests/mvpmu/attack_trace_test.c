@@ -3,6 +3,9 @@
  * Attack: a guest looks for traces of others in the registers of its Intel PT and in its
  * buffer, while a victim on the same CPU traces, or an event of the host does.  What is
  * neither its own nor what a register begins with is a leak.
+ *
+ * The runner's "attackers' control" has it find something: RTIT_STATUS of the victim, which
+ * has stopped, and RTIT_OUTPUT_BASE of the host, if a kernel leaves them to the next guest.
  */
 #include "attack.h"
 #include "guest_pt.h"
@@ -19,6 +22,8 @@
 
 /* Enabled, but neither for the kernel nor for users: no branch is traced. */
 #define CTL_NOTHING	(CTL_TRACE_EN | CTL_TOPA | CTL_BRANCH_EN)
+/* More branches than there is room for in a page. */
+#define NR_BRANCHES	(7 * 4096)
 /* All of it, with registers of filters in use; nothing is outside the range. */
 #define CTL_SECRET	(CTL_TRACE_EN | CTL_TOPA | CTL_BRANCH_EN | CTL_OS |	\
 			 CTL_ADDR_CFG(1, 1))
@@ -40,7 +45,7 @@ static void exit_by_cpuid(void)
 	__cpuid(0, 0, &eax, &ebx, &ecx, &edx);
 }
 
-/* Guest: over and over in these pages. */
+/* Guest: over and over in these pages; the victim's trace stops at the end of its page. */
 static void trace_to(unsigned int first, unsigned int nr, u64 ctl)
 {
 	unsigned int i, of_victim = first == OF_VICTIM;
@@ -48,7 +53,11 @@ static void trace_to(unsigned int first, unsigned int nr, u64 ctl)
 
 	for (i = 0; i < nr; i++)
 		table[of_victim][i] = output_gpa + (first + i) * sizeof(output[0]);
+	if (of_victim)
+		table[of_victim][nr - 1] |= TOPA_STOP;
 	table[of_victim][nr] = gpa | TOPA_END;
+	wrmsr(MSR_IA32_RTIT_CTL, 0);
+	wrmsr(MSR_IA32_RTIT_STATUS, 0);
 	wrmsr(MSR_IA32_RTIT_OUTPUT_BASE, gpa);
 	wrmsr(MSR_IA32_RTIT_OUTPUT_MASK, 0);
 	wrmsr(MSR_IA32_RTIT_CTL, ctl);
@@ -62,21 +71,28 @@ static u64 written(void)
 	return ((mask & 0xffffffff) >> 7) * sizeof(output[0]) + (mask >> 32);
 }
 
-/* Guest: each turn has branches of its own in the trace. */
+/* Guest: its trace goes on at the end of a turn, and has stopped at the end of the next. */
 static void guest_be_attacked(void)
 {
-	u64 base;
+	u64 base, turn, nr;
 
 	wrmsr(MSR_IA32_RTIT_CR3_MATCH, SECRET_CR3);
 	wrmsr(MSR_IA32_RTIT_ADDR0_A, SECRET_RANGE);
 	wrmsr(MSR_IA32_RTIT_ADDR0_B, SECRET_RANGE);
 	wrmsr(MSR_IA32_RTIT_ADDR1_A, 0);
 	wrmsr(MSR_IA32_RTIT_ADDR1_B, SECRET_RANGE);
-	trace_to(OF_VICTIM, 1, CTL_SECRET);
-	for (;;) {
+	for (turn = 0;; turn++) {
+		if (turn % 2) {
+			nr = NR_BRANCHES;
+			asm volatile("1: dec %0; jnz 1b" : "+r"(nr) : : "cc");
+		} else {
+			trace_to(OF_VICTIM, 1, CTL_SECRET);
+		}
 		exit_by_cpuid();
 		base = rdmsr(MSR_IA32_RTIT_OUTPUT_BASE);
 		GUEST_ASSERT_EQ(base, table_gpa + sizeof(table[0]));
+		if (turn % 2)
+			GUEST_ASSERT(rdmsr(MSR_IA32_RTIT_STATUS) & STATUS_STOPPED);
 		turn_over();
 	}
 }

@@ -26,7 +26,7 @@ struct Control {
     attackers: &'static [&'static str],
 }
 
-const CONTROLS: [Control; 4] = [
+const CONTROLS: [Control; 5] = [
     Control {
         test: "attack_host_test",
         provider: "mvpmu,mutant=one-too-few",
@@ -70,10 +70,17 @@ const CONTROLS: [Control; 4] = [
     Control {
         test: "attack_trace_test",
         provider: "mvpmu,pt=host_guest",
-        of_linux: Some("trace-output-of-host"),
+        of_linux: Some("trace-status-of-guest"),
         attackers: &[
             "guest-beside-traced-guest/enabled",
             "guest-beside-traced-guest/tracing",
+        ],
+    },
+    Control {
+        test: "attack_trace_test",
+        provider: "mvpmu,pt=host_guest",
+        of_linux: Some("trace-output-of-host"),
+        attackers: &[
             "guest-beside-traced-host/enabled",
             "guest-beside-traced-host/tracing",
         ],
@@ -125,7 +132,8 @@ pub fn run(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
         let found = attackers::of_run(&place.join("out"), boot.machine, control.provider);
         for name in control.attackers {
             let leaks = found.iter().any(|one| one.name() == *name && one.leaks());
-            let case = format!("{name} finds what {} leaves", control.provider);
+            let what = control.of_linux.unwrap_or(control.provider);
+            let case = format!("{name} finds what {what} leaves");
             cases.push(Case::new(case, leaks, || {
                 format!("it does not; see {}", place.display())
             }));

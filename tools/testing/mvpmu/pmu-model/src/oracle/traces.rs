@@ -8,7 +8,7 @@
 //!
 //! * What a [function](TraceFunctions) of perf that loads a guest's registers writes is that of the next guest that
 //!   is entered and traces. All else that the host writes is its own. 0 is nobody's, as everywhere.
-//! * IA32_RTIT_CTL is the guest's from a VM entry that loads it until VM exit; it stays the guest's if that does not
+//! * IA32_RTIT_CTL is the guest's from a VM entry that loads it until the host writes it, also if VM exit does not
 //!   clear it. In a guest whose entry loads none it is still the host's, which traces its guests then.
 //! * What the CPU changes while it traces is the trace's: IA32_RTIT_STATUS, and where the output is.
 //!
@@ -50,7 +50,6 @@ use super::trace_entry::index;
 use super::trace_entry::is_used;
 use super::trace_entry::LEN;
 use super::trace_entry::MOVING;
-use super::trace_entry::TRACE_EN;
 use super::Access;
 use super::Cell;
 use super::Entry;
@@ -357,9 +356,6 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         let value = |register| map.value(Cell::Pt(register), counters);
         if !self.follows_traces() {
             return;
-        }
-        if value(PtRegister::Control) & TRACE_EN == 0 {
-            self.traces.set_mark(PtRegister::Control, Mark::Event);
         }
         if !entry.trace.is_on() {
             return;

@@ -89,7 +89,7 @@ const NOW: Moment = Moment {
 pub fn pt_cpu(number: u32, vcpus: &SharedVcpus) -> Cpu<Intel> {
     let mut cpu = Cpu::new(Intel::new(Config::SAPPHIRE_RAPIDS), vcpus);
     let functions = TraceFunctions {
-        load: std::iter::once(LOAD..SAVE).collect(),
+        load: [0..1, LOAD..SAVE].into(),
         save: [0..1, LOAD..BEHIND].into(),
     };
     let oracle = Oracle::new(number, vcpus.clone());

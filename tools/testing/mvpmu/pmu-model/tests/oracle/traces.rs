@@ -15,8 +15,7 @@ fn no_entry_fails_of_trace_en() {
     assert_eq!(finding.register, "IA32_RTIT_CTL");
 }
 
-// Break: enter_trace() leaves the control the host's, exit_trace() the guest's, or traced() does not ask where the
-// bytes go.
+// Break: enter_trace() leaves the control the host's, or traced() does not ask where the bytes go.
 #[test]
 fn what_a_guest_traces_goes_through_ept() {
     let mut cpu = pt_cpu(0, &SharedVcpus::default());
@@ -42,7 +41,7 @@ fn what_a_guest_traces_goes_through_ept() {
     cpu.is_clean();
 }
 
-// Break: exit_trace() takes the control for the host's also if it is not 0, or traced() does not ask where it is.
+// Break: exit_trace() takes the control for the host's, or traced() does not ask where it is.
 #[test]
 fn nothing_of_the_host_is_traced_for_a_guest() {
     let mut cpu = pt_cpu(0, &SharedVcpus::default());
