@@ -288,7 +288,7 @@ pub fn with_pt() -> Vec<Group> {
             // Traces of the host are longer there than host_pt_test has room for.
             "debug kernel's selftests, pt=host_guest",
             debug,
-            &[OF_PT[0], OF_PT[2], OF_PT[3]],
+            &[OF_PT[0], OF_PT[2]],
         ),
     ];
     let long = format!("{HOST_PT}=long");
