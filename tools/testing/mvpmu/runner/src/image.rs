@@ -194,6 +194,13 @@ fn base(boot: &Boot) -> Result<Archive> {
     Ok(archive)
 }
 
+/// What a guest does: the job traces, if its command line has that word, else the test of perf.
+const IN_GUEST: &str = "\
+#!/bin/sh
+! grep -qw traces /proc/cmdline || exec traces
+exec perf-test
+";
+
 /// Debian's perf, and the test of it; in L1, and for a guest of it.
 fn perf() -> Result<Archive> {
     let source = Path::new(paths::INITRAMFS);
@@ -207,7 +214,13 @@ fn perf() -> Result<Archive> {
     copy(&mut initrd, "/bin/port", &source.join("guest-port"))?;
     let calls = "/selftests/machine/lbr_test";
     copy(&mut initrd, calls, &paths::tool("lbr_test"))?;
-    initrd.file("/job/run", 0o755, "#!/bin/sh\nexec perf-test\n");
+    initrd.file("/job/run", 0o755, IN_GUEST);
+    copy(
+        &mut initrd,
+        "/bin/traces",
+        &Path::new(paths::JOBS).join("traces"),
+    )?;
+    copy(&mut initrd, "/job/image", &paths::tool("traced"))?;
     let mut bytes = Vec::new();
     initrd.write(&mut bytes)?;
 
@@ -236,12 +249,13 @@ fn guest(kernel: Kernel) -> Result<Archive> {
         copy(&mut archive, file, &fs::canonicalize(file)?)?;
     }
     copy(&mut archive, "/guest/bzImage", &kernel.product("bzImage"))?;
-    let preload = "qemu-branches.so";
-    copy(
-        &mut archive,
-        &format!("/lib/{preload}"),
-        &paths::tool(preload),
-    )?;
+    for preload in ["qemu-branches.so", "qemu-pt.so"] {
+        copy(
+            &mut archive,
+            &format!("/lib/{preload}"),
+            &paths::tool(preload),
+        )?;
+    }
 
     let mut initrd = Archive::default();
     initrd.character_device("/dev/console", 5, 1);

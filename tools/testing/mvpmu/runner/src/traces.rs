@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What Intel PT has traced of a program in L1, as perf decodes it, against the machine's own list.
+//! What Intel PT has traced of a program in L1, or in a Linux guest with a PT of its own, as perf decodes it
+//! there, against the machine's own list.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use anyhow::Result;
 
 use crate::boot;
@@ -17,12 +17,13 @@ use crate::results;
 use crate::tap::Case;
 
 /// Where the job leaves what perf has decoded: an address in hexadecimal a line.
-const DECODED: &str = "out/user";
-/// What the machine says of an instruction at CPL > 0, not in a guest.
+const DECODED: &str = "user";
+/// What the machine says of an instruction at CPL > 0, not in a guest, and in one.
 const USER: u64 = 1;
+const GUEST_USER: u64 = 3;
 
-/// The addresses of instructions in user mode on the list of the machine.
-fn executed(list: &[u8]) -> Vec<u64> {
+/// The addresses of instructions of such a user mode on the list of the machine.
+fn executed(list: &[u8], user: u64) -> Vec<u64> {
     let word = |bytes: &[u8]| {
         bytes
             .iter()
@@ -30,7 +31,7 @@ fn executed(list: &[u8]) -> Vec<u64> {
     };
     let entries = list.chunks_exact(16).map(|entry| entry.split_at(8));
     entries
-        .filter(|(_, who)| word(who) == USER)
+        .filter(|(_, who)| word(who) == user)
         .map(|(address, _)| word(address))
         .collect()
 }
@@ -67,8 +68,33 @@ fn difference(executed: &[u64], decoded: &[u64]) -> Option<String> {
     ))
 }
 
-/// Traces a program and compares.
+/// Traces a program in L1 and compares.
 pub fn test(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
+    let job = Job {
+        perf: true,
+        image: Some(paths::tool("traced")),
+        ..Job::new("traces")
+    };
+    compare(boot, &job, ("", USER), directory)
+}
+
+/// Traces it in a Linux guest and compares.
+pub fn test_in_guest(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
+    let job = Job {
+        perf: true,
+        linux_guest: true,
+        ..Job::new("guest-traces")
+    };
+    compare(boot, &job, ("guest/", GUEST_USER), directory)
+}
+
+/// With what the job leaves in this place, of such a user mode.
+fn compare(
+    boot: &Boot,
+    job: &Job,
+    (place, user): (&str, u64),
+    directory: &Path,
+) -> Result<Vec<Case>> {
     let list = directory.with_extension("flow");
     if let Some(parent) = list.parent() {
         fs::create_dir_all(parent)?;
@@ -76,22 +102,17 @@ pub fn test(boot: &Boot, directory: &Path) -> Result<Vec<Case>> {
     let list = std::path::absolute(list)?;
     let mut boot = boot.clone();
     boot.model.push(format!("flow={}", list.display()));
-    let job = Job {
-        perf: true,
-        image: Some(paths::tool("traced")),
-        ..Job::new("traces")
-    };
-    let outcome = boot::run(&boot, &job, directory, Duration::from_secs(300), false)?;
-    let mut cases = results::of_job(&outcome, &["traces".to_owned()]);
-    let path = directory.join(DECODED);
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let executed = executed(&fs::read(&list)?);
+    let outcome = boot::run(&boot, job, directory, Duration::from_secs(300), false)?;
+    let mut cases = results::of_job(&outcome, &[format!("{place}traces")]);
+    cases.extend(results::of_refusals(&outcome));
+    let decoded = decoded(&outcome.read(&format!("{place}{DECODED}"))?);
+    let executed = executed(&fs::read(&list)?, user);
     fs::remove_file(&list)?;
-    let problem = match decoded(&text) {
+    let problem = match decoded {
         Ok(decoded) => difference(&executed, &decoded),
         Err(line) => Some(line),
     };
-    let name = "what perf decodes is what was executed";
+    let name = format!("{place}what perf decodes is what was executed");
     cases.push(Case::new(name, problem.is_none(), || {
         problem.unwrap_or_default()
     }));
@@ -113,7 +134,8 @@ mod tests {
             entry(2, 1),
         ]
         .concat();
-        assert_eq!(executed(&list), [0x1234, 2]);
+        assert_eq!(executed(&list, USER), [0x1234, 2]);
+        assert_eq!(executed(&list, GUEST_USER), [0x9abc]);
     }
 
     // Has to fail when a list that is longer or empty passes, or an error of the decoder does.

@@ -100,6 +100,8 @@ pub enum Work {
     Carried { from: Boot, to: Boot },
     /// What Intel PT traces, in L1.
     Traces(Boot),
+    /// What it traces in a Linux guest.
+    GuestTraces(Boot),
     /// A sweep.
     Sweep(Sweep),
 }
@@ -200,6 +202,7 @@ impl Group {
             | Work::Figures(boot)
             | Work::Samples(boot)
             | Work::Traces(boot)
+            | Work::GuestTraces(boot)
             | Work::Watchdog(boot) => {
                 boot.oracle = oracle;
             }
@@ -285,6 +288,7 @@ impl Group {
             Work::Installed(boot) => installed::test(boot, &directory),
             Work::Carried { from, to } => carried::test(from, to, &directory),
             Work::Traces(boot) => traces::test(boot, &directory),
+            Work::GuestTraces(boot) => traces::test_in_guest(boot, &directory),
             Work::Every(boot) => every::test(boot, &directory),
             Work::Sweep(sweep) => sweep.run(&directory),
             Work::Differential(cpu, provider, programs) => {
