@@ -102,6 +102,8 @@ pub enum Work {
     Traces(Boot),
     /// What it traces in a Linux guest.
     GuestTraces(Boot),
+    /// What it traces of the kernel of L1.
+    KernelTraces(Boot),
     /// A sweep.
     Sweep(Sweep),
 }
@@ -203,6 +205,7 @@ impl Group {
             | Work::Samples(boot)
             | Work::Traces(boot)
             | Work::GuestTraces(boot)
+            | Work::KernelTraces(boot)
             | Work::Watchdog(boot) => {
                 boot.oracle = oracle;
             }
@@ -289,6 +292,7 @@ impl Group {
             Work::Carried { from, to } => carried::test(from, to, &directory),
             Work::Traces(boot) => traces::test(boot, &directory),
             Work::GuestTraces(boot) => traces::test_in_guest(boot, &directory),
+            Work::KernelTraces(boot) => traces::test_of_kernel(boot, &directory),
             Work::Every(boot) => every::test(boot, &directory),
             Work::Sweep(sweep) => sweep.run(&directory),
             Work::Differential(cpu, provider, programs) => {

@@ -317,6 +317,12 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             }
         }
         if length == Length::Long {
+            if cpu == Machine::Intel.cpu() {
+                groups.push(Group {
+                    name: format!("{} traces of perf of the kernel", name(cpu)),
+                    work: Work::KernelTraces(Boot::of_cpu(cpu)),
+                });
+            }
             if cpu == machine.cpu() {
                 groups.push(Group {
                     name: format!("{} every KVM selftest", name(cpu)),
