@@ -48,7 +48,7 @@ use By::Selection;
 const AS_SHOWN: &str = "as it is shown";
 
 /// In the order in which they are run.
-const TABLE: [(&str, By); 60] = [
+const TABLE: [(&str, By); 62] = [
     ("make help", Checkout),
     ("make tools", Checkout),
     ("make demo", Checkout),
@@ -118,6 +118,14 @@ const TABLE: [(&str, By); 60] = [
     (
         "perf record -b",
         Group("amd branches of perf", "of a program that is a loop"),
+    ),
+    (
+        "perf record --call-graph lbr",
+        Group("intel branches of perf", "of a program that calls"),
+    ),
+    (
+        "perf record -e intel_pt//u",
+        Group("intel traces of perf", "without time stamps"),
     ),
     ("make test", Itself),
     ("make test-long", Selection),
