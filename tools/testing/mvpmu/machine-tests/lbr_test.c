@@ -157,12 +157,13 @@ static bool is_in_entry(uint64_t address)
 
 /*
  * Whether each branch begins behind where the one before has led, with no jump in between; on Intel, where a
- * PMI comes at once, the sample, too. There perf drops interrupts that come in the kernel: they are no branch
- * instructions.
+ * PMI comes at once, the sample of a program, too. (In the kernel it can be one instruction behind the branches,
+ * which freeze when the PMI is requested: STI holds it back, and the instruction behind that can be a jump.) There
+ * perf drops interrupts that come in the kernel: they are no branch instructions.
  */
 static bool is_continuous(const struct sample *sample)
 {
-	for (uint64_t n = is_intel() ? 0 : 1; n < sample->n; n++) {
+	for (uint64_t n = is_intel() && !is_kernel(sample->ip) ? 0 : 1; n < sample->n; n++) {
 		uint64_t from = n ? sample->branches[n - 1].from : sample->ip, to = sample->branches[n].to;
 		bool dropped = is_intel() && is_kernel(to) && is_in_entry(from);
 
