@@ -105,10 +105,6 @@ pub fn machine_tests(cpu: Cpu) -> Vec<Group> {
             name: format!("{} traces of perf", name(cpu)),
             work: Work::Traces(Boot::of_cpu(cpu)),
         });
-        groups.push(Group {
-            name: format!("{} traces of perf in a Linux guest", name(cpu)),
-            work: Work::GuestTraces(Boot::of_cpu(cpu)),
-        });
     }
     for (pmu, name, tests) in [
         (Pmu::On, "on", &MACHINE_TESTS[..]),

@@ -319,6 +319,10 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         if length == Length::Long {
             if cpu == Machine::Intel.cpu() {
                 groups.push(Group {
+                    name: format!("{} traces of perf in a Linux guest", name(cpu)),
+                    work: Work::GuestTraces(Boot::of_cpu(cpu)),
+                });
+                groups.push(Group {
                     name: format!("{} traces of perf of the kernel", name(cpu)),
                     work: Work::KernelTraces(Boot::of_cpu(cpu)),
                 });
@@ -350,7 +354,8 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             name: format!("{} VM exits", name(cpu)),
             work: Work::Figures(boot.clone().with_instruction_clock()),
         });
-        if has_branch_stack(cpu) {
+        // On the AMD machine they take twice as long.
+        if has_branch_stack(cpu) && (machine == Machine::Intel || length == Length::Long) {
             groups.push(Group {
                 name: format!("{} samples with branch stacks", name(cpu)),
                 work: Work::Samples(boot.clone().with_instruction_clock()),
