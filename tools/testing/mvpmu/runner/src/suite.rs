@@ -11,6 +11,7 @@ mod selftests;
 mod skips;
 mod table;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -37,14 +38,28 @@ const LOGS: &str = "build/test";
 /// The names of all groups that there are on the two machines, with those that take long.
 pub fn names() -> Result<Vec<String>> {
     let cpus: Vec<_> = [Machine::Amd, Machine::Intel].map(Machine::cpu).to_vec();
-    let groups = table::groups(&cpus, Length::Long)?;
+    let groups = all(&cpus, Length::Long)?;
     Ok(groups.into_iter().map(|group| group.name).collect())
+}
+
+/// All groups there are, each of which has a directory of its own.
+fn all(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
+    let groups = table::groups(cpus, length)?;
+    let mut directories = BTreeSet::new();
+    for group in &groups {
+        ensure!(
+            directories.insert(group.directory()),
+            "two groups of tests are named '{}'",
+            group.name
+        );
+    }
+    Ok(groups)
 }
 
 /// Runs all groups whose name contains `filter`. Whether all passed.
 pub fn run(cpus: &[Cpu], filter: &str, oracle: Oracle, length: Length) -> Result<bool> {
     let mut total = Tally::default();
-    let mut groups = table::groups(cpus, length)?;
+    let mut groups = all(cpus, length)?;
     groups.retain(|group| group.name.contains(filter));
     for group in &mut groups {
         group.set_oracle(oracle);

@@ -35,7 +35,8 @@ pub fn hypervisors(cpu: Cpu) -> Group {
 /// Debian's perf in a Linux guest of so many vCPUs, and in L1, which has to give the same.
 pub fn linux_guests(cpu: Cpu, provider: Provider, vcpus: u32) -> Group {
     let number = match vcpus {
-        1 | 2 => String::new(),
+        1 => ", 1 vCPU".to_owned(),
+        2 => String::new(),
         _ => format!(", {vcpus} vCPUs"),
     };
     Group {
