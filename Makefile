@@ -154,6 +154,7 @@ test: kernel debug-kernel tools bochs libipt
 	@$(if $(long),$(scripts)/kernel.sh every-selftest,:)
 	@$(if $(long),$(scripts)/kernel.sh rt,:)
 	@$(if $(long),$(scripts)/kernel.sh kcsan,:)
+	@$(if $(long),$(scripts)/kernel.sh kasan,:)
 	@$(scripts)/debian.sh
 	@$(scripts)/series.sh $(filter-out $(KERNEL),$(versions)) $(KERNEL)
 	@$(scripts)/kernel.sh kconfig

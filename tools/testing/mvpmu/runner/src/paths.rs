@@ -50,6 +50,8 @@ pub enum Kernel {
     Rt,
     /// With the detector of data races.
     Kcsan,
+    /// With a watch on each access of memory.
+    Kasan,
     /// As `Main`, with deliberate bugs.
     Mutants,
 }
@@ -62,6 +64,7 @@ impl Kernel {
             Kernel::Debug => "debug",
             Kernel::Rt => "rt",
             Kernel::Kcsan => "kcsan",
+            Kernel::Kasan => "kasan",
             Kernel::Mutants => "mutants",
         }
     }

@@ -56,13 +56,17 @@ pub fn refusal(name: &str, boot: Boot, reason: &str) -> Group {
     }
 }
 
-pub fn lifecycle(cpu: Cpu, kernel: Kernel) -> Group {
-    let variant = match kernel {
+/// What a group's name says of the kernel.
+fn of_kernel(kernel: Kernel) -> String {
+    match kernel {
         Kernel::Main => String::new(),
         other => format!(" ({} kernel)", other.variant()),
-    };
+    }
+}
+
+pub fn lifecycle(cpu: Cpu, kernel: Kernel) -> Group {
     Group {
-        name: format!("{} life cycle{variant}", name(cpu)),
+        name: format!("{} life cycle{}", name(cpu), of_kernel(kernel)),
         work: Work::Boot {
             boot: Boot {
                 kernel,
@@ -98,23 +102,29 @@ pub fn cycles(cpu: Cpu, length: Length) -> Group {
     }
 }
 
-/// Guests that are killed, stopped and moved, CPUs that go and come, and short memory.
-pub fn hard_times(cpu: Cpu, length: Length) -> Group {
+/// With it the first steps have a CPU that goes, a suspended machine, a guest that is killed and one that is
+/// frozen.
+const SEED: &str = "28";
+
+/// Guests that are killed, stopped and moved, CPUs that go and come, and short memory. On the debug kernel
+/// guests are frozen and the machine is suspended, too.
+pub fn hard_times(cpu: Cpu, kernel: Kernel, length: Length) -> Group {
     let (cpus, steps, limit) = match (Machine::of(cpu), length) {
-        (Machine::Amd, Length::Usual) => (4, "6", 600),
+        (Machine::Amd, Length::Usual) => (4, "7", 600),
         (Machine::Amd, Length::Long) => (8, "500", 14400),
         (Machine::Intel, Length::Usual) => (2, "3", 900),
         (Machine::Intel, Length::Long) => (4, "500", 28800),
     };
     Group {
-        name: format!("{} hard times", name(cpu)),
+        name: format!("{} hard times{}", name(cpu), of_kernel(kernel)),
         work: Work::Boot {
             boot: Boot {
+                kernel,
                 cpus,
                 ..Boot::of_cpu(cpu)
             },
             job: Job {
-                arguments: ["1", steps].map(str::to_owned).to_vec(),
+                arguments: [SEED, steps].map(str::to_owned).to_vec(),
                 perf: true,
                 ..Job::new("hard-times")
             },

@@ -217,7 +217,7 @@ pub fn with_other_kernels(machine: Machine) -> Result<Vec<Group>> {
         }
         group
     };
-    Ok([Kernel::Rt, Kernel::Kcsan].map(of).into())
+    Ok([Kernel::Rt, Kernel::Kcsan, Kernel::Kasan].map(of).into())
 }
 
 /// Events of the host that count in guests: where whoever comes first has the PMU, and where those

@@ -289,7 +289,13 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             if length == Length::Long {
                 groups.push(migration_by_qemu(of_both, 50));
             }
-            groups.push(hard_times(cpu, length));
+            let kernels = match (length, machine) {
+                (Length::Long, _) => &[Kernel::Main, Kernel::Debug][..],
+                (_, Machine::Amd) => &[Kernel::Debug],
+                (_, Machine::Intel) => &[Kernel::Main],
+            };
+            let hard_times = |&kernel| hard_times(cpu, kernel, length);
+            groups.extend(kernels.iter().map(hard_times));
             groups.extend(random_calls(cpu, length));
         }
         // Usually one value of the parameter on each machine.
