@@ -64,28 +64,36 @@ fn with_cpus_for(cpu: Cpu, vcpus: u32) -> Boot {
     }
 }
 
-/// Some of it in a guest of two vCPUs; on a kernel that has one, with the guest's own NMI watchdog.
-pub fn some_in_linux_guest(cpu: Cpu, kernel: Kernel) -> Group {
-    let (what, word) = match kernel {
-        Kernel::Debug => (", watchdog", Some("nmi_watchdog=1")),
-        _ => ("", None),
+/// Some of it in a guest of two vCPUs.
+pub fn some_in_linux_guest(cpu: Cpu) -> Group {
+    some(cpu, "", Job::default(), &[])
+}
+
+/// The same where the guest has an NMI watchdog of its own: the debug kernel has one.
+pub fn watchdog_in_linux_guest(cpu: Cpu) -> Group {
+    let with_kernel = Job {
+        files: vec![Kernel::Debug.product("bzImage")],
+        ..Job::default()
     };
-    let words = ["mvpmu", "2", "some"].into_iter().chain(word);
+    some(cpu, ", watchdog", with_kernel, &["nmi_watchdog=1"])
+}
+
+/// `what` it is, what more the job has, and which words the guest's command line.
+fn some(cpu: Cpu, what: &str, more: Job, words: &[&str]) -> Group {
+    let arguments = ["mvpmu", "2", "some"].iter().chain(words);
     Group {
         name: format!("{} linux guests{what}", name(cpu)),
         work: Work::Boot {
-            boot: Boot {
-                kernel,
-                ..with_cpus_for(cpu, 2)
-            },
+            boot: with_cpus_for(cpu, 2),
             job: Job {
-                arguments: words.map(str::to_owned).collect(),
+                script: "linux-guests".to_owned(),
+                arguments: arguments.map(|&word| word.to_owned()).collect(),
                 linux_guest: true,
                 perf: true,
-                ..Job::new("linux-guests")
+                ..more
             },
             tests: vec!["guest/perf".to_owned()],
-            limit: Duration::from_secs(900),
+            limit: Duration::from_secs(1800),
         },
     }
 }

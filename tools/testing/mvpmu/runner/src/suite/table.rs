@@ -17,6 +17,7 @@ use super::guests::migration_by_qemu;
 use super::guests::migration_to_fewer_counters;
 use super::guests::some_in_linux_guest;
 use super::guests::tracepoints;
+use super::guests::watchdog_in_linux_guest;
 use super::hosts::host_tools;
 use super::hosts::shown_commands;
 use super::lives::after_kexec;
@@ -272,10 +273,10 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
         if cpu == machine.cpu() {
             // On the Intel machine it takes too long.
             if cpu.is_amd() || length == Length::Long {
-                groups.push(some_in_linux_guest(cpu, Kernel::Main));
+                groups.push(some_in_linux_guest(cpu));
             }
             if length == Length::Long {
-                groups.push(some_in_linux_guest(cpu, Kernel::Debug));
+                groups.push(watchdog_in_linux_guest(cpu));
             }
             // The C code gives guests three fixed counters.
             let of_both = match machine {
