@@ -11,7 +11,7 @@
 
 #include "guest_branches.h"
 #include "host_branches.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 
 #define NR_TURNS	100
 #define NR_SYSCALLS	20

@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "attack.h"
 
 /* How often attacker and victim take turns, and what is read in each. */
@@ -276,7 +276,7 @@ TEST_F(attack_host, vcpu_thread_reads_nothing_after_a_run)
 	EXPECT_EQ(0, attack.leaks);
 }
 
-TEST_F_TIMEOUT(attack_host, process_reads_nothing_after_an_exit_to_userspace, 250)
+TEST_F(attack_host, process_reads_nothing_after_an_exit_to_userspace)
 {
 	struct attacker *attacker = &self->attacker;
 
@@ -293,7 +293,7 @@ TEST_F_TIMEOUT(attack_host, process_reads_nothing_after_an_exit_to_userspace, 25
 }
 
 /* The vCPU thread does not leave the kernel: KVM_RUN returns at the end only. */
-TEST_F_TIMEOUT(attack_host, process_reads_nothing_while_the_vcpu_halts, 250)
+TEST_F(attack_host, process_reads_nothing_while_the_vcpu_halts)
 {
 	struct attacker *attacker = &self->attacker;
 	u64 turns;
@@ -313,7 +313,7 @@ TEST_F_TIMEOUT(attack_host, process_reads_nothing_while_the_vcpu_halts, 250)
 }
 
 /* Nor here: the vCPU is preempted, wherever it is. */
-TEST_F_TIMEOUT(attack_host, process_reads_nothing_when_it_preempts_the_vcpu, 250)
+TEST_F(attack_host, process_reads_nothing_when_it_preempts_the_vcpu)
 {
 	struct attacker *attacker = &self->attacker;
 
@@ -336,7 +336,7 @@ static bool has_two_cpus(void)
 	return sysconf(_SC_NPROCESSORS_ONLN) >= 2;
 }
 
-TEST_F_TIMEOUT(attack_host, process_reads_nothing_on_a_sibling_cpu, 250)
+TEST_F(attack_host, process_reads_nothing_on_a_sibling_cpu)
 {
 	struct attacker *attacker = &self->attacker;
 
@@ -356,7 +356,7 @@ TEST_F_TIMEOUT(attack_host, process_reads_nothing_on_a_sibling_cpu, 250)
 }
 
 /* The victim is on the attacker's CPU every second turn. */
-TEST_F_TIMEOUT(attack_host, process_reads_nothing_when_the_vcpu_leaves_its_cpu, 250)
+TEST_F(attack_host, process_reads_nothing_when_the_vcpu_leaves_its_cpu)
 {
 	struct attacker *attacker = &self->attacker;
 

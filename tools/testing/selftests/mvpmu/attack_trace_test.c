@@ -9,7 +9,7 @@
  */
 #include "attack.h"
 #include "guest_pt.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "pt_packets.h"
 
 #define NR_TURNS	100

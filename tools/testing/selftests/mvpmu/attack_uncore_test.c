@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "attack.h"
 #include "nested.h"
 
@@ -237,7 +237,7 @@ static void close_events(int *events)
 	close(events[1]);
 }
 
-TEST_F_TIMEOUT(attack_uncore, guest_reads_nothing_and_exits_only_while_an_event_exists, 250)
+TEST_F(attack_uncore, guest_reads_nothing_and_exits_only_while_an_event_exists)
 {
 	if (variant->event_first)
 		open_events(self->events);
@@ -293,7 +293,7 @@ static void no_action(int signal)
 }
 
 /* It is in the guest, on another CPU, and no exit of its own brings it out. */
-TEST_F_TIMEOUT(attack_uncore_once, guest_is_out_before_the_event_can_count, 250)
+TEST_F(attack_uncore_once, guest_is_out_before_the_event_can_count)
 {
 	struct sigaction action = { .sa_handler = no_action };
 	u64 *is_open, *done, before;

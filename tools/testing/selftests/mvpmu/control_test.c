@@ -3,7 +3,7 @@
  * A counter counts when, and only when, its selector (or FIXED_CTR_CTRL) and
  * GLOBAL_CTRL enable it and it is set for the current privilege level.
  */
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define NR_LOOPS	20

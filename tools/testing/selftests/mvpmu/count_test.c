@@ -3,7 +3,7 @@
  * A counter counts every instruction and every branch of the guest, and
  * nothing else, whatever interrupts the guest.
  */
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 enum { LOOP, CPUID_EXITS, PIO_EXITS, MMIO_EXITS };

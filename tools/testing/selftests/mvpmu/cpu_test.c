@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "apic.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define APIC_LVTPC	0x340	/* not in apic.h */

@@ -4,7 +4,7 @@
  * more than one cycle, and reference cycles are others (weights=3:2). On a CPU
  * nobody knows how many it takes.
  */
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "machine.h"
 #include "payload.h"
 

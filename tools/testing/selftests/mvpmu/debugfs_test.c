@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "apic.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define MVPMU		"/sys/kernel/debug/mvpmu"

@@ -9,7 +9,7 @@
  */
 #include <sys/prctl.h>
 
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "guest_pmu.h"
 
 #define NR_ACCESSES	1000

@@ -4,7 +4,7 @@
  * hardware: the event filter of KVM_SET_PMU_EVENT_FILTER, and on AMD which of
  * host and guest is counted.
  */
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define NR_EXITS	30

@@ -5,7 +5,7 @@
  */
 #include "apic.h"
 #include "guest_branches.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "migrate.h"
 #include "payload.h"
 

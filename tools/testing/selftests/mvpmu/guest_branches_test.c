@@ -10,7 +10,7 @@
 
 #include "control_group.h"
 #include "guest_branches.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "migrate.h"
 
 #define ROUNDS		3

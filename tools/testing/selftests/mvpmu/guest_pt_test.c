@@ -4,7 +4,7 @@
  * the CPU has, whatever userspace does to CPUID.
  */
 #include "guest_pt.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "nested.h"
 
 #define NR_EXITS	200

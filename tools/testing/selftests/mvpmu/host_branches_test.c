@@ -7,7 +7,7 @@
  * that exclude them", and without that of Intel.
  */
 #include "host_branches.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "processor.h"
 
 #define NR_EXITS	10000

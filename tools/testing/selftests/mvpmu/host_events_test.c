@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "host_events.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define ITERATIONS	1000

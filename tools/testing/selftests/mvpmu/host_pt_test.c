@@ -7,7 +7,7 @@
  * counters, which pause and resume the trace.
  */
 #include "guest_pt.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "pt_packets.h"
 
 /* Of each guest; a hundred times as many with the argument "long", of one of the tests. */

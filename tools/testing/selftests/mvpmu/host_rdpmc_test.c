@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "attack.h"
 
 #define NR_EVENTS	4

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "control_group.h"
 #include "payload.h"
 

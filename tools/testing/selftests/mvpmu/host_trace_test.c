@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "apic.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define BTS_TYPE	"/sys/bus/event_source/devices/intel_bts/type"

@@ -5,7 +5,7 @@
  * providers: see migrate.c.
  */
 #include "apic.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "migrate.h"
 #include "nested.h"
 

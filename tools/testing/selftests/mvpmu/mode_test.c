@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "host_events.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define BY_DEFAULT	"/sys/module/kvm/parameters/mediated_pmu_by_default"

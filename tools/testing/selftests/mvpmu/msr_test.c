@@ -6,7 +6,7 @@
  * read-only registers, AMD drops them.  A register or counter that the guest
  * does not have faults on both.
  */
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "guest_pmu.h"
 
 static void guest_write(const char *what, u32 msr, u64 value, bool faults, u64 expected)

@@ -3,7 +3,7 @@
  * A guest (L1) that runs a guest of its own (L2) counts both exactly, from
  * L2's first instruction on, whoever enables the counters, and when.
  */
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 #include "nested.h"
 

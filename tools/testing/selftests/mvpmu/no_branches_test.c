@@ -4,7 +4,7 @@
  * the registers.  It is the same where KVM gives them to no guest.
  */
 #include "guest_branches.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 
 /* To the guest: without LBR virtualization KVM ignores what is written to DebugCtl. */
 static int debugctl_vector;

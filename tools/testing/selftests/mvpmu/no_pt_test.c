@@ -4,7 +4,7 @@
  * pt=host_guest, with KVM's C code, and on CPUs that have none.
  */
 #include "guest_pt.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 
 static void guest_has_none(void)
 {

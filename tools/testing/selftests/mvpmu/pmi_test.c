@@ -8,7 +8,7 @@
  * does not overflow, says how much there was to count.
  */
 #include "apic.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define APIC_LVTPC	0x340	/* not in apic.h */

@@ -9,7 +9,7 @@
 
 #include "apic.h"
 #include "host_events.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "nested.h"
 #include "payload.h"
 

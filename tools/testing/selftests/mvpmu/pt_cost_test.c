@@ -4,7 +4,7 @@
  * registers, exactly, as the machine has counted them.
  */
 #include "guest_pt.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "machine.h"
 
 #define FEW	50

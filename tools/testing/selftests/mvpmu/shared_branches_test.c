@@ -6,7 +6,7 @@
  */
 #include "guest_branches.h"
 #include "host_branches.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "migrate.h"
 #include "nested.h"
 

@@ -4,7 +4,7 @@
  * KVM_SET_MSRS, in the middle of a measurement: that is what saving, restoring
  * and live migration do.
  */
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define NR_LOOPS	20

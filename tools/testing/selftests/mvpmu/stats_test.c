@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define PREFIX		"mediated_pmu_"

@@ -8,7 +8,7 @@
  * which are front-end bound if it is a branch, for the latency of a fetch, and
  * retire else.
  */
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define SLOTS			3

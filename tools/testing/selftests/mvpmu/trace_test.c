@@ -8,7 +8,7 @@
 
 #include "apic.h"
 #include "host_events.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "payload.h"
 
 #define TRACING		"/sys/kernel/tracing"

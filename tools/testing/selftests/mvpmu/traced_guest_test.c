@@ -5,7 +5,7 @@
  */
 #include "apic.h"
 #include "guest_pt.h"
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "pt_packets.h"
 
 #define PMI_VECTOR	0x51

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "kvm_test_harness.h"
+#include "harness.h"
 #include "machine.h"
 #include "payload.h"
 

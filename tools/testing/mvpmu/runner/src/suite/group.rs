@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::selftests::PATIENT;
 use super::LOGS;
 use crate::attackers;
 use crate::attackers::Attacker;
@@ -223,12 +224,12 @@ impl Group {
     /// The attackers that it has run.
     pub fn attackers(&self) -> Vec<Attacker> {
         match &self.work {
-            Work::Boot { boot, job, .. } => match &job.arguments[..] {
-                [provider, ..] => {
+            Work::Boot { boot, job, .. } => {
+                let mut words = job.arguments.iter().filter(|word| *word != PATIENT);
+                words.next().map_or_else(Vec::new, |provider| {
                     attackers::of_run(&self.directory().join("out"), boot.machine, provider)
-                }
-                [] => Vec::new(),
-            },
+                })
+            }
             _ => Vec::new(),
         }
     }

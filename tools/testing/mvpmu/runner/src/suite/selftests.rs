@@ -189,6 +189,9 @@ pub fn with_debug_kernel(machine: Machine) -> Group {
     selftests(boot, "debug kernel's selftests", Provider::Mvpmu, tests)
 }
 
+/// The word for the job's script that gives tests more time, before the provider's name.
+pub const PATIENT: &str = "patient";
+
 /// What a kernel with PREEMPT_RT is told. QEMU's CPU does not say that its TSC is constant, which it is, and KVM
 /// wants that then. Of the tests of KUnit only ours: that of the crate kernel for SpinLockIrq expects
 /// interrupts to be off, which such a lock leaves on.
@@ -212,8 +215,9 @@ pub fn with_other_kernels(machine: Machine) -> Result<Vec<Group>> {
         };
         let suite = format!("{} kernel's selftests", kernel.variant());
         let mut group = selftests(boot, &suite, Provider::Mvpmu, tests.clone());
-        if let Work::Boot { limit, .. } = &mut group.work {
-            *limit = Duration::from_secs(5400);
+        if let Work::Boot { job, limit, .. } = &mut group.work {
+            job.arguments.insert(0, PATIENT.to_owned());
+            *limit = Duration::from_secs(7200);
         }
         group
     };

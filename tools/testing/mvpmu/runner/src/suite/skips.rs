@@ -51,7 +51,7 @@ const fn of_events(
     }
 }
 
-/// Only the debug kernel has control groups and suspend.
+/// Only the debug kernel, and that with PREEMPT_RT, have control groups and suspend.
 const OF_LARGE_KERNEL: [&str; 12] = [
     "host_times_test: host_times.of_control_group_exiting.are_those_of_the_host",
     "host_times_test: host_times.of_control_group_spinning.are_those_of_the_host",
@@ -71,12 +71,12 @@ const fn of_small_kernel(begin: &'static str) -> Skips {
     Skips {
         begin,
         end: "",
-        why: "only the debug kernel has control groups and suspend",
+        why: "only the debug kernel, and that with PREEMPT_RT, have control groups and suspend",
         tests: &OF_LARGE_KERNEL,
     }
 }
 
-const EXPECTED: [Skips; 18] = [
+const EXPECTED: [Skips; 28] = [
     Skips {
         begin: "intel",
         end: "",
@@ -88,6 +88,10 @@ const EXPECTED: [Skips; 18] = [
     },
     of_small_kernel("amd selftests"),
     of_small_kernel("intel selftests"),
+    of_small_kernel("amd kcsan kernel"),
+    of_small_kernel("intel kcsan kernel"),
+    of_small_kernel("amd kasan kernel"),
+    of_small_kernel("intel kasan kernel"),
     Skips {
         begin: "intel",
         end: "",
@@ -117,6 +121,12 @@ const EXPECTED: [Skips; 18] = [
         OTHER,
         &OF_REFUSED_EVENTS,
     ),
+    of_events("amd rt kernel", REFUSE, &OF_OTHER_EVENTS),
+    of_events("amd kcsan kernel", REFUSE, &OF_OTHER_EVENTS),
+    of_events("amd kasan kernel", REFUSE, &OF_OTHER_EVENTS),
+    of_events("intel rt kernel", REFUSE, &OF_OTHER_EVENTS),
+    of_events("intel kcsan kernel", REFUSE, &OF_OTHER_EVENTS),
+    of_events("intel kasan kernel", REFUSE, &OF_OTHER_EVENTS),
     of_events("intel selftests mvpmu", REFUSE, &OF_OTHER_EVENTS),
     of_events("intel selftests c", REFUSE, &OF_OTHER_EVENTS),
     of_events("intel selftests with shared events", OTHER, &OF_REFUSED_EVENTS),
