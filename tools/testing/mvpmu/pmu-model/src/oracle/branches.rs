@@ -62,7 +62,8 @@
 //!   hardware.
 //! * What a guest without records can write, if it cannot read it: what becomes of that shows
 //!   when the guest has branches recorded.
-//! * Which those functions of perf are, if the kernel has no symbols: a false alarm.
+//! * Which those functions of perf are, if the kernel has no symbols, and where it has been compiled so that a
+//!   WRMSR is in a function of its own (clang with KASAN): a false alarm.
 //! * Reads of the VMCB, which is memory, and of what perf has saved; whether a clearing that is not needed is
 //!   made.
 

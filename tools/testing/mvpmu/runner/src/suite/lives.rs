@@ -111,9 +111,9 @@ const SEED: &str = "28";
 pub fn hard_times(cpu: Cpu, kernel: Kernel, length: Length) -> Group {
     let (cpus, steps, limit) = match (Machine::of(cpu), length) {
         (Machine::Amd, Length::Usual) => (4, "7", 600),
-        (Machine::Amd, Length::Long) => (8, "500", 14400),
+        (Machine::Amd, Length::Long) => (8, "100", 7200),
         (Machine::Intel, Length::Usual) => (2, "3", 900),
-        (Machine::Intel, Length::Long) => (4, "500", 28800),
+        (Machine::Intel, Length::Long) => (4, "100", 14400),
     };
     Group {
         name: format!("{} hard times{}", name(cpu), of_kernel(kernel)),
@@ -121,6 +121,7 @@ pub fn hard_times(cpu: Cpu, kernel: Kernel, length: Length) -> Group {
             boot: Boot {
                 kernel,
                 cpus,
+                append: kernel.words().to_owned(),
                 ..Boot::of_cpu(cpu)
             },
             job: Job {

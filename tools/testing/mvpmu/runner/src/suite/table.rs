@@ -291,7 +291,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 groups.push(migration_by_qemu(of_both, 50));
             }
             let kernels = match (length, machine) {
-                (Length::Long, _) => &[Kernel::Main, Kernel::Debug][..],
+                (Length::Long, _) => &[Kernel::Main, Kernel::Debug, Kernel::Kcsan][..],
                 (_, Machine::Amd) => &[Kernel::Debug],
                 (_, Machine::Intel) => &[Kernel::Main],
             };
