@@ -76,8 +76,6 @@ impl Kernel {
             // tests of KUnit only ours: that of the crate kernel for SpinLockIrq expects interrupts to be
             // off, which such a lock leaves on.
             Kernel::Rt => "setcpuid=constant_tsc kunit.filter_glob=*mvpmu*",
-            // Of so many accesses one is watched, not of 4000.
-            Kernel::Kcsan => "kcsan.skip_watch=100",
             _ => "",
         }
     }

@@ -23,6 +23,7 @@ use super::hosts::shown_commands;
 use super::lives::after_kexec;
 use super::lives::cycles;
 use super::lives::hard_times;
+use super::lives::hard_times_with_kcsan;
 use super::lives::kunit;
 use super::lives::lifecycle;
 use super::lives::refusal;
@@ -291,12 +292,16 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 groups.push(migration_by_qemu(of_both, 50));
             }
             let kernels = match (length, machine) {
-                (Length::Long, _) => &[Kernel::Main, Kernel::Debug, Kernel::Kcsan][..],
+                (Length::Long, _) => &[Kernel::Main, Kernel::Debug][..],
                 (_, Machine::Amd) => &[Kernel::Debug],
                 (_, Machine::Intel) => &[Kernel::Main],
             };
             let hard_times = |&kernel| hard_times(cpu, kernel, length);
             groups.extend(kernels.iter().map(hard_times));
+            // The Intel machine's CPUs take turns.
+            if length == Length::Long && machine == Machine::Amd {
+                groups.push(hard_times_with_kcsan(cpu));
+            }
             groups.extend(random_calls(cpu, length));
         }
         // Usually one value of the parameter on each machine.
