@@ -69,17 +69,6 @@ impl Kernel {
         }
     }
 
-    /// What it is told.
-    pub fn words(self) -> &'static str {
-        match self {
-            // QEMU's CPU does not say that its TSC is constant, which it is, and KVM wants that then. Of the
-            // tests of KUnit only ours: that of the crate kernel for SpinLockIrq expects interrupts to be
-            // off, which such a lock leaves on.
-            Kernel::Rt => "setcpuid=constant_tsc kunit.filter_glob=*mvpmu*",
-            _ => "",
-        }
-    }
-
     /// A product of the kernel build: bzImage, vmlinux, config, modules...
     pub fn product(self, name: &str) -> PathBuf {
         Path::new("build").join(self.variant()).join(name)
