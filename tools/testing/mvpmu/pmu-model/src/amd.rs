@@ -7,7 +7,7 @@
 //!
 //! | rule | source |
 //! |---|---|
-//! | six 48-bit counters, PERF_CTL/PERF_CTR in pairs from C001_0200; the first four also at C001_0000 and C001_0004 | APM 13.2; KVM `get_gp_pmc_amd()` |
+//! | six 48-bit counters, or four or five if CPUID Fn8000_0022_EBX\[NumPerfCtrCore\] says so, PERF_CTL/PERF_CTR in pairs from C001_0200; the first four also at C001_0000 and C001_0004 | APM 13.2, volume 3, CPUID; KVM `get_gp_pmc_amd()`; Linux, `amd_core_pmu_init()` |
 //! | bit fields of PERF_CTL, event select split in two | APM 13.2 |
 //! | WRMSR of a PERF_CTL never faults; undefined bits are dropped | KVM commit 9b026073db2f (measured on Zen 3) |
 //! | PerfCntrGlobalStatus is read-only, writes are ignored; undefined bits of the global registers are ignored too | PPR; KVM `kvm_pmu_set_msr()` |
@@ -101,14 +101,12 @@ const LBRSF: u64 = 1 << 58;
 /// PerfCntrGlobalStatus: the counters are frozen.
 const PMCF: u64 = 1 << 59;
 
-/// Number of core counters.
+/// Number of core counters, unless there are fewer ([`Amd::with_counters`]).
 pub const COUNTERS: usize = 6;
 /// How many of them have a legacy name too.
 const LEGACY_COUNTERS: u32 = 4;
-/// One bit for each counter: the defined bits of PerfCntrGlobalCtl.
-const COUNTER_MASK: u64 = (1 << COUNTERS) - 1;
-/// The defined bits of PerfCntrGlobalStatus.
-const STATUS_DEFINED: u64 = COUNTER_MASK | LBRSF | PMCF;
+/// How few there can be: the legacy names are always there.
+pub const MIN_COUNTERS: usize = LEGACY_COUNTERS as usize;
 
 /// PERF_CTL: count at CPL > 0.
 const USR: u64 = 1 << 16;
@@ -138,6 +136,11 @@ pub enum Version {
     Core,
     /// PerfMonV2.
     PerfMonV2,
+}
+
+/// One bit for each of so many counters.
+fn mask_of(counters: usize) -> u64 {
+    (1 << counters) - 1
 }
 
 /// Whether an MSR belongs to a PMU of any [`Version`]: if this one does not have it, RDMSR and WRMSR
@@ -175,6 +178,7 @@ pub enum Register {
 pub struct Amd {
     version: Version,
     weights: Weights,
+    counters: usize,
     svme: bool,
     ctl: [u64; COUNTERS],
     global_ctl: u64,
@@ -190,9 +194,10 @@ impl Amd {
         Amd {
             version,
             weights: Weights::default(),
+            counters: COUNTERS,
             svme: false,
             ctl: [0; COUNTERS],
-            global_ctl: COUNTER_MASK,
+            global_ctl: mask_of(COUNTERS),
             global_status: 0,
             debugctl: 0,
             uncore: Uncore::default(),
@@ -203,6 +208,21 @@ impl Amd {
     /// The same, with cycles that take longer.
     pub fn with_weights(self, weights: Weights) -> Amd {
         Amd { weights, ..self }
+    }
+
+    /// The same with so many core counters, [`MIN_COUNTERS`] to [`COUNTERS`].
+    pub fn with_counters(self, counters: usize) -> Amd {
+        assert!((MIN_COUNTERS..=COUNTERS).contains(&counters));
+        Amd {
+            counters,
+            global_ctl: mask_of(counters),
+            ..self
+        }
+    }
+
+    /// One bit for each counter: the defined bits of PerfCntrGlobalCtl.
+    fn counter_mask(&self) -> u64 {
+        mask_of(self.counters)
     }
 
     /// The same, with the data fabric and the L3 of other CPUs.
@@ -250,7 +270,7 @@ impl RegisterMap for Amd {
     const COUNTER_WIDTH: u32 = 48;
 
     fn counters(&self) -> usize {
-        COUNTERS
+        self.counters
     }
 
     fn register(&self, msr: u32) -> Option<Register> {
@@ -262,7 +282,7 @@ impl RegisterMap for Amd {
             }
         };
         let from = |base: u32, len: u32| msr.checked_sub(base).filter(|n| *n < len);
-        if let Some(n) = from(MSR_PERF_CTL0, 2 * COUNTERS as u32) {
+        if let Some(n) = from(MSR_PERF_CTL0, 2 * self.counters as u32) {
             return Some(pair(n));
         }
         if let Some(n) = from(MSR_PERF_LEGACY_CTL0, LEGACY_COUNTERS) {
@@ -317,9 +337,11 @@ impl RegisterMap for Amd {
             Register::Ctl(n) => self.ctl[n] = value & CTL_DEFINED,
             Register::Ctr(n) => counters.set(n, value),
             Register::GlobalStatus => {}
-            Register::GlobalCtl => self.global_ctl = value & COUNTER_MASK,
+            Register::GlobalCtl => self.global_ctl = value & self.counter_mask(),
             Register::GlobalStatusClr => self.global_status &= !value,
-            Register::GlobalStatusSet => self.global_status |= value & STATUS_DEFINED,
+            Register::GlobalStatusSet => {
+                self.global_status |= value & (self.counter_mask() | LBRSF | PMCF)
+            }
             Register::UncoreCtl(n) => self.uncore.set_ctl(n, value),
             Register::UncoreCtr(n) => self.uncore.set_ctr(n, value),
             Register::Lbr(register) => {
@@ -331,8 +353,10 @@ impl RegisterMap for Amd {
 
     fn rdpmc(&self, index: u32, counters: &Counters) -> Result<u64, Fault> {
         match index as usize {
-            n if n < COUNTERS => Ok(counters.get(n)),
-            n if n < COUNTERS + UNCORE_COUNTERS => Ok(self.uncore.ctr(n - COUNTERS)),
+            n if n < self.counters => Ok(counters.get(n)),
+            n if (COUNTERS..COUNTERS + UNCORE_COUNTERS).contains(&n) => {
+                Ok(self.uncore.ctr(n - COUNTERS))
+            }
             _ => Err(Fault::GeneralProtection),
         }
     }
@@ -389,6 +413,7 @@ impl RegisterMap for Amd {
             self.uncore.clear();
             *self = Amd::new(self.version)
                 .with_weights(self.weights)
+                .with_counters(self.counters)
                 .with_uncore(self.uncore.clone())
                 .with_lbr(self.has_lbr());
             counters.clear();
@@ -398,7 +423,7 @@ impl RegisterMap for Amd {
     fn scramble(&mut self, random: &mut Random, counters: &mut Counters) {
         /// The event and its unit mask.
         const EVENT: u64 = 0xf_0000_ffff;
-        for n in 0..COUNTERS {
+        for n in 0..self.counters {
             counters.set(n, random.next());
             let bits = USR | OS | INT | EN | GUEST_ONLY | HOST_ONLY;
             let value = random.next() & (bits | EVENT);
@@ -409,8 +434,8 @@ impl RegisterMap for Amd {
             };
         }
         if self.version >= Version::PerfMonV2 {
-            self.global_ctl = random.next() & COUNTER_MASK;
-            self.global_status = random.next() & COUNTER_MASK;
+            self.global_ctl = random.next() & self.counter_mask();
+            self.global_status = random.next() & self.counter_mask();
         }
         // Copies: the others are the same with them and without.
         self.uncore.scramble(&mut random.clone());

@@ -412,6 +412,33 @@ fn the_first_four_counters_have_a_second_name() {
     }
 }
 
+// Break: counters() says 6 always, RDPMC 4 reads the data fabric, or a bit of a counter that is not there
+// can be set.
+#[test]
+fn there_can_be_four_counters() {
+    let mut cpu = Cpu(Pmu::new(Amd::new(Version::PerfMonV2).with_counters(4)));
+    assert_eq!(cpu.0.counters().len(), 4);
+    for msr in [ctl(4), ctr(4), ctl(5), ctr(5)] {
+        assert!(cpu.0.register(msr).is_none(), "{msr:#x}");
+        assert!(is_pmu_msr(msr), "so an access faults");
+    }
+    let last_ones_and_first_of_the_data_fabric = [3, 4, 5, 6];
+    let exist = last_ones_and_first_of_the_data_fabric.map(|n| cpu.0.rdpmc(n, HOST).is_ok());
+    assert_eq!(exist, [true, false, false, true]);
+    for (msr, written) in [
+        (MSR_GLOBAL_CTL, MSR_GLOBAL_CTL),
+        (MSR_GLOBAL_STATUS, MSR_GLOBAL_STATUS_SET),
+    ] {
+        cpu.write(written, !0);
+        assert_eq!(cpu.read(msr) & 0x3f, 0xf, "{msr:#x}");
+    }
+    cpu.0.reset(Reset::Reset);
+    assert_eq!(cpu.read(MSR_GLOBAL_CTL), 0xf);
+    assert_eq!(cpu.0.counters().len(), 4);
+    cpu.0.power_on(PowerOn::Random(1), 0);
+    assert_eq!(cpu.read(MSR_GLOBAL_CTL) & !0xf, 0);
+}
+
 // Break: register() does not look at the version.
 #[test]
 fn before_perfmonv2_there_are_no_global_registers_and_no_status() {

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 
 use pmu_model::amd::Version;
+use pmu_model::amd::COUNTERS;
+use pmu_model::amd::MIN_COUNTERS;
 use pmu_model::listing::Marks;
 use pmu_model::options;
 use pmu_model::options::PmiDelay;
@@ -49,6 +51,8 @@ pub struct Args {
     pub listing: Option<Marks>,
     /// There is a last branch record stack.
     pub lbr: bool,
+    /// How many core counters there are.
+    pub counters: usize,
 }
 
 impl Default for Args {
@@ -64,6 +68,7 @@ impl Default for Args {
             weights: Weights::default(),
             listing: None,
             lbr: true,
+            counters: COUNTERS,
         }
     }
 }
@@ -87,7 +92,7 @@ struct Choice {
 }
 
 /// All options. QEMU splits them at commas, so that none can have one in its value.
-const CHOICES: [Choice; 10] = [
+const CHOICES: [Choice; 11] = [
     Choice {
         name: "cpu",
         values: "zen4|zen5",
@@ -173,6 +178,16 @@ const CHOICES: [Choice; 10] = [
             Some(())
         },
     },
+    Choice {
+        name: "counters",
+        values: "4|5|6",
+        take: |args, value| {
+            args.counters = value.parse().ok()?;
+            (MIN_COUNTERS..=COUNTERS)
+                .contains(&args.counters)
+                .then_some(())
+        },
+    },
 ];
 
 /// Parses `name=value` arguments.
@@ -216,7 +231,11 @@ mod tests {
         assert_eq!(args.listing, Some(Marks::Host));
         let lbr = |value| parse([value].into_iter()).unwrap().lbr;
         assert_eq!([lbr("lbr=on"), lbr("lbr=off")], [true, false]);
+        let counters = parse(["counters=4"].into_iter()).unwrap().counters;
+        assert_eq!(counters, 4);
         for bad in [
+            "counters=3",
+            "counters=7",
             "weights=3",
             "cpu=icelake",
             "oracle=maybe",
@@ -239,7 +258,7 @@ mod tests {
             parse(["speed=11"].into_iter()).unwrap_err(),
             "there is no option `speed`, but cpu=zen4|zen5, pmu=on|old|off, oracle=on|off|note, stats=FILE, \
              without=QUIRK, pmi-delay=N, power-on=zero|random:SEED, weights=CYCLES:REFERENCE, \
-             listing=host|guest:ADD:SUBTRACT, lbr=on|off"
+             listing=host|guest:ADD:SUBTRACT, lbr=on|off, counters=4|5|6"
         );
     }
 }

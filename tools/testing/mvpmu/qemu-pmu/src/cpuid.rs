@@ -27,10 +27,11 @@ pub fn execute(vcpu: &mut Vcpu, site: &Site) {
         return;
     }
     let lbr = vcpu.pmu.map().has_lbr();
+    let counters = vcpu.pmu.counters().len();
     let leaf = match eax {
         0x8000_0001 => Leaf::Features,
         0x8000_000a => Leaf::Svm { lbr },
-        0x8000_0022 if vcpu.version == Some(Version::PerfMonV2) => Leaf::PerfMon { lbr },
+        0x8000_0022 if vcpu.version == Some(Version::PerfMonV2) => Leaf::PerfMon { counters, lbr },
         stats::LEAF => {
             let ecx = vcpu.bus.register(handles().rcx) as u32;
             let instructions = vcpu.instructions_before(site);

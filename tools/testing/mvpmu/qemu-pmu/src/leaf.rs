@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The leaves of CPUID that announce the PMU, or tell the host what was counted.
 
-use pmu_model::amd::COUNTERS;
 use pmu_model::amd::DF_COUNTERS;
 use pmu_model::amd::LBR_ENTRIES;
 
@@ -20,6 +19,8 @@ pub enum Leaf {
     },
     /// Fn8000_0022: extended performance monitoring, with a last branch record stack or without.
     PerfMon {
+        /// How many core counters there are.
+        counters: usize,
         /// With it.
         lbr: bool,
     },
@@ -65,14 +66,14 @@ pub fn announce(bus: &mut Bus, leaf: Leaf, rax: u64) -> Option<u64> {
             bus.set_register(handles().rdx, rdx & !LBR_VIRT | NRIPS | lbr_virt);
             None
         }
-        Leaf::PerfMon { lbr } => {
+        Leaf::PerfMon { counters, lbr } => {
             let (stack, entries) = match lbr {
                 true => (LBR_STACK, LBR_ENTRIES as u64),
                 false => (0, 0),
             };
             let rbx = bus.register(handles().rbx);
             let rbx = rbx & !(NUM_PERF_CTR_CORE | LBR_STACK_SIZE | NUM_PERF_CTR_NB)
-                | COUNTERS as u64
+                | counters as u64
                 | entries << LBR_STACK_SIZE_SHIFT
                 | (DF_COUNTERS as u64) << NUM_PERF_CTR_NB_SHIFT;
             bus.set_register(handles().rbx, rbx);

@@ -94,6 +94,7 @@ impl Vcpu {
         let version = args.version().unwrap_or(Version::Core);
         let map = Amd::new(version)
             .with_weights(args.weights)
+            .with_counters(args.counters)
             .with_lbr(args.lbr)
             .with_uncore(UNCORE.get_or_init(Uncore::default).clone());
         let mut pmu = Pmu::new(map);

@@ -105,7 +105,7 @@ pub struct Boot {
     pub disk: Option<PathBuf>,
     /// Further options of the program that is the machine.
     pub options: &'static [&'static str],
-    /// Options that all machines have: see pmu-model/src/options.rs. NAME=VALUE
+    /// Options of the PMU, NAME=VALUE: those that all machines have are in pmu-model/src/options.rs.
     pub model: Vec<String>,
     /// A work-around for a bug of the emulator, which is left out.
     pub without: Option<String>,

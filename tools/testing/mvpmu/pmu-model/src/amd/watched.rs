@@ -50,8 +50,10 @@ impl Watched for Amd {
 
     fn rdpmc_cell(&self, index: u32) -> Option<Cell> {
         match index as usize {
-            n if n < COUNTERS => Some(Cell::Counter(n)),
-            n if n < COUNTERS + UNCORE_COUNTERS => Some(Cell::Uncore(n - COUNTERS)),
+            n if n < self.counters => Some(Cell::Counter(n)),
+            n if (COUNTERS..COUNTERS + UNCORE_COUNTERS).contains(&n) => {
+                Some(Cell::Uncore(n - COUNTERS))
+            }
             _ => None,
         }
     }

@@ -13,6 +13,7 @@ use crate::job::Job;
 use crate::machine::name;
 use crate::machine::Boot;
 use crate::machine::Cpu;
+use crate::machine::Machine;
 use crate::paths::Kernel;
 
 /// The recipes of the page of hypervisors.
@@ -114,14 +115,18 @@ pub fn migration(cpu: Cpu, moves: u32) -> Group {
     }
 }
 
-/// Guests that are moved to a CPU with fewer counters. AMD's with PerfMonV2 have six, all of them.
-pub fn migration_to_fewer_counters() -> Group {
-    // The C code gives guests three fixed counters.
-    let from = Boot::of_cpu(&profile::SKYLAKE);
-    let to = Boot {
-        options: &["--pmu", "on,gp=4"],
-        ..from.clone()
+/// Guests that are moved to a CPU with fewer counters.
+pub fn migration_to_fewer_counters(machine: Machine) -> Group {
+    let from = match machine {
+        Machine::Amd => Boot::new(machine),
+        // The C code gives guests three fixed counters.
+        Machine::Intel => Boot::of_cpu(&profile::SKYLAKE),
     };
+    let mut to = from.clone();
+    match machine {
+        Machine::Amd => to.model.push("counters=4".to_owned()),
+        Machine::Intel => to.options = &["--pmu", "on,gp=4"],
+    }
     Group {
         name: format!("{} migration to fewer counters", from.name()),
         work: Work::Carried { from, to },

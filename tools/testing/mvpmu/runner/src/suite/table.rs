@@ -107,7 +107,6 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
     }
     if cpu == Machine::Intel.cpu() {
         groups.extend(with_pt());
-        groups.push(migration_to_fewer_counters());
         groups.push(sweep("increment", Sweep::increment()));
         let companies = match length {
             Length::Usual => &[Company::Both][..],
@@ -288,6 +287,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
                 Length::Usual => migration(of_both, 4),
                 Length::Long => migration(of_both, 50),
             });
+            groups.push(migration_to_fewer_counters(machine));
             if length == Length::Long {
                 groups.push(migration_by_qemu(of_both, 50));
             }
