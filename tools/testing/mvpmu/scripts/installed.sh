@@ -28,15 +28,16 @@ cp tools/testing/mvpmu/deb/installed/check tools/testing/mvpmu/initramfs/tap.sh 
 cp tools/testing/mvpmu/deb/installed/mvpmu-test "$root/etc/init.d/"
 in_debian update-rc.d mvpmu-test defaults
 
-# The kernel of `make debug-kernel`, as another package might have brought it.
+# That of the mutants, which does nothing of theirs unless it is told to, as another package might have
+# brought it.
 another_kernel() {
-	other=$(cat build/debug/release)
+	other=$(cat build/mutants/release)
 	[ "$other" != "$release" ]
 	echo "$other" >"$here/other"
-	cp build/debug/bzImage "$root/boot/vmlinuz-$other"
-	cp build/debug/config "$root/boot/config-$other"
+	cp build/mutants/bzImage "$root/boot/vmlinuz-$other"
+	cp build/mutants/config "$root/boot/config-$other"
 	mkdir -p "$root/lib/modules/$other"
-	find build/debug/modules -name '*.ko' ! -name 'mvpmu*' -exec cp {} "$root/lib/modules/$other/" \;
+	find build/mutants/modules -name '*.ko' ! -name 'mvpmu*' -exec cp {} "$root/lib/modules/$other/" \;
 	: >"$root/lib/modules/$other/modules.order"
 	: >"$root/lib/modules/$other/modules.builtin"
 	in_debian depmod "$other"

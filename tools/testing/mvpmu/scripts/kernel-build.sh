@@ -17,7 +17,7 @@ jobs=${MVPMU_JOBS:-$(nproc)}
 compiler=CC=${MVPMU_CC:-gcc}
 # The same input gives the same output.
 export KBUILD_BUILD_TIMESTAMP='2026-01-01' KBUILD_BUILD_VERSION=1
-export KBUILD_BUILD_USER=mvpmu KBUILD_BUILD_HOST=mvpmu LOCALVERSION=
+export KBUILD_BUILD_USER=mvpmu KBUILD_BUILD_HOST=mvpmu LOCALVERSION="${MVPMU_LOCALVERSION:-}"
 
 # What make tinyconfig does, the fragments, and defaults for the rest.
 config() {

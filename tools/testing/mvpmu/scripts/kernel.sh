@@ -109,8 +109,11 @@ tests_sum=$({
 linux=linux-$version-$package_version
 src=/cache/$linux/src
 obj=/cache/$linux/$variant
-# Almost all objects are the same.
-[ "$variant" != mutants ] || obj=/cache/$linux/main
+# Almost all objects are the same. Its modules are not main's.
+if [ "$variant" = mutants ]; then
+	obj=/cache/$linux/main
+	export MVPMU_LOCALVERSION=-mutants
+fi
 
 unpack_source() {
 	rm -rf "${CACHE:?}/$linux"

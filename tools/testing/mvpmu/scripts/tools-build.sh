@@ -9,10 +9,12 @@ cd /mvpmu/tools/testing/mvpmu
 out=/mvpmu/build/target/release
 cargo build --release --locked --workspace
 find $out -maxdepth 1 -type f \( -perm -100 -o -name '*.so' \) -exec cp {} "$1/" \;
-target=x86_64-unknown-linux-gnu
-RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --workspace --target $target \
-	--manifest-path /mvpmu/tools/kvm/mvpmu/Cargo.toml
-find /mvpmu/build/target/$target/release -maxdepth 1 -type f -perm -100 -exec cp {} "$1/" \;
+# The libraries that both workspaces have are built once: only the programs are linked otherwise.
+for program in mvpmu-check mvpmu-report mvpmu-top; do
+	cargo rustc --release --locked --package $program --bin $program \
+		--manifest-path /mvpmu/tools/kvm/mvpmu/Cargo.toml -- -C target-feature=+crt-static
+	cp $out/$program "$1/"
+done
 for program in initramfs/*.c; do
 	gcc -Wall -Wextra -Werror -O2 -static -o "$1/$(basename "$program" .c)" "$program"
 done

@@ -193,7 +193,8 @@ pub fn sources(directory: &Path) -> Result<Vec<Case>> {
         let clippy = [
             &["clippy"],
             &workspace[..],
-            &["--workspace", "--all-targets", "--locked"],
+            // So that what runs while things are compiled is built already.
+            &["--workspace", "--all-targets", "--locked", "--release"],
             &["--", "-D", "warnings"],
         ]
         .concat();

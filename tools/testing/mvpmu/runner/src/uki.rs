@@ -26,6 +26,7 @@ use crate::paths;
 use crate::paths::Kernel;
 
 pub use self::test::on_amd;
+pub use self::test::on_amd_that_is_unable;
 pub use self::test::on_intel;
 
 /// Where it comes to.

@@ -151,11 +151,10 @@ pub fn random_calls(cpu: Cpu, length: Length) -> Vec<Group> {
         Machine::Amd => "mvpmu",
         Machine::Intel => "mvpmu,host_events=share",
     };
+    let control = group("' control", Work::CallsFind(cpu, calls::MUTANT));
     match length {
-        Length::Usual => vec![
-            of(usual, calls::PROGRAMS),
-            group("' control", Work::CallsFind(cpu, calls::MUTANT)),
-        ],
+        Length::Usual if cpu.is_amd() => vec![of(usual, calls::PROGRAMS), control],
+        Length::Usual => vec![of(usual, calls::PROGRAMS)],
         Length::Long => {
             let providers = [
                 "mvpmu",
@@ -165,7 +164,7 @@ pub fn random_calls(cpu: Cpu, length: Length) -> Vec<Group> {
                 "c",
             ];
             let mut groups = Vec::from(providers.map(|name| of(name, 20 * calls::PROGRAMS)));
-            groups.push(group("' control", Work::CallsFind(cpu, calls::MUTANT)));
+            groups.push(control);
             groups
         }
     }

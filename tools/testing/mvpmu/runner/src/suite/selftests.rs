@@ -12,6 +12,7 @@ use pmu_model::intel::Config;
 use pmu_model::profile;
 
 use super::group::Group;
+use super::group::Length;
 use super::group::Provider;
 use super::group::Work;
 use crate::job::Job;
@@ -341,8 +342,8 @@ const BY_CPU: [&str; 13] = [
 ];
 
 /// Machines whose PMIs come late, one whose firmware has left something in each register of the PMU,
-/// and one where cycles are not instructions.
-pub fn model_groups(cpu: Cpu) -> Vec<Group> {
+/// and one where cycles are not instructions; usually some on each machine.
+pub fn model_groups(cpu: Cpu, length: Length) -> Vec<Group> {
     let group = |model: &str, tests: &[&str]| {
         let boot = Boot {
             model: vec![model.to_owned()],
@@ -352,16 +353,25 @@ pub fn model_groups(cpu: Cpu) -> Vec<Group> {
         selftests(boot, &format!("selftests, {model}"), Provider::Mvpmu, own)
     };
     // The PMIs of a guest, and those of an event of the host beside one.
-    let tests = ["pmi_test", "attack_perf_test"];
-    let late = |delay: u32| group(&format!("pmi-delay={delay}"), &tests);
-    let mut groups = Vec::from([1, 20, 200].map(late));
-    groups.push(group(
-        "power-on=random:1",
-        &["count_test", "host_perf_test"],
-    ));
-    groups.push(group("weights=3:2", &["cycles_test"]));
-    groups.push(group("lbr=off", &["count_test", "no_branches_test"]));
-    groups
+    let late = |delay: u32| {
+        let tests = ["pmi_test", "attack_perf_test"];
+        group(&format!("pmi-delay={delay}"), &tests)
+    };
+    let power_on = || group("power-on=random:1", &["count_test", "host_perf_test"]);
+    let weights = || group("weights=3:2", &["cycles_test"]);
+    let without_lbr = || group("lbr=off", &["count_test", "no_branches_test"]);
+    match (length, Machine::of(cpu)) {
+        (Length::Long, _) => vec![
+            late(1),
+            late(20),
+            late(200),
+            power_on(),
+            weights(),
+            without_lbr(),
+        ],
+        (Length::Usual, Machine::Amd) => vec![late(200), weights()],
+        (Length::Usual, Machine::Intel) => vec![late(20), power_on(), without_lbr()],
+    }
 }
 
 /// What is tested on the CPUs that a machine is not else.

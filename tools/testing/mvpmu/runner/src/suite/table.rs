@@ -2,6 +2,8 @@
 
 //! The table of all test groups.
 
+use std::path::Path;
+
 use anyhow::Result;
 use pmu_model::profile;
 
@@ -58,6 +60,7 @@ use crate::paths::Kernel;
 use crate::shown;
 use crate::sweep::Company;
 use crate::sweep::Sweep;
+use crate::tap::Case;
 use crate::uki;
 
 fn with_four_cpus(cpu: Cpu) -> Group {
@@ -67,6 +70,16 @@ fn with_four_cpus(cpu: Cpu) -> Group {
     };
     let tests = ["cpu_test", "host_perf_test"].map(|name| format!("mvpmu/{name}"));
     selftests(boot, "selftests, 4 CPUs", Provider::Mvpmu, tests.to_vec())
+}
+
+/// The kernels of what usually is run on each machine with another one.
+fn sampled(machine: Machine, length: Length) -> impl Iterator<Item = Kernel> {
+    let kernels = match (length, machine) {
+        (Length::Long, _) => &[Kernel::Main, Kernel::Debug][..],
+        (_, Machine::Amd) => &[Kernel::Debug],
+        (_, Machine::Intel) => &[Kernel::Main],
+    };
+    kernels.iter().copied()
 }
 
 /// The attackers, with bugs that help them.
@@ -123,8 +136,7 @@ fn intel_groups(cpu: Cpu, length: Length) -> Vec<Group> {
     groups
 }
 
-/// What is usually run with KVM's C code, and with switch=eager on the AMD machine; on Intel that is
-/// everything.
+/// What is usually run with KVM's C code, and with switch=eager.
 const SOME: [&str; 8] = [
     "mvpmu/control_test",
     "mvpmu/count_test",
@@ -181,21 +193,26 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             name: format!("{} given kernel", name(cpu)),
             work: Work::Given(boot.clone()),
         });
-        groups.push(Group {
-            name: format!("{} installed", name(cpu)),
-            work: Work::Installed(boot.clone()),
-        });
-        // On Intel it is the same without firmware and stick.
-        if cpu == machine.cpu() && (machine == Machine::Amd || length == Length::Long) {
-            let test = match machine {
-                Machine::Amd => uki::on_amd,
-                Machine::Intel => uki::on_intel,
+        // What boots from a disk or a stick takes ten minutes of the AMD machine.
+        if machine == Machine::Intel || length == Length::Long {
+            groups.push(Group {
+                name: format!("{} installed", name(cpu)),
+                work: Work::Installed(boot.clone()),
+            });
+        }
+        if cpu == machine.cpu() {
+            let test: Option<fn(&Path) -> Result<Vec<Case>>> = match (machine, length) {
+                (Machine::Amd, Length::Usual) => Some(uki::on_amd_that_is_unable),
+                (Machine::Amd, Length::Long) => Some(uki::on_amd),
+                // It is the same without firmware and stick.
+                (Machine::Intel, Length::Usual) => None,
+                (Machine::Intel, Length::Long) => Some(uki::on_intel),
             };
-            groups.push(local(&format!("{} image", name(cpu)), 1, test));
+            let group = |test| local(&format!("{} image", name(cpu)), 1, test);
+            groups.extend(test.map(group));
         }
         groups.push(kunit(cpu));
-        groups.push(lifecycle(cpu, Kernel::Main));
-        groups.push(lifecycle(cpu, Kernel::Debug));
+        groups.extend(sampled(machine, length).map(|kernel| lifecycle(cpu, kernel)));
         groups.push(cycles(cpu, length));
         let without_pmu = Boot {
             pmu: Pmu::Off,
@@ -231,43 +248,36 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             let two = boot.clone().with_two_cpus();
             let long = length == Length::Long;
             let mut own = own_selftests(cpu, provider, false)?;
-            let all = match provider {
-                Provider::Mvpmu => true,
-                Provider::Eager => long || machine == Machine::Intel,
-                Provider::C => long,
-            };
-            if !all {
+            if !long && provider != Provider::Mvpmu {
                 own.retain(|test| SOME.contains(&test.as_str()));
             }
             groups.push(selftests(two.clone(), "selftests", provider, own));
             if provider == Provider::Eager {
-                if long || machine == Machine::Intel {
+                if long {
                     groups.push(eager_shorter(cpu));
                 }
                 continue;
             }
-            if provider == Provider::Mvpmu || long {
-                let attackers = own_selftests(cpu, provider, true)?;
-                groups.push(selftests(two, "attackers", provider, attackers));
+            // With the C code the others say something of the machines.
+            if provider == Provider::C && !long {
+                continue;
             }
-            // Those of the C code say something of the machines.
-            let programs = match (provider, length) {
-                (Provider::C, Length::Usual) => differential::PROGRAMS / 4,
-                (_, Length::Usual) => differential::PROGRAMS,
-                (_, Length::Long) => 2 * differential::PROGRAMS,
+            let attackers = own_selftests(cpu, provider, true)?;
+            groups.push(selftests(two, "attackers", provider, attackers));
+            let programs = match length {
+                Length::Usual => differential::PROGRAMS,
+                Length::Long => 2 * differential::PROGRAMS,
             };
             groups.push(differential(cpu, provider, programs));
             for (alone, suite) in [(true, "KVM selftests alone"), (false, "KVM selftests")] {
                 let kvm = kvm_selftests(machine, alone);
-                // With the C code they say something of the machines; on Intel that takes minutes.
-                let usual = provider == Provider::Mvpmu || machine == Machine::Amd;
-                if ((usual && !alone) || long) && !kvm.is_empty() {
+                if (!alone || long) && !kvm.is_empty() {
                     groups.push(selftests(boot.clone(), suite, provider, kvm));
                 }
             }
         }
         groups.push(with_watchdog(cpu));
-        groups.extend(model_groups(cpu));
+        groups.extend(model_groups(cpu, length));
         groups.extend(with_host_events(cpu));
         groups.push(tracepoints(cpu));
         if cpu == machine.cpu() {
@@ -291,10 +301,11 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             if length == Length::Long {
                 groups.push(migration_by_qemu(of_both, 50));
             }
+            // On the Intel machine three steps take minutes.
             let kernels = match (length, machine) {
                 (Length::Long, _) => &[Kernel::Main, Kernel::Debug][..],
                 (_, Machine::Amd) => &[Kernel::Debug],
-                (_, Machine::Intel) => &[Kernel::Main],
+                (_, Machine::Intel) => &[],
             };
             let hard_times = |&kernel| hard_times(cpu, kernel, length);
             groups.extend(kernels.iter().map(hard_times));
