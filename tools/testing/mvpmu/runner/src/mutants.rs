@@ -153,7 +153,7 @@ fn run_all_thought(
     thought.retain(|mutant| mutant.of_linux == of_linux);
     let mut thought = share(thought, boot.machine, length, is_for);
     if of_linux && length == Length::Usual {
-        // There are many.
+        // There are many; what is left is run on the AMD machine.
         thought = thought.into_iter().step_by(2).collect();
     }
     let boot = &match of_linux {

@@ -130,7 +130,7 @@ const TABLE: [(&str, By); 62] = [
     ("make test", Itself),
     ("make test-long", Selection),
     ("make test GROUP=sources", Selection),
-    ("make test GROUP='intel KUnit'", Selection),
+    ("make test GROUP='amd KUnit'", Selection),
     ("make test GROUP='VM exits'", Selection),
     ("make test-long GROUP='every KVM selftest'", Selection),
     ("make test-long GROUP='amd linux guests mvpmu'", Selection),

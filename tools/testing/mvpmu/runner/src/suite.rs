@@ -6,6 +6,7 @@ mod group;
 mod guests;
 mod hosts;
 mod lives;
+mod long;
 mod machines;
 mod selftests;
 mod skips;
@@ -60,11 +61,22 @@ fn all(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
 pub fn run(cpus: &[Cpu], filter: &str, oracle: Oracle, length: Length) -> Result<bool> {
     let mut total = Tally::default();
     let mut groups = all(cpus, length)?;
+    let names = names()?;
+    long::check(&names)?;
+    if length == Length::Usual {
+        long::leave_out(&mut groups);
+    }
     groups.retain(|group| group.name.contains(filter));
     for group in &mut groups {
         group.set_oracle(oracle);
     }
-    ensure!(!groups.is_empty(), "no group of tests is named '{filter}'");
+    ensure!(
+        !groups.is_empty(),
+        match names.iter().any(|name| name.contains(filter)) {
+            true => format!("'{filter}' is among the groups that only make test-long runs"),
+            false => format!("no group of tests is named '{filter}'"),
+        }
+    );
     fs::create_dir_all(LOGS)?;
     // No result of an earlier run may look like one of this.
     let _ = fs::remove_file(Path::new(LOGS).join("summary"));

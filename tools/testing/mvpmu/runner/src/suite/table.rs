@@ -2,8 +2,6 @@
 
 //! The table of all test groups.
 
-use std::path::Path;
-
 use anyhow::Result;
 use pmu_model::profile;
 
@@ -60,7 +58,6 @@ use crate::paths::Kernel;
 use crate::shown;
 use crate::sweep::Company;
 use crate::sweep::Sweep;
-use crate::tap::Case;
 use crate::uki;
 
 fn with_four_cpus(cpu: Cpu) -> Group {
@@ -201,15 +198,16 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             });
         }
         if cpu == machine.cpu() {
-            let test: Option<fn(&Path) -> Result<Vec<Case>>> = match (machine, length) {
-                (Machine::Amd, Length::Usual) => Some(uki::on_amd_that_is_unable),
-                (Machine::Amd, Length::Long) => Some(uki::on_amd),
+            let image = format!("{} image", name(cpu));
+            match (machine, length) {
+                (Machine::Amd, Length::Usual) => {
+                    groups.push(local(&image, 1, uki::on_amd_that_is_unable));
+                }
+                (Machine::Amd, Length::Long) => groups.push(local(&image, 1, uki::on_amd)),
                 // It is the same without firmware and stick.
-                (Machine::Intel, Length::Usual) => None,
-                (Machine::Intel, Length::Long) => Some(uki::on_intel),
-            };
-            let group = |test| local(&format!("{} image", name(cpu)), 1, test);
-            groups.extend(test.map(group));
+                (Machine::Intel, Length::Usual) => {}
+                (Machine::Intel, Length::Long) => groups.push(local(&image, 1, uki::on_intel)),
+            }
         }
         groups.push(kunit(cpu));
         groups.extend(sampled(machine, length).map(|kernel| lifecycle(cpu, kernel)));
