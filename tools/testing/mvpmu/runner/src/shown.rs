@@ -137,7 +137,7 @@ const TABLE: [(&str, By); 62] = [
     ("make test GROUP='traces of perf'", Selection),
     ("make test GROUP=pt=host_guest", Selection),
     ("make test GROUP='10^5'", Selection),
-    ("make test GROUP='mutants of Linux'", Selection),
+    ("make test-long GROUP='mutants of Linux'", Selection),
     ("make test GROUP='samples with branch stacks'", Selection),
     ("make test-long GROUP='with the watchdog'", Selection),
     ("make deb", Group("deb packages", "CONFIG=small")),

@@ -13,7 +13,6 @@ const ONLY_LONG: [&str; 29] = [
     "amd attackers' control",
     "amd branches of perf",
     "amd demo",
-    "amd migration to fewer counters",
     "amd perf and tracepoints",
     "amd random calls' control",
     "amd selftests with preferred events mvpmu",
@@ -37,6 +36,7 @@ const ONLY_LONG: [&str; 29] = [
     "intel selftests mvpmu,switch=eager",
     "intel selftests with the watchdog mvpmu",
     "intel shown commands",
+    "intel skylake migration to fewer counters",
     "intel skylake selftests c",
     "intel two runs",
 ];
