@@ -33,6 +33,10 @@ deb | deb-again)
 	*) die "CONFIG=$base: there are small, cloud and amd64" ;;
 	esac
 	;;
+mutants)
+	# Its modules are not main's, and in a boot menu it comes after main.
+	export MVPMU_LOCALVERSION='~mutants'
+	;;
 esac
 enter=$SCRIPTS/enter.sh
 inner=/mvpmu/tools/testing/mvpmu
@@ -93,7 +97,7 @@ existing() {
 
 # shellcheck disable=SC2046
 linux_sum=$({
-	echo "$package $fragments"
+	echo "$package $fragments${MVPMU_LOCALVERSION:+ $MVPMU_LOCALVERSION}"
 	basename "$(readlink "$BUILD/rootfs")"
 	sum_of $(existing "patches/$version" drivers rust arch include \
 		tools/testing/mvpmu/kernel/*.config "$options") patches/overlay tools/testing/mvpmu/mutants \
@@ -109,11 +113,8 @@ tests_sum=$({
 linux=linux-$version-$package_version
 src=/cache/$linux/src
 obj=/cache/$linux/$variant
-# Almost all objects are the same. Its modules are not main's.
-if [ "$variant" = mutants ]; then
-	obj=/cache/$linux/main
-	export MVPMU_LOCALVERSION=-mutants
-fi
+# Almost all objects are the same.
+[ "$variant" != mutants ] || obj=/cache/$linux/main
 
 unpack_source() {
 	rm -rf "${CACHE:?}/$linux"
