@@ -9,17 +9,18 @@ use anyhow::Result;
 use super::group::Group;
 
 /// The names of the groups.
-const ONLY_LONG: [&str; 29] = [
+const ONLY_LONG: [&str; 30] = [
     "amd attackers' control",
-    "amd branches of perf",
     "amd demo",
+    "amd given kernel",
+    "amd hypervisors",
     "amd perf and tracepoints",
-    "amd random calls' control",
     "amd selftests with preferred events mvpmu",
     "amd selftests with shared events mvpmu",
     "amd selftests, 4 CPUs mvpmu",
     "intel KUnit",
     "intel KVM selftests mvpmu",
+    "intel branches of perf",
     "intel cycles",
     "intel given kernel",
     "intel host tools",
@@ -28,8 +29,8 @@ const ONLY_LONG: [&str; 29] = [
     "intel icelake debug kernel's selftests, pt=host_guest mvpmu",
     "intel installed",
     "intel mutants of Linux",
+    "intel mutants, writes skipped",
     "intel perf on the host, prefer",
-    "intel random calls mvpmu,host_events=share",
     "intel refusal: no KVM",
     "intel refusal: no PMU",
     "intel refusal: old PMU",

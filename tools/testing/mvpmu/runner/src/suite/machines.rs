@@ -15,7 +15,6 @@ use crate::job::Job;
 use crate::machine::name;
 use crate::machine::Boot;
 use crate::machine::Cpu;
-use crate::machine::Machine;
 use crate::machine::Pmu;
 use crate::oracle::Oracle;
 use crate::paths;
@@ -135,39 +134,26 @@ pub fn differential(cpu: Cpu, provider: Provider, programs: u64) -> Group {
     }
 }
 
-/// Random calls: usually with one value of the parameter `host_events`, and whether they find a bug.
-pub fn random_calls(cpu: Cpu, length: Length) -> Vec<Group> {
+/// Random calls, with each value of the parameter `host_events`, and whether they find a bug.
+pub fn random_calls(cpu: Cpu) -> Vec<Group> {
     let group = |what: &str, work| Group {
         name: format!("{} random calls{what}", name(cpu)),
         work,
     };
-    let of = |provider: &'static str, programs| {
-        group(
-            &format!(" {provider}"),
-            Work::Calls(cpu, provider, programs),
-        )
+    let of = |provider: &'static str| {
+        let work = Work::Calls(cpu, provider, 20 * calls::PROGRAMS);
+        group(&format!(" {provider}"), work)
     };
-    let usual = match Machine::of(cpu) {
-        Machine::Amd => "mvpmu",
-        Machine::Intel => "mvpmu,host_events=share",
-    };
-    let control = group("' control", Work::CallsFind(cpu, calls::MUTANT));
-    match length {
-        Length::Usual if cpu.is_amd() => vec![of(usual, calls::PROGRAMS), control],
-        Length::Usual => vec![of(usual, calls::PROGRAMS)],
-        Length::Long => {
-            let providers = [
-                "mvpmu",
-                "mvpmu,host_events=share",
-                "mvpmu,host_events=prefer",
-                "mvpmu,switch=eager",
-                "c",
-            ];
-            let mut groups = Vec::from(providers.map(|name| of(name, 20 * calls::PROGRAMS)));
-            groups.push(control);
-            groups
-        }
-    }
+    let providers = [
+        "mvpmu",
+        "mvpmu,host_events=share",
+        "mvpmu,host_events=prefer",
+        "mvpmu,switch=eager",
+        "c",
+    ];
+    let mut groups = Vec::from(providers.map(of));
+    groups.push(group("' control", Work::CallsFind(cpu, calls::MUTANT)));
+    groups
 }
 
 pub fn two_runs(cpu: Cpu, what: &str, boot: Boot) -> Group {

@@ -311,7 +311,9 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             if length == Length::Long && machine == Machine::Amd {
                 groups.push(hard_times_with_kcsan(cpu));
             }
-            groups.extend(random_calls(cpu, length));
+            if length == Length::Long {
+                groups.extend(random_calls(cpu));
+            }
         }
         // Usually one value of the parameter on each machine.
         for (host_events, usual) in [("refuse", Machine::Amd), ("prefer", Machine::Intel)] {
