@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::group::Group;
 
 /// The names of the groups.
-const ONLY_LONG: [&str; 30] = [
+const ONLY_LONG: [&str; 31] = [
     "amd attackers' control",
     "amd demo",
     "amd given kernel",
@@ -23,6 +23,7 @@ const ONLY_LONG: [&str; 30] = [
     "intel branches of perf",
     "intel cycles",
     "intel given kernel",
+    "intel hard times",
     "intel host tools",
     "intel host tools without a PMU",
     "intel icelake debug kernel's selftests mvpmu",

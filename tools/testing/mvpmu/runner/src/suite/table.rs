@@ -299,14 +299,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             if length == Length::Long {
                 groups.push(migration_by_qemu(of_both, 50));
             }
-            // On the Intel machine three steps take minutes.
-            let kernels = match (length, machine) {
-                (Length::Long, _) => &[Kernel::Main, Kernel::Debug][..],
-                (_, Machine::Amd) => &[Kernel::Debug],
-                (_, Machine::Intel) => &[],
-            };
-            let hard_times = |&kernel| hard_times(cpu, kernel, length);
-            groups.extend(kernels.iter().map(hard_times));
+            groups.extend(sampled(machine, length).map(|kernel| hard_times(cpu, kernel, length)));
             // The Intel machine's CPUs take turns.
             if length == Length::Long && machine == Machine::Amd {
                 groups.push(hard_times_with_kcsan(cpu));
