@@ -57,7 +57,15 @@ fn all(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
     Ok(groups)
 }
 
-/// Runs all groups whose name contains `filter`. Whether all passed.
+/// Whether `filter` means a group with this name: its part, unless it is the whole name of one of `all`.
+fn means(filter: &str, name: &str, all: &[String]) -> bool {
+    match all.iter().any(|name| name == filter) {
+        true => name == filter,
+        false => name.contains(filter),
+    }
+}
+
+/// Runs the groups that `filter` means. Whether all passed.
 pub fn run(cpus: &[Cpu], filter: &str, oracle: Oracle, length: Length) -> Result<bool> {
     let mut total = Tally::default();
     let mut groups = all(cpus, length)?;
@@ -66,7 +74,7 @@ pub fn run(cpus: &[Cpu], filter: &str, oracle: Oracle, length: Length) -> Result
     if length == Length::Usual {
         long::leave_out(&mut groups);
     }
-    groups.retain(|group| group.name.contains(filter));
+    groups.retain(|group| means(filter, &group.name, &names));
     for group in &mut groups {
         group.set_oracle(oracle);
     }
@@ -154,4 +162,19 @@ fn show(cases: &[Case], group: &Group) -> Result<()> {
     }
     fs::create_dir_all(group.directory())?;
     fs::write(&path, log).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_name_means_one_group() {
+        let all = ["amd hard times", "amd hard times (debug kernel)", "amd demo"].map(str::to_owned);
+        let meant = |filter| all.iter().filter(|name| means(filter, name, &all)).count();
+        assert_eq!(meant("amd hard times"), 1);
+        assert_eq!(meant("hard times"), 2);
+        assert_eq!(meant(""), 3);
+        assert_eq!(meant("intel"), 0);
+    }
 }
