@@ -9,19 +9,12 @@ use crate::core;
 use crate::gather;
 use crate::memory;
 use crate::oracle;
-use crate::per_cpu::CpuCell;
-use crate::per_cpu::PerCpu;
 use crate::pmu;
-
-/// IA32_DEBUGCTL says so. Looked at for each branch.
-static ON: CpuCell<bool> = CpuCell::new(false);
-
-/// What a CPU has of its own.
-pub static PER_CPU: [&dyn PerCpu; 1] = [&ON];
+use crate::watch;
 
 /// Whether branches are stored from now on.
 pub fn turn(on: bool) {
-    ON.set(on);
+    watch::set(watch::by::BTS, on);
 }
 
 /// Memory of the CPU as it is, by linear addresses: the page table of whoever runs.
@@ -48,15 +41,10 @@ impl Memory for Linear {
 }
 
 /// The current instruction branches.
-#[inline(always)]
 pub fn branch(from: u64, to: u64) {
-    if ON.get() {
-        store(from, to);
+    if watch::get() & watch::by::BTS == 0 {
+        return;
     }
-}
-
-#[cold]
-fn store(from: u64, to: u64) {
     let user = gather::is_user();
     let branch = Branch { from, to, user };
     let due = pmu::with(|pmu| pmu.map().branched(branch, &mut Linear));

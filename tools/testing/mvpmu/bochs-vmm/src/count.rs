@@ -3,8 +3,8 @@
 //! Counting, instruction by instruction: the core's instrumentation entry
 //! points before and after each one, and what it does in between.
 //!
-//! This is the hot path: the instructions that retire are always counted, all else only when a
-//! counter wants it.
+//! This is the hot path: the instructions that retire are always counted, all else only when somebody
+//! watches: see [`watch`].
 
 use std::ffi::c_void;
 
@@ -22,6 +22,8 @@ use crate::oracle;
 use crate::pmu;
 use crate::pt;
 use crate::sweep;
+use crate::watch;
+use crate::watch::by;
 
 /// The current instruction retires.
 #[inline(always)]
@@ -33,11 +35,29 @@ pub fn retire() {
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_before_execution(_cpu: u32, _instruction: *const c_void) {
-    sweep::step();
-    listing::step();
-    pmu::step();
-    oracle::step();
+    const RARE: u32 = by::SWEEP | by::LISTING | by::PMI;
+    let watched = watch::get();
+    if watched & RARE != 0 {
+        rarely(watched);
+    }
+    if watched & by::ORACLE != 0 {
+        oracle::step();
+    }
     gather::begin();
+}
+
+#[cold]
+fn rarely(watched: u32) {
+    if watched & by::SWEEP != 0 {
+        sweep::step();
+    }
+    if watched & by::LISTING != 0 {
+        listing::step();
+    }
+    // An interrupt of a sweep may be one.
+    if watch::get() & by::PMI != 0 {
+        pmu::step();
+    }
 }
 
 #[no_mangle]
@@ -45,17 +65,32 @@ extern "C-unwind" fn bx_instr_after_execution(_cpu: u32, _instruction: *const c_
     retire();
 }
 
+/// The current instruction branches: tells those who record it.
+#[inline(always)]
+fn record(from: u64, to: u64, kind: BranchKind, event: PtEvent) {
+    const RECORD: u32 = by::BTS | by::LBR | by::PT;
+    #[cold]
+    fn tell(from: u64, to: u64, kind: BranchKind, event: PtEvent) {
+        bts::branch(from, to);
+        lbr::branch(kind, from, to);
+        pt::event(event);
+    }
+    if watch::get() & RECORD != 0 {
+        tell(from, to, kind, event);
+    }
+}
+
 #[no_mangle]
 extern "C-unwind" fn bx_instr_cnear_branch_taken(_cpu: u32, from: u64, to: u64) {
-    bts::branch(from, to);
-    lbr::branch(BranchKind::Conditional, from, to);
-    pt::event(PtEvent::Taken(to));
+    record(from, to, BranchKind::Conditional, PtEvent::Taken(to));
     gather::branches(Branch::near(Source::Taken));
 }
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_cnear_branch_not_taken(_cpu: u32, _from: u64) {
-    pt::event(PtEvent::NotTaken);
+    if watch::get() & by::PT != 0 {
+        pt::event(PtEvent::NotTaken);
+    }
     gather::branches(Branch::near(Source::NotTaken));
 }
 
@@ -69,7 +104,6 @@ mod near {
 
 #[no_mangle]
 extern "C-unwind" fn bx_instr_ucnear_branch(_cpu: u32, what: u32, from: u64, to: u64) {
-    bts::branch(from, to);
     let (kind, branch) = match what {
         near::JUMP_INDIRECT => (BranchKind::JumpIndirect, Branch::indirect(Source::Jumps)),
         near::CALL => (BranchKind::CallRelative, Branch::near(Source::Calls)),
@@ -77,11 +111,11 @@ extern "C-unwind" fn bx_instr_ucnear_branch(_cpu: u32, what: u32, from: u64, to:
         near::RETURN => (BranchKind::Return, Branch::near(Source::Returns)),
         _ => (BranchKind::JumpRelative, Branch::near(Source::Jumps)),
     };
-    lbr::branch(kind, from, to);
-    pt::event(match kind {
+    let event = match kind {
         BranchKind::JumpRelative | BranchKind::CallRelative => PtEvent::Direct(to),
         _ => PtEvent::Indirect(to),
-    });
+    };
+    record(from, to, kind, event);
     gather::branches(branch);
 }
 
@@ -130,10 +164,10 @@ extern "C-unwind" fn bx_instr_lin_access(
     const READ: u32 = 0;
     const WRITE: u32 = 1;
     const READ_MODIFY_WRITE: u32 = 3;
-    if kind == READ || kind == READ_MODIFY_WRITE {
-        gather::note(did::LOAD);
-    }
-    if kind == WRITE || kind == READ_MODIFY_WRITE {
-        gather::note(did::STORE);
-    }
+    gather::note(match kind {
+        READ => did::LOAD,
+        WRITE => did::STORE,
+        READ_MODIFY_WRITE => did::LOAD | did::STORE,
+        _ => 0,
+    });
 }

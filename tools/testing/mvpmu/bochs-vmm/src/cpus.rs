@@ -7,9 +7,7 @@
 //! never goes back. While all CPUs are halted, time goes on to the next timer that is due. So a
 //! second run is the same as the first.
 
-use crate::bts;
 use crate::core;
-use crate::flow;
 use crate::gather;
 use crate::layout;
 use crate::lbr;
@@ -21,6 +19,7 @@ use crate::pt;
 use crate::single::SingleCell;
 use crate::stop;
 use crate::timers;
+use crate::watch;
 
 /// Ticks that a turn has.
 const TURN: u64 = 10_000;
@@ -37,15 +36,14 @@ static COUNT: SingleCell<usize> = SingleCell::new(1);
 static CURRENT: SingleCell<usize> = SingleCell::new(0);
 
 /// What each CPU has of its own, besides the core.
-static PER_CPU: [&[&dyn PerCpu]; 8] = [
+static PER_CPU: [&[&dyn PerCpu]; 7] = [
     &pmu::PER_CPU,
     &gather::PER_CPU,
     &msr::PER_CPU,
-    &bts::PER_CPU,
     &lbr::PER_CPU,
     &pt::PER_CPU,
-    &flow::PER_CPU,
     &oracle::PER_CPU,
+    &watch::PER_CPU,
 ];
 
 /// How many there are.

@@ -12,16 +12,10 @@ use std::io::Write;
 
 use pmu_model::Class;
 
-use crate::per_cpu::CpuCell;
-use crate::per_cpu::PerCpu;
 use crate::single::SingleThread;
+use crate::watch;
 
-/// There is a list, and TraceEn is set.
-static ON: CpuCell<bool> = CpuCell::new(false);
 static LIST: SingleThread<Option<BufWriter<File>>> = SingleThread::new(None);
-
-/// What a CPU has of its own.
-pub static PER_CPU: [&dyn PerCpu; 1] = [&ON];
 
 /// Writes the list to this file.
 pub fn create(file: File) {
@@ -30,19 +24,13 @@ pub fn create(file: File) {
 
 /// TraceEn is set or not.
 pub fn follow(traces: bool) {
-    ON.set(traces && LIST.with(|list| list.is_some()));
+    let wants = traces && LIST.with(|list| list.is_some());
+    watch::set(watch::by::FLOW, wants);
 }
 
 /// The instruction at `rip` retires.
-#[inline(always)]
-pub fn retired(rip: u64, class: Class) {
-    if ON.get() {
-        add(rip, class);
-    }
-}
-
 #[cold]
-fn add(rip: u64, class: Class) {
+pub fn retired(rip: u64, class: Class) {
     let is_guest = matches!(class, Class::GuestKernel | Class::GuestUser);
     let flags = u64::from(class.is_user()) | u64::from(is_guest) << 1;
     let mut entry = [0; 16];

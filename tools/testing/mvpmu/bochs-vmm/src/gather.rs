@@ -16,6 +16,7 @@ use crate::layout;
 use crate::per_cpu::CpuCell;
 use crate::per_cpu::PerCpu;
 use crate::per_cpu::MAX_CPUS;
+use crate::watch;
 
 type Numbers = [[Cell<u64>; Class::COUNT]; Source::COUNT];
 
@@ -62,21 +63,39 @@ static GATHERED: Table = Table::new();
 static RETIRED: [CpuCell<u64>; Class::COUNT] = [const { CpuCell::new(0) }; Class::COUNT];
 /// How much may gather.
 static BUDGET: Table = Table::new();
-/// Some counter runs.
-static RUNNING: CpuCell<bool> = CpuCell::new(false);
 
 /// What an instruction does, one bit each.
 pub mod did {
     /// It branches.
-    pub const BRANCH: u8 = 1 << 0;
+    pub const BRANCH: u32 = 1 << 0;
     /// It reads memory.
-    pub const LOAD: u8 = 1 << 1;
+    pub const LOAD: u32 = 1 << 1;
     /// It writes memory.
-    pub const STORE: u8 = 1 << 2;
+    pub const STORE: u32 = 1 << 2;
     /// It flushes a cache line.
-    pub const FLUSH: u8 = 1 << 3;
+    pub const FLUSH: u32 = 1 << 3;
     /// An interrupt comes after it.
-    pub const INTERRUPT: u8 = 1 << 4;
+    pub const INTERRUPT: u32 = 1 << 4;
+}
+
+/// What an instruction is besides, in the same word.
+mod is {
+    /// At CPL > 0.
+    pub const USER: u32 = 1 << 8;
+    /// A guest's.
+    pub const GUEST: u32 = 1 << 9;
+    /// It may retire.
+    pub const ARMED: u32 = 1 << 10;
+}
+
+/// The class of such an instruction.
+fn class_of(what: u32) -> Class {
+    Class::new(what & is::GUEST != 0, what & is::USER != 0)
+}
+
+/// The class in which it counts: Intel's counters do not tell guest from host.
+fn counted_class_of(what: u32) -> Class {
+    class_of(what & !is::GUEST)
 }
 
 /// What a branch is besides.
@@ -112,51 +131,44 @@ pub fn branches(branch: Branch) {
 }
 
 /// What some counter counts besides instructions.
-static WANTED: CpuCell<u8> = CpuCell::new(0);
+static WANTED: CpuCell<u32> = CpuCell::new(0);
 
 /// The instruction that executes.
 struct Current {
-    /// It may retire.
-    armed: CpuCell<bool>,
-    class: CpuCell<Class>,
+    /// What it is and what it did.
+    what: CpuCell<u32>,
     rip: CpuCell<u64>,
-    did: CpuCell<u8>,
     branch: CpuCell<Branch>,
 }
 
 /// What a CPU has of its own.
-pub static PER_CPU: [&dyn PerCpu; 13] = [
+pub static PER_CPU: [&dyn PerCpu; 10] = [
     &GATHERED,
     &RETIRED[0],
     &RETIRED[1],
     &RETIRED[2],
     &RETIRED[3],
     &BUDGET,
-    &RUNNING,
     &WANTED,
-    &CURRENT.armed,
-    &CURRENT.class,
+    &CURRENT.what,
     &CURRENT.rip,
-    &CURRENT.did,
     &CURRENT.branch,
 ];
 
 static CURRENT: Current = Current {
-    armed: CpuCell::new(false),
-    class: CpuCell::new(Class::HostKernel),
+    what: CpuCell::new(0),
     rip: CpuCell::new(0),
-    did: CpuCell::new(0),
     branch: CpuCell::new(Branch::near(Source::Jumps)),
 };
 
 /// Adopts what `pmu` counts, and how long it can do without a fold.
 pub fn follow(pmu: Option<&Pmu<Intel>>) {
-    RUNNING.set(false);
+    watch::set(watch::by::COUNTER, false);
     let Some(pmu) = pmu else { return };
     let mut sources = pmu.map().derived_from();
     for n in 0..pmu.counters().len() {
         if let Some(counting) = pmu.map().counting(n) {
-            RUNNING.set(true);
+            watch::set(watch::by::COUNTER, true);
             sources = sources.union(counting.event.sources);
         }
     }
@@ -174,7 +186,7 @@ pub fn follow(pmu: Option<&Pmu<Intel>>) {
 }
 
 /// What an instruction may do that makes an event of this source.
-fn bits_of(source: Source) -> u8 {
+fn bits_of(source: Source) -> u32 {
     match source {
         Source::Instructions => 0,
         Source::Interrupts => did::INTERRUPT,
@@ -210,27 +222,28 @@ pub fn take() -> Deltas {
 /// One event of the current instruction; true when a fold is due.
 #[inline(always)]
 fn add(source: Source) -> bool {
-    let class = CURRENT.class.get();
+    let class = counted_class_of(CURRENT.what.get());
     let gathered = GATHERED.at(source, class);
     gathered.set(gathered.get() + 1);
     gathered.get() >= BUDGET.at(source, class).get()
 }
 
-/// Counts the current instruction, which retires; true when a fold is due.
+/// Counts the current instruction, which retires and is this; true when a fold is due.
 #[inline(always)]
-fn gather() -> bool {
-    CURRENT.armed.set(false);
-    let class = CURRENT.class.get();
-    flow::retired(CURRENT.rip.get(), class);
+fn gather(what: u32) -> bool {
+    CURRENT.what.set(what & !is::ARMED);
+    let class = class_of(what);
     let retired = &RETIRED[class as usize];
     retired.set(retired.get() + 1);
-    if !RUNNING.get() {
+    let watched = watch::get();
+    if watched & watch::by::FLOW != 0 {
+        flow::retired(CURRENT.rip.get(), class);
+    }
+    if watched & watch::by::COUNTER == 0 {
         return false;
     }
-    // Intel's counters do not tell guest from host.
-    CURRENT.class.set(Class::new(false, class.is_user()));
     let due = add(Source::Instructions);
-    let did = CURRENT.did.get() & WANTED.get();
+    let did = what & WANTED.get();
     if did == 0 {
         return due;
     }
@@ -238,7 +251,7 @@ fn gather() -> bool {
 }
 
 /// Counts what the current instruction did besides.
-fn gather_more(did: u8) -> bool {
+fn gather_more(did: u32) -> bool {
     let mut due = false;
     if did & did::BRANCH != 0 {
         due |= add(Source::Branches);
@@ -262,7 +275,17 @@ fn gather_more(did: u8) -> bool {
 
 /// Whether the current instruction is executed at CPL > 0.
 pub fn is_user() -> bool {
-    CURRENT.class.get().is_user()
+    CURRENT.what.get() & is::USER != 0
+}
+
+/// The address of the last instruction that has begun.
+pub fn last_rip() -> u64 {
+    CURRENT.rip.get()
+}
+
+/// What comes next does not follow from the last instruction.
+pub fn forget_rip() {
+    CURRENT.rip.set(0);
 }
 
 /// An instruction begins.
@@ -270,46 +293,49 @@ pub fn is_user() -> bool {
 pub fn begin() {
     let user = layout::CPL.get::<u8>() != 0;
     let guest = layout::IN_VMX_GUEST.get::<u8>() != 0;
-    CURRENT.armed.set(true);
-    CURRENT.class.set(Class::new(guest, user));
+    let bit = |is: bool, bit: u32| u32::from(is) * bit;
+    let what = is::ARMED | bit(user, is::USER) | bit(guest, is::GUEST);
+    CURRENT.what.set(what);
     CURRENT.rip.set(layout::PREV_RIP.get());
-    CURRENT.did.set(0);
 }
 
 /// The current instruction did this.
 #[inline(always)]
-pub fn note(what: u8) {
-    CURRENT.did.set(CURRENT.did.get() | what);
+pub fn note(did: u32) {
+    CURRENT.what.set(CURRENT.what.get() | did);
 }
 
 /// The current instruction retires: it has done its work; true when a fold is due. A REP
 /// instruction that was interrupted has not: it begins again where it stands.
 #[inline(always)]
 pub fn retire() -> bool {
-    if !CURRENT.armed.get() {
+    let what = CURRENT.what.get();
+    if what & is::ARMED == 0 {
         return false;
     }
-    if layout::RIP.get::<u64>() == CURRENT.rip.get() && CURRENT.did.get() & did::BRANCH == 0 {
-        CURRENT.armed.set(false);
+    if layout::RIP.get::<u64>() == CURRENT.rip.get() && what & did::BRANCH == 0 {
+        drop_current();
         return false;
     }
-    gather()
+    gather(what)
 }
 
 /// The current instruction will retire; counts it now, before it changes what is
 /// counted. The caller folds.
 pub fn retire_early() {
-    if CURRENT.armed.get() {
-        gather();
+    let what = CURRENT.what.get();
+    if what & is::ARMED != 0 {
+        gather(what);
     }
 }
 
 /// The CPU takes an interrupt before the next instruction; true when a fold is due.
 pub fn interrupted() -> bool {
-    RUNNING.get() && WANTED.get() & did::INTERRUPT != 0 && add(Source::Interrupts)
+    let counts = watch::get() & watch::by::COUNTER != 0;
+    counts && WANTED.get() & did::INTERRUPT != 0 && add(Source::Interrupts)
 }
 
 /// The current instruction will not retire.
 pub fn drop_current() {
-    CURRENT.armed.set(false);
+    CURRENT.what.set(CURRENT.what.get() & !is::ARMED);
 }

@@ -18,14 +18,13 @@ use crate::per_cpu::CpuCell;
 use crate::per_cpu::PerCpu;
 use crate::pmu;
 use crate::pt;
+use crate::watch;
 
-/// They are recorded. Looked at for each branch.
-static ON: CpuCell<bool> = CpuCell::new(false);
 /// The event that is delivered next is injected by VM entry.
 static INJECTED: CpuCell<bool> = CpuCell::new(false);
 
 /// What a CPU has of its own.
-pub static PER_CPU: [&dyn PerCpu; 2] = [&ON, &INJECTED];
+pub static PER_CPU: [&dyn PerCpu; 1] = [&INJECTED];
 
 /// The core's types of events, which are those of VMX.
 mod event {
@@ -40,13 +39,16 @@ const DEBUG: u8 = 1;
 
 /// Adopts whether `pmu` records branches.
 pub fn follow(pmu: &Intel) {
-    ON.set(pmu.records_branches());
+    watch::set(watch::by::LBR, pmu.records_branches());
+}
+
+fn are_recorded() -> bool {
+    watch::get() & watch::by::LBR != 0
 }
 
 /// The current instruction branches.
-#[inline(always)]
 pub fn branch(kind: BranchKind, from: u64, to: u64) {
-    if ON.get() {
+    if are_recorded() {
         record(kind, from, to, gather::is_user());
     }
 }
@@ -98,7 +100,7 @@ extern "C-unwind" fn interrupt(vector: u8, kind: u32, has_error: bool, error: u1
                 pmu::debug_exception();
             }
         }
-        _ if ON.get() => record(BranchKind::Other, from, layout::RIP.get(), from_user),
+        _ if are_recorded() => record(BranchKind::Other, from, layout::RIP.get(), from_user),
         _ => {}
     }
 }

@@ -9,6 +9,7 @@ use pmu_model::listing::Whose;
 use crate::layout;
 use crate::single::SingleCell;
 use crate::single::SingleThread;
+use crate::watch;
 
 /// What an instruction counts for now; 0: nothing.
 static WEIGHT: SingleCell<i64> = SingleCell::new(0);
@@ -38,19 +39,12 @@ pub fn guest_mark(number: u32) {
 fn weigh(weight: Option<i64>) {
     if let Some(weight) = weight {
         WEIGHT.set(weight);
+        watch::set_on_all(watch::by::LISTING, weight != 0);
     }
 }
 
-/// An instruction is about to be executed.
-#[inline(always)]
+/// An instruction is about to be executed, which counts for something.
 pub fn step() {
-    if WEIGHT.get() != 0 {
-        instruction();
-    }
-}
-
-#[inline(never)]
-fn instruction() {
     let whose = if layout::IN_VMX_GUEST.get::<u8>() != 0 {
         Whose::Guest
     } else if layout::CPL.get::<u8>() != 0 {

@@ -63,6 +63,7 @@ mod sweep;
 mod terminal;
 mod timers;
 mod vmx;
+mod watch;
 
 use std::ffi::c_void;
 use std::fs::File;

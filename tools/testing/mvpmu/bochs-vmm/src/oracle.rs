@@ -31,6 +31,7 @@ use crate::capability::ENTRY_LOAD_RTIT_CTL;
 use crate::capability::GUEST_LBR_CTL;
 use crate::capability::GUEST_RTIT_CTL;
 use crate::core;
+use crate::gather;
 use crate::layout;
 use crate::layout::gpr;
 use crate::memory;
@@ -40,6 +41,7 @@ use crate::pmu;
 use crate::single::SingleCell;
 use crate::single::SingleThread;
 use crate::stop;
+use crate::watch;
 
 /// VMCS fields and bits.
 mod vmcs {
@@ -80,10 +82,8 @@ static LEFT: CpuCell<bool> = CpuCell::new(false);
 static USER: CpuCell<bool> = CpuCell::new(false);
 /// The stack pointer, when it was on another stack before.
 static STACK: CpuCell<u64> = CpuCell::new(0);
-/// The instruction before.
-static LAST_RIP: CpuCell<u64> = CpuCell::new(0);
 /// What a CPU has of its own.
-pub static PER_CPU: [&dyn PerCpu; 5] = [&INSIDE, &LEFT, &USER, &STACK, &LAST_RIP];
+pub static PER_CPU: [&dyn PerCpu; 4] = [&INSIDE, &LEFT, &USER, &STACK];
 
 /// What all CPUs know.
 static VCPUS: OnceLock<SharedVcpus> = OnceLock::new();
@@ -106,20 +106,17 @@ pub fn create(
         let oracle = oracle.with_branch_functions(branch_functions);
         pmu.watch(oracle.with_trace_functions(trace_functions.clone()));
         MODE.set(mode);
+        watch::set(watch::by::ORACLE, true);
     });
 }
 
-/// An instruction is about to be executed.
+/// An instruction is about to be executed, of which [`gather`] does not know yet.
 #[inline(always)]
 pub fn step() {
-    if MODE.get() == Mode::Off {
-        return;
-    }
     let stack = layout::GPR.element(gpr::RSP).get::<u64>();
     if (stack ^ STACK.get()) & !STACK_MASK != 0 {
         stack_moved(stack);
     }
-    LAST_RIP.set(layout::PREV_RIP.get());
     if layout::CPL.get::<u8>() == 3 && !INSIDE.get() {
         USER.set(true);
         if LEFT.get() {
@@ -135,7 +132,7 @@ fn stack_moved(stack: u64) {
     if INSIDE.get() || from & stack & KERNEL == 0 || layout::CPL.get::<u8>() != 0 {
         return;
     }
-    let rip = LAST_RIP.get();
+    let rip = gather::last_rip();
     if stack_load(&code(rip)).is_none() {
         return;
     }
@@ -357,7 +354,7 @@ pub fn exit() {
         }
     });
     STACK.set(layout::GPR.element(gpr::RSP).get());
-    LAST_RIP.set(0);
+    gather::forget_rip();
     follow();
 }
 

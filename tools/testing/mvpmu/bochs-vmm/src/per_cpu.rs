@@ -53,6 +53,15 @@ impl<T: Copy> CpuCell<T> {
     }
 }
 
+impl<T: Copy> CpuCell<T> {
+    /// Changes it on all CPUs.
+    pub fn change_all(&self, change: impl Fn(T) -> T) {
+        for cell in self.others.iter().chain([&self.now]) {
+            cell.set(change(cell.get()));
+        }
+    }
+}
+
 impl<T: Copy> PerCpu for CpuCell<T> {
     fn exchange(&self, from: usize, to: usize) {
         self.others[from].set(self.now.get());

@@ -31,6 +31,7 @@ use crate::per_cpu::CpuThing;
 use crate::per_cpu::PerCpu;
 use crate::pt;
 use crate::single::SingleCell;
+use crate::watch;
 
 static PMU: CpuThing<Box<Pmu<Intel>>> = CpuThing::new();
 static CONFIG: SingleCell<Option<Config>> = SingleCell::new(None);
@@ -48,11 +49,9 @@ pub struct Options {
 
 /// The PMI that is under way.
 static PMI_DELAY: CpuCell<PmiDelay> = CpuCell::new(PmiDelay::NONE);
-/// There is one.
-static UNDER_WAY: CpuCell<bool> = CpuCell::new(false);
 
 /// What a CPU has of its own.
-pub static PER_CPU: [&dyn PerCpu; 3] = [&PMU, &PMI_DELAY, &UNDER_WAY];
+pub static PER_CPU: [&dyn PerCpu; 2] = [&PMU, &PMI_DELAY];
 
 /// Gives CPU number `cpu`, whose turn it is, a PMU.
 pub fn create(cpu: usize, config: Option<Config>, options: Options) {
@@ -112,12 +111,9 @@ pub fn fold() {
     }
 }
 
-/// An instruction is about to be executed.
-#[inline(always)]
+/// An instruction is about to be executed, and a PMI is under way.
 pub fn step() {
-    if UNDER_WAY.get() {
-        follow_pmi(|_, _| ());
-    }
+    follow_pmi(|_, _| ());
 }
 
 /// Something may have become of the PMI that is under way.
@@ -126,7 +122,7 @@ fn follow_pmi(change: impl FnOnce(&mut PmiDelay, u64)) {
     let mut delay = PMI_DELAY.get();
     change(&mut delay, now);
     let has_come = delay.take(now);
-    UNDER_WAY.set(delay.left(now).is_some());
+    watch::set(watch::by::PMI, delay.left(now).is_some());
     PMI_DELAY.set(delay);
     if has_come {
         deliver_pmi();

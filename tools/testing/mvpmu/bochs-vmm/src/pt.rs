@@ -26,9 +26,8 @@ use crate::per_cpu::CpuCell;
 use crate::per_cpu::PerCpu;
 use crate::pmu;
 use crate::vmx;
+use crate::watch;
 
-/// Something may be traced. Looked at for each branch.
-static ON: CpuCell<bool> = CpuCell::new(false);
 /// The guest-physical address that the hypervisor has to map.
 static UNMAPPED: CpuCell<Option<Unmapped>> = CpuCell::new(None);
 
@@ -36,11 +35,11 @@ static UNMAPPED: CpuCell<Option<Unmapped>> = CpuCell::new(None);
 static INSIDE: CpuCell<bool> = CpuCell::new(false);
 
 /// What a CPU has of its own.
-pub static PER_CPU: [&dyn PerCpu; 3] = [&ON, &UNMAPPED, &INSIDE];
+pub static PER_CPU: [&dyn PerCpu; 2] = [&UNMAPPED, &INSIDE];
 
 /// Adopts whether `pmu` traces.
 pub fn follow(pmu: &Intel) {
-    ON.set(pmu.follows_branches());
+    watch::set(watch::by::PT, pmu.follows_branches());
     flow::follow(pmu.traces());
 }
 
@@ -103,17 +102,13 @@ fn is_in_guest() -> bool {
 }
 
 /// This happens.
-#[inline(always)]
 pub fn event(event: PtEvent) {
-    if ON.get() {
-        event_in(event, is_in_guest());
-    }
+    event_in(event, is_in_guest());
 }
 
 /// The same, in a guest or not, whatever the core says by now.
-#[cold]
 fn event_in(event: PtEvent, in_guest: bool) {
-    if ON.get() {
+    if watch::get() & watch::by::PT != 0 {
         pmu::is_at(layout::PREV_RIP.get());
         let (now, mut memory) = (moment(in_guest), memory(in_guest));
         let outcome = pmu::with(|pmu| pmu.pt_event(event, &now, &mut memory));

@@ -38,6 +38,7 @@ use crate::lvtpc;
 use crate::single::SingleCell;
 use crate::single::SingleThread;
 use crate::stop;
+use crate::watch;
 
 /// A child that takes so many instructions longer than the one without an event hangs.
 const PATIENCE: u64 = 20_000_000;
@@ -195,10 +196,15 @@ static SWEEP: SingleThread<Option<Sweep>> = SingleThread::new(None);
 /// Where a child ends at the latest.
 static LIMIT: SingleCell<u64> = SingleCell::new(u64::MAX);
 
+fn set_state(state: State) {
+    STATE.set(state);
+    watch::set_on_all(watch::by::SWEEP, state == State::Sweeps);
+}
+
 /// Prepares a sweep.
 pub fn create(plan: Plan) {
     if !plan.kinds.is_empty() {
-        STATE.set(State::Waits);
+        set_state(State::Waits);
         let sweep = Sweep {
             plan,
             ..Sweep::default()
@@ -223,7 +229,7 @@ pub fn mark(number: u32) {
         (PLACE, State::Waits) => name_place(),
         (BEGIN, State::Waits) => begin(),
         // Results that were told are not told again by a child.
-        (RESULT | END, State::Sweeps) => STATE.set(State::Waits),
+        (RESULT | END, State::Sweeps) => set_state(State::Waits),
         (END, State::Child) => stop::now(stop::Reason::Swept),
         (RESULT, State::Child) => {
             println!("result: {}", layout::GPR.element(gpr::RBX).get::<u64>());
@@ -249,22 +255,14 @@ fn begin() {
                 sweep.expected = shown;
             }
         });
-        STATE.set(State::Sweeps);
+        set_state(State::Sweeps);
     } else {
         LIMIT.set(from + PATIENCE);
     }
 }
 
-/// An instruction is about to be executed.
-#[inline(always)]
+/// An instruction is about to be executed, and interrupted.
 pub fn step() {
-    if STATE.get() == State::Sweeps {
-        instruction();
-    }
-}
-
-#[inline(never)]
-fn instruction() {
     if layout::IN_VMX_GUEST.get::<u8>() != 0 || layout::CPL.get::<u8>() != 0 {
         return;
     }
@@ -311,7 +309,7 @@ fn run(kind: Option<Kind>) -> Option<Shown> {
                 libc::close(ends[0]);
                 libc::close(ends[1]);
             }
-            STATE.set(State::Child);
+            set_state(State::Child);
             if let Some(kind) = kind {
                 kind.inject();
             }

@@ -26,9 +26,9 @@ use crate::machine::Cpu;
 use crate::machine::Machine;
 use crate::tap::Case;
 
-/// The seed of `make test`.
+/// The seed of `make test`, and of `make calls` if it is given none.
 pub const SEED: u64 = 1;
-/// Its number of programs; `make test-long` has 20 times as many.
+/// So many programs are run if nobody says how many.
 pub const PROGRAMS: u64 = 100;
 /// A bug of the module that they find.
 pub const MUTANT: &str = "one-too-few";

@@ -14,6 +14,7 @@ use anyhow::Result;
 use crate::page;
 use crate::suite;
 use crate::suite::Length;
+use crate::suite::Names;
 use crate::tap;
 use crate::tap::Case;
 use crate::tap::Verdict;
@@ -222,15 +223,22 @@ fn shown() -> Result<BTreeMap<String, PathBuf>> {
     Ok(shown)
 }
 
-/// Whether GROUP= in a command, or its absence, selects groups of tests.
-fn selects(command: &str, groups: &[String]) -> bool {
+/// Whether GROUP= in a command, or its absence, selects groups of tests of those that `make test`, or
+/// `make test-long`, has.
+fn selects(command: &str, groups: &Names) -> bool {
     let text = command.split_once("GROUP=").map_or("", |(_, text)| text);
     let text = text.trim_matches('\'');
-    groups.iter().any(|group| group.contains(text))
+    let of_command = match command.starts_with("make test-long") {
+        true => &groups.long,
+        false => &groups.usual,
+    };
+    of_command
+        .iter()
+        .any(|group| suite::means(text, group, &groups.long))
 }
 
 /// What is wrong with a row of the table, if anything.
-fn problem(command: &str, by: By, groups: &[String], results: &[Case]) -> Option<String> {
+fn problem(command: &str, by: By, groups: &Names, results: &[Case]) -> Option<String> {
     match by {
         Checkout => match results.iter().find(|case| case.name == command) {
             None => Some(format!("{RESULTS} does not have it: make test writes it")),
@@ -241,7 +249,7 @@ fn problem(command: &str, by: By, groups: &[String], results: &[Case]) -> Option
         },
         // Not in each run; what it did is shown in any case.
         CheckoutLong => None,
-        Group(name, _) if groups.iter().any(|group| group == name) => None,
+        Group(name, _) if groups.long.iter().any(|group| group == name) => None,
         Group(name, _) => Some(format!("there is no group '{name}'")),
         Selection if selects(command, groups) => None,
         Selection => Some("there is no such group".to_owned()),
@@ -266,7 +274,7 @@ fn how(command: &str, by: By) -> String {
 fn judge(
     table: &[(&str, By)],
     shown: &BTreeMap<String, PathBuf>,
-    groups: &[String],
+    groups: &Names,
     results: &[Case],
 ) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -298,7 +306,7 @@ fn judge(
 /// The table against the documentation, the groups of tests and what make has left.
 pub fn test(_: &Path) -> Result<Vec<Case>> {
     let results = fs::read_to_string(RESULTS).unwrap_or_default();
-    let groups = suite::names()?;
+    let groups = Names::new()?;
     Ok(judge(&TABLE, &shown()?, &groups, &tap::parse(&results)))
 }
 
@@ -317,7 +325,9 @@ mod tests {
         let shown = shown
             .iter()
             .map(|&command| (command.to_owned(), PathBuf::new()));
-        let groups: Vec<_> = groups.iter().map(|&group| group.to_owned()).collect();
+        let usual: Vec<_> = groups.iter().map(|&group| group.to_owned()).collect();
+        let long = usual.clone();
+        let groups = Names { usual, long };
         let cases = judge(&TABLE, &shown.collect(), &groups, results);
         tap::failures(&cases)
             .into_iter()
@@ -346,6 +356,19 @@ mod tests {
         assert_eq!(failures(&SHOWN, &["amd b 2", "b c"], &ran), [b]);
         let selection = how(SHOWN[3], Selection);
         assert_eq!(failures(&SHOWN, &["amd b"], &ran), [selection]);
+    }
+
+    // Has to fail when make test is believed to have the groups of make test-long.
+    #[test]
+    fn a_selection_is_of_the_command_that_has_the_group() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let groups = Names {
+            usual: names(&["amd b"]),
+            long: names(&["amd b", "amd c"]),
+        };
+        assert!(selects("make test-long GROUP=c", &groups));
+        assert!(!selects("make test GROUP=c", &groups));
+        assert!(selects("make test GROUP='amd b'", &groups));
     }
 
     // Has to fail when a result that is missing, or one that nobody waits for, is no matter.

@@ -36,11 +36,26 @@ use crate::tap::Verdict;
 
 const LOGS: &str = "build/test";
 
-/// The names of all groups that there are on the two machines, with those that take long.
-pub fn names() -> Result<Vec<String>> {
-    let cpus: Vec<_> = [Machine::Amd, Machine::Intel].map(Machine::cpu).to_vec();
-    let groups = all(&cpus, Length::Long)?;
-    Ok(groups.into_iter().map(|group| group.name).collect())
+/// The names of the groups that there are on the two machines.
+pub struct Names {
+    /// Those of `make test`.
+    pub usual: Vec<String>,
+    /// Those of `make test-long`.
+    pub long: Vec<String>,
+}
+
+impl Names {
+    pub fn new() -> Result<Names> {
+        let cpus: Vec<_> = [Machine::Amd, Machine::Intel].map(Machine::cpu).to_vec();
+        let of = |length| -> Result<Vec<String>> {
+            let groups = all(&cpus, length)?;
+            Ok(groups.into_iter().map(|group| group.name).collect())
+        };
+        let (mut usual, long) = (of(Length::Usual)?, of(Length::Long)?);
+        long::leave_out(&mut usual, String::as_str);
+        long::check(&long)?;
+        Ok(Names { usual, long })
+    }
 }
 
 /// All groups there are, each of which has a directory of its own.
@@ -58,7 +73,7 @@ fn all(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
 }
 
 /// Whether `filter` means a group with this name: its part, unless it is the whole name of one of `all`.
-fn means(filter: &str, name: &str, all: &[String]) -> bool {
+pub fn means(filter: &str, name: &str, all: &[String]) -> bool {
     match all.iter().any(|name| name == filter) {
         true => name == filter,
         false => name.contains(filter),
@@ -69,10 +84,9 @@ fn means(filter: &str, name: &str, all: &[String]) -> bool {
 pub fn run(cpus: &[Cpu], filter: &str, oracle: Oracle, length: Length) -> Result<bool> {
     let mut total = Tally::default();
     let mut groups = all(cpus, length)?;
-    let names = names()?;
-    long::check(&names)?;
+    let names = Names::new()?.long;
     if length == Length::Usual {
-        long::leave_out(&mut groups);
+        long::leave_out(&mut groups, |group| &group.name);
     }
     groups.retain(|group| means(filter, &group.name, &names));
     for group in &mut groups {
@@ -170,7 +184,12 @@ mod tests {
 
     #[test]
     fn a_whole_name_means_one_group() {
-        let all = ["amd hard times", "amd hard times (debug kernel)", "amd demo"].map(str::to_owned);
+        let all = [
+            "amd hard times",
+            "amd hard times (debug kernel)",
+            "amd demo",
+        ]
+        .map(str::to_owned);
         let meant = |filter| all.iter().filter(|name| means(filter, name, &all)).count();
         assert_eq!(meant("amd hard times"), 1);
         assert_eq!(meant("hard times"), 2);

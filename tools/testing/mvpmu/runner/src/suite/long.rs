@@ -6,8 +6,6 @@
 use anyhow::ensure;
 use anyhow::Result;
 
-use super::group::Group;
-
 /// The names of the groups.
 const ONLY_LONG: [&str; 31] = [
     "amd attackers' control",
@@ -43,9 +41,9 @@ const ONLY_LONG: [&str; 31] = [
     "intel two runs",
 ];
 
-/// Takes them out.
-pub fn leave_out(groups: &mut Vec<Group>) {
-    groups.retain(|group| !ONLY_LONG.contains(&group.name.as_str()));
+/// Takes those out that have such a name.
+pub fn leave_out<T>(groups: &mut Vec<T>, name: impl Fn(&T) -> &str) {
+    groups.retain(|group| !ONLY_LONG.contains(&name(group)));
 }
 
 /// That there are all of them, among these names.

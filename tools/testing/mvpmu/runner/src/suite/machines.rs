@@ -134,24 +134,30 @@ pub fn differential(cpu: Cpu, provider: Provider, programs: u64) -> Group {
     }
 }
 
-/// Random calls, with each value of the parameter `host_events`, and whether they find a bug.
-pub fn random_calls(cpu: Cpu) -> Vec<Group> {
+/// Random calls, with each value of the parameter `host_events`, and whether they find a bug; usually some.
+pub fn random_calls(cpu: Cpu, length: Length) -> Vec<Group> {
     let group = |what: &str, work| Group {
         name: format!("{} random calls{what}", name(cpu)),
         work,
     };
-    let of = |provider: &'static str| {
-        let work = Work::Calls(cpu, provider, 20 * calls::PROGRAMS);
+    let of = |(provider, programs): (&'static str, u64)| {
+        let work = Work::Calls(cpu, provider, programs);
         group(&format!(" {provider}"), work)
     };
-    let providers = [
-        "mvpmu",
-        "mvpmu,host_events=share",
-        "mvpmu,host_events=prefer",
-        "mvpmu,switch=eager",
-        "c",
-    ];
-    let mut groups = Vec::from(providers.map(of));
+    if length == Length::Usual {
+        return vec![of(("mvpmu", calls::PROGRAMS / 2))];
+    }
+    let some = 5 * calls::PROGRAMS;
+    let mut groups = Vec::from(
+        [
+            ("mvpmu", 20 * calls::PROGRAMS),
+            ("mvpmu,host_events=share", some),
+            ("mvpmu,host_events=prefer", some),
+            ("mvpmu,switch=eager", some),
+            ("c", some),
+        ]
+        .map(of),
+    );
     groups.push(group("' control", Work::CallsFind(cpu, calls::MUTANT)));
     groups
 }

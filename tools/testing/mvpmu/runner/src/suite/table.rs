@@ -304,8 +304,8 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             if length == Length::Long && machine == Machine::Amd {
                 groups.push(hard_times_with_kcsan(cpu));
             }
-            if length == Length::Long {
-                groups.extend(random_calls(cpu));
+            if machine == Machine::Amd || length == Length::Long {
+                groups.extend(random_calls(cpu, length));
             }
         }
         // Usually one value of the parameter on each machine.
