@@ -113,7 +113,7 @@ pub fn hard_times(cpu: Cpu, kernel: Kernel, length: Length) -> Group {
         (Machine::Amd, Length::Usual) => (4, "7", 600),
         (Machine::Amd, Length::Long) => (8, "100", 7200),
         (Machine::Intel, Length::Usual) => (2, "3", 900),
-        (Machine::Intel, Length::Long) => (4, "100", 14400),
+        (Machine::Intel, Length::Long) => (4, "40", 7200),
     };
     hard_times_of(cpu, kernel, cpus, &[SEED, steps], limit)
 }

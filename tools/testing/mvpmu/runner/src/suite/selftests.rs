@@ -204,12 +204,21 @@ pub const PATIENT: &str = "patient";
 /// (__perf_event_read_value()).
 const DISTURBED_BY_KCSAN: [&str; 2] = ["mvpmu/host_exact_test", "mvpmu/host_times_test"];
 
+/// Into how many groups the tests of such a kernel are divided, so that each ends in an hour or so: on the Intel
+/// machine a kernel that checks each lock, or each access, executes ten times as many instructions.
+fn parts(machine: Machine, kernel: Kernel) -> usize {
+    match (machine, kernel) {
+        (Machine::Intel, Kernel::Rt | Kernel::Kcsan) => 4,
+        _ => 1,
+    }
+}
+
 /// Kernels that watch for what no test sees: the selftests and the attackers, and no report in the log.
 pub fn with_other_kernels(machine: Machine) -> Result<Vec<Group>> {
     let cpu = machine.cpu();
     let mut tests = own_selftests(cpu, Provider::Mvpmu, false)?;
     tests.extend(own_selftests(cpu, Provider::Mvpmu, true)?);
-    let of = |kernel: Kernel| {
+    let of = |kernel: Kernel, part: usize, parts: usize| {
         let boot = Boot {
             kernel,
             // There may be several reports.
@@ -225,8 +234,11 @@ pub fn with_other_kernels(machine: Machine) -> Result<Vec<Group>> {
             },
             ..Boot::of_cpu(cpu).with_two_cpus()
         };
-        let suite = format!("{} kernel's selftests", kernel.variant());
-        let mut tests = tests.clone();
+        let mut suite = format!("{} kernel's selftests", kernel.variant());
+        let mut tests: Vec<_> = tests.iter().skip(part).step_by(parts).cloned().collect();
+        if parts > 1 {
+            suite.push_str(&format!(", part {} of {parts}", part + 1));
+        }
         if kernel == Kernel::Kcsan {
             tests.retain(|test| !DISTURBED_BY_KCSAN.contains(&test.as_str()));
         }
@@ -237,7 +249,14 @@ pub fn with_other_kernels(machine: Machine) -> Result<Vec<Group>> {
         }
         group
     };
-    Ok([Kernel::Rt, Kernel::Kcsan, Kernel::Kasan].map(of).into())
+    let kernels = [Kernel::Rt, Kernel::Kcsan, Kernel::Kasan];
+    let groups = kernels.into_iter().flat_map(|kernel| {
+        let parts = parts(machine, kernel);
+        (0..parts).map(move |part| (kernel, part, parts))
+    });
+    Ok(groups
+        .map(|(kernel, part, parts)| of(kernel, part, parts))
+        .collect())
 }
 
 /// Events of the host that count in guests: where whoever comes first has the PMU, and where those
