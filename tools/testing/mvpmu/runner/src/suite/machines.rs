@@ -150,7 +150,7 @@ pub fn random_calls(cpu: Cpu, length: Length) -> Vec<Group> {
     let some = 5 * calls::PROGRAMS;
     let mut groups = Vec::from(
         [
-            ("mvpmu", 20 * calls::PROGRAMS),
+            ("mvpmu", 10 * calls::PROGRAMS),
             ("mvpmu,host_events=share", some),
             ("mvpmu,host_events=prefer", some),
             ("mvpmu,switch=eager", some),
