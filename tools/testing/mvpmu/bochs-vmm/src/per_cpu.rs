@@ -132,4 +132,18 @@ mod tests {
         turn(1, 3);
         assert_eq!(found(), (13, Some(13)));
     }
+
+    // Has to fail when the CPU whose turn it is, or one of the others, is left out.
+    #[test]
+    fn a_change_can_be_of_all() {
+        let cell = CpuCell::new(7);
+        cell.exchange(0, 1);
+        cell.change_all(|value| value + 1);
+        assert_eq!(cell.get(), 8);
+        for next in [0, 2, 3] {
+            cell.exchange(1, next);
+            assert_eq!(cell.get(), 8);
+            cell.exchange(next, 1);
+        }
+    }
 }
