@@ -34,9 +34,6 @@ pub struct Pmu {
     pub branches: u64,
     /// Bits of a selector that are not defined: dropped, or #GP.
     pub reserved: &'static [u32],
-    /// Bits of a selector with which the machine has to look at each cycle: that of AMD then takes seconds for what
-    /// takes milliseconds else, on the host, too, as long as the counter is enabled.
-    pub slow: u64,
     /// Counters that are not there.
     pub missing: &'static [u32],
     /// Registers of the CPU that KVM emulates.
@@ -119,8 +116,6 @@ impl Pmu {
         branches: 0xc2,
         // Not 40 and 41, GuestOnly and HostOnly: the machine has them, KVM's guests do not.
         reserved: &[19, 21, 36, 39, 42, 63],
-        // CNT_MASK, INV, EDGE.
-        slow: 0xff << 24 | 1 << 23 | 1 << 18,
         // Not 6 to 15, counters of the data fabric and the L3: where KVM does not intercept RDPMC
         // a guest can read them, else it gets #GP.
         missing: &[16, 17, 1 << 30, u32::MAX],
@@ -152,7 +147,6 @@ impl Pmu {
         branches: 0xc4,
         // Not 21, which is AnyThread up to version 4: the machine has it, KVM's guests do not.
         reserved: &[32, 63],
-        slow: 0,
         missing: &[8, 1 << 30 | 4, u32::MAX],
         emulated: &[0x1b, 0xfe],
     };

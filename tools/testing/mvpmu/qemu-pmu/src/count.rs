@@ -98,9 +98,9 @@ impl Vcpu {
     /// Sets the accumulators so that the alarm comes in time. To be called after every change of
     /// the PMU's registers. Everything is folded.
     pub fn arm(&mut self) {
-        let steps = demand::follow_steps(&self.pmu, &mut self.steps);
+        demand::follow_steps(&self.pmu, &mut self.steps);
         let branches = self.follow_branches();
-        if demand::follow(&self.pmu) || steps || branches {
+        if demand::follow(&self.pmu) || branches {
             self.translate_anew();
         }
         let budget = self.pmu.budget();

@@ -5,7 +5,10 @@
 //! does it before this one executes another instruction, so not an event is lost.
 //!
 //! A condition on cycles (CNT_MASK, INV, EDGE) has to be looked at after each instruction. While a
-//! counter of some vCPU has one, a block is one instruction. So it is for the sweep.
+//! counter of some vCPU has one, a block is one instruction. So it is for the sweep. Nothing is
+//! translated anew for that: blocks of both kinds are there, QEMU looks for one of the kind that is
+//! wanted, and does so after each instruction that writes a register of the PMU. Only longer ones
+//! are chained to each other.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU16;
@@ -54,15 +57,11 @@ pub fn want_steps(wanted: bool) {
 }
 
 /// The registers of a PMU have changed; `steps` is whether it had wanted blocks of one instruction.
-/// True when everything has to be translated anew for it.
-pub fn follow_steps(pmu: &Pmu<Amd>, steps: &mut bool) -> bool {
+pub fn follow_steps(pmu: &Pmu<Amd>, steps: &mut bool) {
     let wanted = pmu.wants_cycles();
-    if std::mem::replace(steps, wanted) == wanted {
-        return false;
+    if std::mem::replace(steps, wanted) != wanted {
+        want_steps(wanted);
     }
-    want_steps(wanted);
-    // QEMU looks for blocks of the kind that is wanted. But longer ones are chained to each other.
-    wanted
 }
 
 /// Whether translations shall count `source`.
