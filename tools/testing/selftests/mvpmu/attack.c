@@ -73,27 +73,6 @@ void connect_turns(struct kvm_vm *vm, int turn_over, int kick)
 	kvm_assign_irqfd(vm, KICK_GSI, kick);
 }
 
-bool run_turn(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	if (vcpu->run->exit_reason == KVM_EXIT_IO && vcpu->run->io.port == TEST_PORT)
-		return true;
-
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_DONE:
-		return false;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-		break;
-	default:
-		TEST_FAIL("Unexpected exit %u (%s)", vcpu->run->exit_reason,
-			  exit_reason_str(vcpu->run->exit_reason));
-	}
-	return false;
-}
-
 /* Guest: the victim */
 
 static void hide_secrets(void)

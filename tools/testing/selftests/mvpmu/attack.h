@@ -67,8 +67,6 @@ void turn_over(void);
 /* Guest: wait for the interrupt. */
 void wait_for_kick(void);
 
-/* Host: run a guest until its turn is over; false when it has ended. */
-bool run_turn(struct kvm_vcpu *vcpu);
 /* Host: the turns that a victim has begun. */
 u64 victim_turns(struct kvm_vcpu *victim);
 

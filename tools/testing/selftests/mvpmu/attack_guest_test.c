@@ -183,8 +183,8 @@ static void take_turns(struct kvm_vcpu *victim, struct kvm_vcpu *vcpu)
 {
 	u64 turns = victim_turns(victim);
 
-	while (run_turn(vcpu))
-		TEST_ASSERT(run_turn(victim), "The victim never ends");
+	while (run_to_io(vcpu))
+		TEST_ASSERT(run_to_io(victim), "The victim never ends");
 	sync_global_from_guest(vcpu->vm, spy);
 	TEST_ASSERT_EQ(victim_turns(victim) - turns, spy.attack.switches);
 }
@@ -212,7 +212,7 @@ static void take_turns_in_kernel(struct kvm_vcpu *victim, struct kvm_vcpu *vcpu)
 	TEST_ASSERT_EQ(pthread_create(&thread, NULL, run_to_signal, victim), 0);
 	pin_task_to_cpu(thread, 0);
 
-	TEST_ASSERT(!run_turn(vcpu), "The spy has to end");
+	TEST_ASSERT(!run_to_io(vcpu), "The spy has to end");
 	sync_global_from_guest(vcpu->vm, spy);
 
 	victim->run->immediate_exit = 1;
@@ -272,7 +272,7 @@ FIXTURE_SETUP(attack_guest)
 	pin_self_to_cpu(0);
 	spy = variant->spy;
 	victim_create(&self->victim, spy.mode);
-	ASSERT_TRUE(run_turn(self->victim));
+	ASSERT_TRUE(run_to_io(self->victim));
 }
 
 FIXTURE_TEARDOWN(attack_guest)
@@ -311,7 +311,7 @@ FIXTURE_SETUP(attack_guest_once)
 
 	pin_self_to_cpu(0);
 	victim_create(&self->victim, VICTIM_EXITS);
-	ASSERT_TRUE(run_turn(self->victim));
+	ASSERT_TRUE(run_to_io(self->victim));
 }
 
 FIXTURE_TEARDOWN(attack_guest_once)
@@ -327,7 +327,7 @@ static struct attack attack_at_boot(struct kvm_vcpu *victim, enum own_counter ow
 	while (sum.switches < BOOTS) {
 		spy = (struct spy) { .own = own, .rounds = ROUNDS_WITH_EXITS };
 		spy_create(&vcpu, guest_spy);
-		TEST_ASSERT(run_turn(victim), "The victim never ends");
+		TEST_ASSERT(run_to_io(victim), "The victim never ends");
 		take_turns(victim, vcpu);
 		TEST_ASSERT(own == IDLE || pmu_loads(vcpu), "The spy was never in hardware");
 		kvm_vm_free(vcpu->vm);

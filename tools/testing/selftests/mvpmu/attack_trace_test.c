@@ -217,9 +217,9 @@ static u64 report(struct kvm_vm *vm, const char *by, const char *what)
 
 TEST_F(attack_trace, guest_finds_none_of_another_guest)
 {
-	ASSERT_TRUE(run_turn(self->victim));
-	while (run_turn(self->attacker))
-		ASSERT_TRUE(run_turn(self->victim));
+	ASSERT_TRUE(run_to_io(self->victim));
+	while (run_to_io(self->attacker))
+		ASSERT_TRUE(run_to_io(self->victim));
 	EXPECT_EQ(0, report(self->vm, "guest-beside-traced-guest", variant->name));
 	EXPECT_EQ(NR_TURNS, attack.switches);
 }
@@ -232,7 +232,7 @@ TEST_F(attack_trace, guest_finds_none_of_the_host)
 
 	trace.drops = true;
 	TEST_ASSERT(!ioctl(trace.fd, PERF_EVENT_IOC_ENABLE, 0), "Enabling the event");
-	while (run_turn(self->attacker)) {
+	while (run_to_io(self->attacker)) {
 		for (i = 0; i < NR_SYSCALLS; i++)
 			syscall(SYS_getppid);
 		EXPECT_EQ(0, ioctl(trace.fd, PERF_EVENT_IOC_DISABLE, 0));

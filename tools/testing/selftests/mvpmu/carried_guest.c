@@ -49,16 +49,11 @@ static void say(u32 result)
 
 static void guest_count(void)
 {
-	u64 counted = payload_count(&pio, INSTRUCTIONS, NR_LOOPS), enable = 0;
+	u64 counted = payload_count(&pio, INSTRUCTIONS, NR_LOOPS), enable;
 	unsigned int pmc;
 
 	pmu_reset();
-	for (pmc = 0; pmc < nr_counters(); pmc++) {
-		if (!pmc_counts(pmc, INSTRUCTIONS))
-			continue;
-		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, first_value(pmc));
-		enable |= counter_bit(pmc);
-	}
+	enable = pmc_program_all(INSTRUCTIONS, first_value);
 	pio.measure(enable, NR_LOOPS);
 	counted += start_exits;
 	counted -= stop_exits;

@@ -45,17 +45,11 @@ static const u64 spin_each[NR_PMU_EVENTS] = {
 static void guest_spin(u32 id)
 {
 	enum pmu_event event = id % NR_PMU_EVENTS;
+	u64 enable, expected;
 	unsigned int pmc;
-	u64 enable = 0, expected;
 
 	pmu_reset();
-	for (pmc = 0; pmc < nr_counters(); pmc++) {
-		if (!pmc_counts(pmc, event))
-			continue;
-		pmc_program(pmc, event, PMC_COUNT, 0);
-		enable |= counter_bit(pmc);
-	}
-
+	enable = pmc_program_all(event, NULL);
 	measure_spin(enable, &spins[id]);
 
 	expected = spins[id].iterations * spin_each[event] +

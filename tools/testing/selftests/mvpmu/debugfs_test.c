@@ -8,16 +8,12 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include "apic.h"
+#include "guest_pmis.h"
 #include "harness.h"
 #include "payload.h"
 
 #define MVPMU		"/sys/kernel/debug/mvpmu"
 #define REFCOUNT	"/sys/module/mvpmu/refcnt"
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
-#define NR_PMIS		5
-#define PERIOD		1000
 
 /* The keys that "stats" and the files of the vCPUs have in common. */
 static const char * const counts[] = {
@@ -105,32 +101,12 @@ static void vcpu_file(unsigned int id, char *path, size_t size)
 	snprintf(path, size, "%s/vcpu%u", directory, id);
 }
 
-static unsigned int nr_pmis;
 static u64 stop;
 static u64 iterations;
 
-static void guest_pmi(struct ex_regs *regs)
-{
-	nr_pmis++;
-	wrmsr(vendor->global_status_clear, counter_bit(1));
-	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
-	x2apic_write_reg(APIC_EOI, 0);
-}
-
 static void guest_take_pmis(void)
 {
-	unsigned int i;
-
-	x2apic_enable();
-	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
-	asm volatile("sti");
-
-	pmu_reset();
-	for (i = 0; i < NR_PMIS; i++) {
-		pmc_program(1, BRANCHES, PMC_COUNT | PMC_PMI, overflow_in(PERIOD));
-		measure_loop(counter_bit(1), PERIOD);
-	}
-	GUEST_ASSERT_EQ(nr_pmis, NR_PMIS);
+	take_pmis();
 	GUEST_DONE();
 }
 

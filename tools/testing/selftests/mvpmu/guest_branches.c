@@ -150,29 +150,6 @@ u32 lbr_msr(unsigned int n)
 	return MSR_ARCH_LBR_INFO_0 + n - 2 * nr_entries();
 }
 
-bool run_to_io(struct kvm_vcpu *vcpu)
-{
-	struct kvm_run *run = vcpu->run;
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	if ((run->exit_reason == KVM_EXIT_IO && run->io.port == TEST_PORT) ||
-	    (run->exit_reason == KVM_EXIT_MMIO && run->mmio.phys_addr == TEST_MMIO_GPA))
-		return true;
-
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_DONE:
-		return false;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-		break;
-	default:
-		TEST_FAIL("Unexpected exit %u (%s)", run->exit_reason,
-			  exit_reason_str(run->exit_reason));
-	}
-	return false;
-}
-
 void expect_only(struct kvm_vcpu *vcpu, enum sequence_nr nr)
 {
 	u64 start = (u64)sequences[nr].run, end = sequences[nr].end;

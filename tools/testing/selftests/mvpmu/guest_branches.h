@@ -182,8 +182,6 @@ const char *branches_missing(void);
 #define FIRST_ENTRY	2
 unsigned int nr_lbr_msrs(void);
 u32 lbr_msr(unsigned int n);
-/* Host: run the guest to its next access to TEST_PORT or TEST_MMIO; false: it is at its end. */
-bool run_to_io(struct kvm_vcpu *vcpu);
 /* Host: each of the vCPU's entries is empty, or has an address of the sequence. */
 void expect_only(struct kvm_vcpu *vcpu, enum sequence_nr nr);
 

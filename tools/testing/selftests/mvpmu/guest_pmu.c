@@ -84,6 +84,35 @@ void pmu_reset(void)
 	wrmsr(vendor->global_status_clear, rdmsr(vendor->global_status));
 }
 
+u64 pmc_program_all(enum pmu_event event, first_value_fn first)
+{
+	unsigned int pmc;
+	u64 enable = 0;
+
+	for (pmc = 0; pmc < nr_counters(); pmc++) {
+		if (!pmc_counts(pmc, event))
+			continue;
+		pmc_program(pmc, event, PMC_COUNT, first ? first(pmc) : 0);
+		enable |= counter_bit(pmc);
+	}
+	return enable;
+}
+
+void pmc_check_all(u64 enable, first_value_fn first, u64 counted)
+{
+	unsigned int pmc;
+	u64 expected;
+
+	for (pmc = 0; pmc < nr_counters(); pmc++) {
+		if (!(enable & counter_bit(pmc)))
+			continue;
+		expected = ((first ? first(pmc) : 0) + counted) & counter_mask();
+		__GUEST_ASSERT(pmc_read(pmc) == expected,
+			       "counter %u: expected %lu, counted %lu",
+			       pmc, expected, pmc_read(pmc));
+	}
+}
+
 static bool parameter_is_set(const char *path)
 {
 	char value = 0;
@@ -292,37 +321,50 @@ static bool is_test_io(const struct kvm_run *run)
 		run->mmio.phys_addr == TEST_MMIO_GPA);
 }
 
+/* The vCPU's exit is GUEST_SYNC (true) or GUEST_DONE (false). */
+static bool take_ucall(struct kvm_vcpu *vcpu, u64 *arg)
+{
+	struct ucall uc;
+
+	switch (get_ucall(vcpu, &uc)) {
+	case UCALL_SYNC:
+		if (arg)
+			*arg = uc.args[1];
+		return true;
+	case UCALL_DONE:
+		return false;
+	case UCALL_ABORT:
+		REPORT_GUEST_ASSERT(uc);
+		break;
+	default:
+		vcpu_dump(stderr, vcpu, 0);
+		TEST_FAIL("Unexpected exit %u (%s)", vcpu->run->exit_reason,
+			  exit_reason_str(vcpu->run->exit_reason));
+	}
+	return false;
+}
+
 bool run_guest_io(struct kvm_vcpu **vcpu, u64 *arg, io_hook on_io, void *data)
 {
 	unsigned int nr = 0;
-	struct ucall uc;
 
 	for (;;) {
 		vcpu_run(*vcpu);
-
-		if (is_test_io((*vcpu)->run)) {
-			if (on_io)
-				on_io(vcpu, nr, data);
-			nr++;
-			continue;
-		}
-
-		switch (get_ucall(*vcpu, &uc)) {
-		case UCALL_SYNC:
-			if (arg)
-				*arg = uc.args[1];
-			return true;
-		case UCALL_DONE:
-			return false;
-		case UCALL_ABORT:
-			REPORT_GUEST_ASSERT(uc);
-			break;
-		default:
-			vcpu_dump(stderr, *vcpu, 0);
-			TEST_FAIL("Unexpected exit %u (%s)", (*vcpu)->run->exit_reason,
-				  exit_reason_str((*vcpu)->run->exit_reason));
-		}
+		if (!is_test_io((*vcpu)->run))
+			return take_ucall(*vcpu, arg);
+		if (on_io)
+			on_io(vcpu, nr, data);
+		nr++;
 	}
+}
+
+bool run_to_io(struct kvm_vcpu *vcpu)
+{
+	vcpu_run(vcpu);
+	if (is_test_io(vcpu->run))
+		return true;
+	TEST_ASSERT(!take_ucall(vcpu, NULL), "Unexpected GUEST_SYNC");
+	return false;
 }
 
 int open_host_event(void)

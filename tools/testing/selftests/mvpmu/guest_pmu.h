@@ -136,6 +136,17 @@ void pmc_program(unsigned int pmc, enum pmu_event event, u64 flags, u64 value);
 /* Guest: everything off, counters and status 0. */
 void pmu_reset(void);
 
+/* What a counter begins with; NULL: 0. */
+typedef u64 (*first_value_fn)(unsigned int pmc);
+
+/*
+ * Guest: each counter that can counts @event from its first value on, when the
+ * bits that are returned are in GLOBAL_CTRL.
+ */
+u64 pmc_program_all(enum pmu_event event, first_value_fn first);
+/* Guest: these counters have counted so much, each from its first value on. */
+void pmc_check_all(u64 enable, first_value_fn first, u64 counted);
+
 /* Host: the skip reason when there is no mediated PMU to test, else NULL. */
 const char *pmu_missing(void);
 /*
@@ -170,6 +181,9 @@ void pmu_limit_counters(struct kvm_vcpu *vcpu, u32 nr_gp);
 typedef void (*io_hook)(struct kvm_vcpu **vcpu, unsigned int nr, void *data);
 
 bool run_guest_io(struct kvm_vcpu **vcpu, u64 *arg, io_hook on_io, void *data);
+
+/* Host: run the guest to its next access to them (true) or GUEST_DONE (false). */
+bool run_to_io(struct kvm_vcpu *vcpu);
 
 static inline bool run_guest(struct kvm_vcpu *vcpu, u64 *arg)
 {

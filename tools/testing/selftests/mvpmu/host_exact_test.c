@@ -122,25 +122,17 @@ static const struct payload payloads[] = {
 /* Each payload in turn, with all counters. */
 static void guest_count(void)
 {
-	unsigned int pmc, i;
 	u64 enable, loops;
+	unsigned int i;
 
 	for (;;) {
 		for (i = 0; i < ARRAY_SIZE(payloads); i++) {
 			pmu_reset();
-			for (pmc = 0, enable = 0; pmc < nr_counters(); pmc++) {
-				if (!pmc_counts(pmc, INSTRUCTIONS))
-					continue;
-				pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, 0);
-				enable |= counter_bit(pmc);
-			}
+			enable = pmc_program_all(INSTRUCTIONS, NULL);
 			loops = i ? NR_EXITS : NR_LOOPS;
 			payloads[i].measure(enable, loops);
-			for (pmc = 0; pmc < nr_counters(); pmc++)
-				if (enable & counter_bit(pmc))
-					GUEST_ASSERT_EQ(pmc_read(pmc),
-							payload_count(&payloads[i], INSTRUCTIONS,
-								      loops));
+			pmc_check_all(enable, NULL,
+				      payload_count(&payloads[i], INSTRUCTIONS, loops));
 		}
 		GUEST_SYNC(0);
 	}
@@ -391,7 +383,7 @@ static struct exit take_exit(const struct event *event, struct kvm_vcpu *vcpu, e
 	exit.exits = now == NOTHING ? 1 : 2;
 	do {
 		from = look_at(event);
-		TEST_ASSERT(run_turn(vcpu), "The guest never ends");
+		TEST_ASSERT(run_to_io(vcpu), "The guest never ends");
 		to = look_at(event);
 	} while (to.exits - from.exits != exit.exits);
 	exit.executed = to.kernel + to.user - from.kernel - from.user;
@@ -439,7 +431,7 @@ TEST_F(host_exits, all_is_counted_if_the_guest_does_not_count)
 	unsigned int i;
 
 	vcpu_args_set(self->vcpu, 1, false);
-	ASSERT_TRUE(run_turn(self->vcpu));
+	ASSERT_TRUE(run_to_io(self->vcpu));
 	if (pmu_loads(self->vcpu)) {
 		miss_the_switch_only(&self->event, self->vcpu);
 		return;
@@ -453,7 +445,7 @@ TEST_F(host_exits, all_is_counted_if_the_guest_does_not_count)
 TEST_F(host_exits, all_but_the_switch_is_counted_if_the_guest_counts)
 {
 	vcpu_args_set(self->vcpu, 1, true);
-	ASSERT_TRUE(run_turn(self->vcpu));
+	ASSERT_TRUE(run_to_io(self->vcpu));
 	miss_the_switch_only(&self->event, self->vcpu);
 }
 

@@ -25,25 +25,16 @@ static u64 guest_loops;
 /* All counters are in use, the CPUID exits make the kernel switch often. */
 static void guest_count(void)
 {
-	unsigned int pmc;
 	u64 enable;
 
 	for (;;) {
 		pmu_reset();
-		for (pmc = 0, enable = 0; pmc < nr_counters(); pmc++) {
-			if (!pmc_counts(pmc, INSTRUCTIONS))
-				continue;
-			pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, 0);
-			enable |= counter_bit(pmc);
-		}
+		enable = pmc_program_all(INSTRUCTIONS, NULL);
 		cpuid_exits.measure(enable, 10);
 		loop.measure(enable, guest_loops);
-
-		for (pmc = 0; pmc < nr_counters(); pmc++)
-			if (enable & counter_bit(pmc))
-				GUEST_ASSERT_EQ(pmc_read(pmc),
-						payload_count(&cpuid_exits, INSTRUCTIONS, 10) +
-						payload_count(&loop, INSTRUCTIONS, guest_loops));
+		pmc_check_all(enable, NULL,
+			      payload_count(&cpuid_exits, INSTRUCTIONS, 10) +
+			      payload_count(&loop, INSTRUCTIONS, guest_loops));
 		GUEST_SYNC(0);
 	}
 }

@@ -48,20 +48,19 @@ static void measure_exits(u64 enable)
 		[iterations]"m"(iterations), [stop]"m"(stop));
 }
 
+static u64 secret(unsigned int pmc)
+{
+	return SECRET(pmc);
+}
+
 /* All counters count, each from a secret on. */
 static void guest_count(bool exits)
 {
-	u64 enable = 0, expected;
+	u64 enable, expected;
 	unsigned int pmc;
 
 	pmu_reset();
-	for (pmc = 0; pmc < nr_counters(); pmc++) {
-		if (!pmc_counts(pmc, INSTRUCTIONS))
-			continue;
-		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, SECRET(pmc));
-		enable |= counter_bit(pmc);
-	}
-
+	enable = pmc_program_all(INSTRUCTIONS, secret);
 	if (exits)
 		measure_exits(enable);
 	else
@@ -69,7 +68,7 @@ static void guest_count(bool exits)
 
 	expected = iterations * (exits ? 5 : 3) + MEASURE_INSTRUCTIONS;
 	for (pmc = 0; pmc < nr_counters(); pmc++) {
-		u64 counted = pmc_read(pmc) - (enable & counter_bit(pmc) ? SECRET(pmc) : 0);
+		u64 counted = pmc_read(pmc) - (enable & counter_bit(pmc) ? secret(pmc) : 0);
 
 		__GUEST_ASSERT(counted == (enable & counter_bit(pmc) ? expected : 0),
 			       "counter %u: expected %lu, counted %lu", pmc, expected, counted);

@@ -27,21 +27,12 @@ static u64 first_value(unsigned int pmc)
 
 static void guest_count(void)
 {
-	u64 counted = payload_count(&pio, INSTRUCTIONS, nr_loops), enable = 0;
-	unsigned int pmc;
+	u64 enable;
 
 	pmu_reset();
-	for (pmc = 0; pmc < nr_counters(); pmc++) {
-		if (!pmc_counts(pmc, INSTRUCTIONS))
-			continue;
-		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, first_value(pmc));
-		enable |= counter_bit(pmc);
-	}
+	enable = pmc_program_all(INSTRUCTIONS, first_value);
 	pio.measure(enable, nr_loops);
-	for (pmc = 0; pmc < nr_counters(); pmc++)
-		if (enable & counter_bit(pmc))
-			GUEST_ASSERT_EQ((first_value(pmc) + counted) & counter_mask(),
-					pmc_read(pmc));
+	pmc_check_all(enable, first_value, payload_count(&pio, INSTRUCTIONS, nr_loops));
 	GUEST_ASSERT_EQ(counter_bit(0), rdmsr(vendor->global_status));
 	GUEST_DONE();
 }

@@ -126,24 +126,21 @@ TEST_F(migrate_pmi, that_is_not_delivered_yet_is_not_lost)
 	EXPECT_FALSE(run_guest_io(&self->vcpu, NULL, move_at_the_first_exit, NULL));
 }
 
+static u64 first_value(unsigned int pmc)
+{
+	return pmc;
+}
+
 static void guest_count_all(void)
 {
-	u64 counted = payload_count(&pio, INSTRUCTIONS, NR_LOOPS), enable = 0;
-	unsigned int pmc;
+	u64 enable;
 
 	pmu_reset();
 	/* Where no counter is in use. */
 	GUEST_SYNC(0);
-	for (pmc = 0; pmc < nr_counters(); pmc++) {
-		if (!pmc_counts(pmc, INSTRUCTIONS))
-			continue;
-		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, pmc);
-		enable |= counter_bit(pmc);
-	}
+	enable = pmc_program_all(INSTRUCTIONS, first_value);
 	pio.measure(enable, NR_LOOPS);
-	for (pmc = 0; pmc < nr_counters(); pmc++)
-		if (enable & counter_bit(pmc))
-			GUEST_ASSERT_EQ(pmc + counted, pmc_read(pmc));
+	pmc_check_all(enable, first_value, payload_count(&pio, INSTRUCTIONS, NR_LOOPS));
 	GUEST_DONE();
 }
 

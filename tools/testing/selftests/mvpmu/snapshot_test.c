@@ -22,21 +22,12 @@ static const struct payload payload = PAYLOAD_CPUID;
 
 static void guest_count(void)
 {
-	unsigned int pmc;
-	u64 enable = 0;
+	u64 enable;
 
 	pmu_reset();
-	for (pmc = 0; pmc < nr_counters(); pmc++) {
-		if (!pmc_counts(pmc, INSTRUCTIONS))
-			continue;
-		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, 0);
-		enable |= counter_bit(pmc);
-	}
+	enable = pmc_program_all(INSTRUCTIONS, NULL);
 	payload.measure(enable, NR_EXITS);
-	for (pmc = 0; pmc < nr_counters(); pmc++)
-		if (enable & counter_bit(pmc))
-			GUEST_ASSERT_EQ(pmc_read(pmc),
-					payload_count(&payload, INSTRUCTIONS, NR_EXITS));
+	pmc_check_all(enable, NULL, payload_count(&payload, INSTRUCTIONS, NR_EXITS));
 	GUEST_DONE();
 }
 

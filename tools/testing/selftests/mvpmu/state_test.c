@@ -26,27 +26,12 @@ static u64 first_value(unsigned int pmc)
 
 static void guest_measure(void)
 {
-	u64 counted = payload_count(&pio, INSTRUCTIONS, NR_LOOPS);
-	u64 enable = 0, expected;
-	unsigned int pmc;
+	u64 enable;
 
 	pmu_reset();
-	for (pmc = 0; pmc < nr_counters(); pmc++) {
-		if (!pmc_counts(pmc, INSTRUCTIONS))
-			continue;
-		pmc_program(pmc, INSTRUCTIONS, PMC_COUNT, first_value(pmc));
-		enable |= counter_bit(pmc);
-	}
+	enable = pmc_program_all(INSTRUCTIONS, first_value);
 	pio.measure(enable, NR_LOOPS);
-
-	for (pmc = 0; pmc < nr_counters(); pmc++) {
-		if (!(enable & counter_bit(pmc)))
-			continue;
-		expected = (first_value(pmc) + counted + added) & counter_mask();
-		__GUEST_ASSERT(pmc_read(pmc) == expected,
-			       "counter %u: expected %lu, counted %lu",
-			       pmc, expected, pmc_read(pmc));
-	}
+	pmc_check_all(enable, first_value, payload_count(&pio, INSTRUCTIONS, NR_LOOPS) + added);
 	GUEST_ASSERT_EQ(rdmsr(vendor->global_status), counter_bit(shape.nr_gp - 1));
 	GUEST_ASSERT_EQ(rdmsr(vendor->global_control), 0);
 	GUEST_DONE();

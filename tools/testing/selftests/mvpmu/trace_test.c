@@ -6,17 +6,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "apic.h"
+#include "guest_pmis.h"
 #include "host_events.h"
 #include "harness.h"
 #include "payload.h"
 
 #define TRACING		"/sys/kernel/tracing"
 #define SWITCH		"/sys/module/mvpmu/parameters/switch"
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
-#define NR_PMIS		5
-#define PERIOD		1000
 #define NR_CPUIDS	100
 
 /* What of an event is looked at; 0 or empty if it has no such field. */
@@ -148,30 +144,9 @@ static bool switches_eagerly(void)
 	return !strcmp(value, "eager\n");
 }
 
-static unsigned int nr_pmis;
-
-static void guest_pmi(struct ex_regs *regs)
-{
-	nr_pmis++;
-	wrmsr(vendor->global_status_clear, counter_bit(1));
-	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
-	x2apic_write_reg(APIC_EOI, 0);
-}
-
 static void guest_take_pmis(void)
 {
-	unsigned int i;
-
-	x2apic_enable();
-	x2apic_write_reg(APIC_LVTPC, PMI_VECTOR);
-	asm volatile("sti");
-
-	pmu_reset();
-	for (i = 0; i < NR_PMIS; i++) {
-		pmc_program(1, BRANCHES, PMC_COUNT | PMC_PMI, overflow_in(PERIOD));
-		measure_loop(counter_bit(1), PERIOD);
-	}
-	GUEST_ASSERT_EQ(nr_pmis, NR_PMIS);
+	take_pmis();
 	pmc_program(0, INSTRUCTIONS, PMC_COUNT, 0);
 	measure_cpuid(counter_bit(0), NR_CPUIDS);
 	GUEST_ASSERT_EQ(pmc_read(0), 1 + 4 * NR_CPUIDS + MEASURE_INSTRUCTIONS);
