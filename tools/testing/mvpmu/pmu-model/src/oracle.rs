@@ -41,8 +41,8 @@
 //! machine sees the operands ([`Pmu::asks`](crate::Pmu::asks)). So a value that the guest copies
 //! from a vCPU to another is its own, by whichever way it went. In user mode the VMM may set
 //! anything (KVM_SET_MSRS needs the vCPU's mutex, so that KVM_RUN has returned): then the only thing
-//! that must not come is what a vCPU of another process has come to by itself. INIT clears a vCPU's
-//! PMU: an entry in real mode begins anew.
+//! that must not come with the registers, at the next VM entry or a later one, is what a vCPU of another
+//! process has come to by itself. INIT clears a vCPU's PMU: an entry in real mode begins anew.
 //!
 //! # What is checked, and where
 //!

@@ -220,17 +220,16 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         map: &M,
         counters: &Counters,
         entry: Entry,
-        continuous: bool,
     ) {
         for n in (0..counters.len()).filter(|n| entry.counters >> n & 1 != 0) {
             self.check_event(map, counters, n);
-            self.check_counter(map, counters, entry, continuous, n);
+            self.check_counter(map, counters, entry, n);
         }
         if entry.rdpmc {
             self.check_uncore(map, counters);
         }
         let control = map.value(Cell::Control, counters);
-        if entry.status && continuous && !self.vcpus().explains_control(&entry, control) {
+        if entry.status && !self.vcpus().explains_control(&entry, control) {
             let mark = self.mark(Cell::Control);
             self.report(
                 map,
@@ -291,12 +290,11 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         map: &M,
         counters: &Counters,
         entry: Entry,
-        continuous: bool,
         n: usize,
     ) {
         let (cell, value, mark) = (Cell::Counter(n), counters.get(n), self.counters[n]);
         let mask = counters.mask_of(n);
-        let origin = self.vcpus().origin(&entry, continuous, n, value, mask);
+        let origin = self.vcpus().origin(&entry, n, value, mask);
         let (invariant, when, mark) = match origin {
             Origin::Kept => return,
             _ if mark == Mark::Event && value != 0 => {

@@ -34,7 +34,7 @@ impl<R: Copy + std::fmt::Debug> Oracle<R> {
         self.last = Some(entry);
         if entry.has_reach() {
             self.counts.mediated_entries += 1;
-            self.check_entry(map, counters, entry, continuous);
+            self.check_entry(map, counters, entry);
         }
         self.claim(map, counters, entry);
     }

@@ -66,6 +66,8 @@ struct Left {
     exits: u64,
     /// What the guest has asked KVM to write since.
     asked: Vec<u64>,
+    /// User space may have written another one since.
+    changed: bool,
 }
 
 impl Left {
@@ -127,8 +129,9 @@ impl Vcpus {
             self.vcpus.remove(&self.root(entry.guest));
         }
         let before = self.threads.insert(entry.stack & !STACK_MASK, entry.guest);
-        if let Some(before) = before {
-            self.join(before, entry.guest);
+        match before {
+            Some(before) => self.join(before, entry.guest),
+            None => self.changed(entry.guest),
         }
         before.is_some()
     }
@@ -139,6 +142,16 @@ impl Vcpus {
         if a != b {
             self.same.insert(b, a);
             self.vcpus.remove(&b);
+        }
+    }
+
+    /// User space may have written the registers of this vCPU. If they are not within reach at this entry, it is a
+    /// later one that has what was written.
+    fn changed(&mut self, guest: u64) {
+        let root = self.root(guest);
+        if let Some(vcpu) = self.vcpus.get_mut(&root) {
+            let control = vcpu.control.as_mut().map(|(_, left)| left);
+            (vcpu.counters.iter_mut().chain(control)).for_each(|left| left.changed = true);
         }
     }
 
@@ -210,14 +223,7 @@ impl Vcpus {
     }
 
     /// Where the value of counter `n` comes from at this entry.
-    pub(super) fn origin(
-        &self,
-        entry: &Entry,
-        continuous: bool,
-        n: usize,
-        value: u64,
-        mask: u64,
-    ) -> Origin {
+    pub(super) fn origin(&self, entry: &Entry, n: usize, value: u64, mask: u64) -> Origin {
         let root = self.root(entry.guest);
         let vcpu = self.vcpus.get(&root);
         let Some(left) = vcpu.and_then(|vcpu| vcpu.counters.get(n)) else {
@@ -229,11 +235,11 @@ impl Vcpus {
         if left.value.is_none() || left.explains(value, mask) {
             return Origin::Explained;
         }
-        let had = |vcpu: &Vcpu| match continuous {
+        let had = |vcpu: &Vcpu| match left.changed {
             // Only the kernel can have moved it, to whichever counter.
-            true => (vcpu.counters.iter()).any(|left| left.own && left.is_near(value, mask)),
+            false => (vcpu.counters.iter()).any(|left| left.own && left.is_near(value, mask)),
             // User space may give a value to several vCPUs of its VM, and numbers may be alike.
-            false => {
+            true => {
                 let left = vcpu.counters.get(n);
                 vcpu.process != entry.process
                     && left.is_some_and(|left| left.own && left.value == Some(value))
@@ -241,21 +247,20 @@ impl Vcpus {
         };
         let mut others = self.vcpus.iter().filter(|(other, _)| **other != root);
         let other = others.find(|(_, vcpu)| value != 0 && had(vcpu));
-        match (other, continuous) {
-            (Some((other, _)), _) => Origin::Other(*other),
-            (None, true) => Origin::Unexplained,
-            (None, false) => Origin::Unknown,
+        match other {
+            Some((other, _)) => Origin::Other(*other),
+            None if left.changed => Origin::Unknown,
+            None => Origin::Unexplained,
         }
     }
 
-    /// Whether something explains the value of the register that enables counters, at an entry of a
-    /// thread that has not been in user mode.
+    /// Whether something explains the value of the register that enables counters.
     pub(super) fn explains_control(&self, entry: &Entry, value: u64) -> bool {
         let vcpu = self.vcpus.get(&self.root(entry.guest));
         match vcpu.and_then(|vcpu| vcpu.control.as_ref()) {
             // A nested guest may have another one.
             Some((guest, left)) if *guest == entry.guest => {
-                left.value == Some(value) || left.asked.contains(&value)
+                left.changed || left.value == Some(value) || left.asked.contains(&value)
             }
             _ => true,
         }

@@ -135,7 +135,7 @@ fn another_counter_of_another_vcpu_is_not_loaded() {
     cpu.violates(Invariant::LeakIn, Cell::Counter(3));
 }
 
-// Break: origin() takes all threads for continuous, or compares vCPUs of a process.
+// Break: changed() does nothing; origin() compares vCPUs of a process.
 #[test]
 fn user_space_may_give_a_vcpu_any_value_of_its_vm_but_of_no_other() {
     let mut cpu = amd_cpu(&SharedVcpus::default());
@@ -163,6 +163,32 @@ fn user_space_may_give_a_vcpu_any_value_of_its_vm_but_of_no_other() {
     };
     cpu.visit(fresh, 3_000_007, 0);
     cpu.is_clean();
+}
+
+// Break: changed() marks no counter, or not the control; left_counter() or left_control() keeps the mark.
+#[test]
+fn what_user_space_writes_comes_with_the_registers_which_may_be_later() {
+    let mut cpu = amd_cpu(&SharedVcpus::default());
+    cpu.visit(REACH, 1000, 7);
+    cpu.goes_to_user_mode();
+    // The guest waits for the PMU.
+    for _ in 0..2 {
+        cpu.enter(NO_REACH);
+        cpu.exit();
+    }
+    cpu.load(555_555, GUEST_RUNS);
+    cpu.write(amd::MSR_GLOBAL_CTL, 0x1);
+    cpu.enter(REACH);
+    cpu.exit();
+    cpu.is_clean();
+    cpu.put();
+    cpu.load(555_555, GUEST_RUNS);
+    cpu.enter(REACH);
+    cpu.violates(Invariant::Exact, Cell::Control);
+    cpu.exit();
+    cpu.put();
+    cpu.visit(REACH, 1000, 0);
+    cpu.violates(Invariant::Exact, Cell::Counter(0));
 }
 
 // Break: left_counter() takes every value for the vCPU's own.
