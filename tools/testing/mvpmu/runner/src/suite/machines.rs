@@ -145,7 +145,11 @@ pub fn random_calls(cpu: Cpu, length: Length) -> Vec<Group> {
         group(&format!(" {provider}"), work)
     };
     if length == Length::Usual {
-        return vec![of(("mvpmu", calls::PROGRAMS / 2))];
+        // Another value on each machine, as those of host_perf().
+        return vec![of(match cpu.is_amd() {
+            true => ("mvpmu", calls::PROGRAMS / 2),
+            false => ("mvpmu,host_events=prefer", calls::PROGRAMS / 3),
+        })];
     }
     let some = 5 * calls::PROGRAMS;
     let mut groups = Vec::from(

@@ -304,9 +304,7 @@ pub fn groups(cpus: &[Cpu], length: Length) -> Result<Vec<Group>> {
             if length == Length::Long && machine == Machine::Amd {
                 groups.push(hard_times_with_kcsan(cpu));
             }
-            if machine == Machine::Amd || length == Length::Long {
-                groups.extend(random_calls(cpu, length));
-            }
+            groups.extend(random_calls(cpu, length));
         }
         // Usually one value of the parameter on each machine.
         for (host_events, usual) in [("refuse", Machine::Amd), ("prefer", Machine::Intel)] {
