@@ -27,9 +27,6 @@
 #include "migrate.h"
 #include "payload.h"
 
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
-
 #define NR_VMS		3
 #define NR_EVENTS	4
 #define NR_QUEUED	64

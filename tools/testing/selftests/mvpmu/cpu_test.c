@@ -13,8 +13,6 @@
 #include "harness.h"
 #include "payload.h"
 
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
 #define NR_VCPUS	2
 #define NR_TURNS	25
 #define PERIOD		1000

@@ -9,8 +9,6 @@
 #include "migrate.h"
 #include "payload.h"
 
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
 #define PMI_LIMIT	1000000	/* branches until it has come */
 #define PMI_AFTER	1000
 

@@ -8,8 +8,6 @@
 #include "apic.h"
 #include "payload.h"
 
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
 #define NR_PMIS		5
 #define PMI_PERIOD	1000
 

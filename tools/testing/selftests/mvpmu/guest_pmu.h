@@ -66,6 +66,10 @@ extern struct pmu_shape shape;
 #define PMC_ENABLE	ARCH_PERFMON_EVENTSEL_ENABLE
 #define PMC_COUNT	(PMC_OS | PMC_ENABLE)
 
+/* Where a guest's PMIs come from and go to. */
+#define APIC_LVTPC	0x340	/* not in apic.h */
+#define PMI_VECTOR	0x51
+
 static inline unsigned int nr_counters(void)
 {
 	return shape.nr_gp + shape.nr_fixed;

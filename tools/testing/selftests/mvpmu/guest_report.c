@@ -10,8 +10,6 @@
 #include "apic.h"
 #include "payload.h"
 
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
 #define NR_LOOPS	1000000
 #define NR_READS	10000
 #define NR_PMIS		100

@@ -19,8 +19,6 @@
 #include "payload.h"
 
 #define BTS_TYPE	"/sys/bus/event_source/devices/intel_bts/type"
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
 
 #define DEBUGCTL_TRACE	(BIT_ULL(6) | BIT_ULL(7))	/* TR, BTS */
 

@@ -9,8 +9,6 @@
 #include "migrate.h"
 #include "nested.h"
 
-#define PMI_VECTOR	0x51
-#define APIC_LVTPC	0x340	/* not in apic.h */
 #define NR_LOOPS	25
 #define NR_EXITS	(2 * NR_LOOPS)
 

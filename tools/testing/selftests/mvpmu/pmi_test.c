@@ -11,8 +11,6 @@
 #include "harness.h"
 #include "payload.h"
 
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
 #define REFERENCE	0
 #define EARLY		1000
 

@@ -13,8 +13,6 @@
 #include "nested.h"
 #include "payload.h"
 
-#define PMI_VECTOR	0x51
-#define APIC_LVTPC	0x340	/* not in apic.h */
 #define ITERATIONS	1000
 
 /* One of branches of this thread's guests. */

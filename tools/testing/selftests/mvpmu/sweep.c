@@ -35,8 +35,6 @@
 #include "apic.h"
 #include "payload.h"
 
-#define APIC_LVTPC	0x340	/* not in apic.h */
-#define PMI_VECTOR	0x51
 #define NR_LOOPS	100
 #define PERIOD		50
 

@@ -8,9 +8,6 @@
 #include "harness.h"
 #include "pt_packets.h"
 
-#define PMI_VECTOR	0x51
-#define APIC_LVTPC	0x340	/* not in apic.h */
-
 #define NR_PAGES	4
 #define NR_LOOPS	500
 /* Each is a bit: more than a page of six bits a byte. */
