@@ -66,12 +66,13 @@ needs_bochs := $(if $(filter intel,$(MACHINE))$(filter-out zen%,$(CPU)),bochs)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test test-long bench listing fuzz calls sweep kernel module shell apply unapply patches menuconfig \
-	defconfig olddefconfig clean rootfs tools debug-kernel bochs libipt deb image
+	defconfig olddefconfig clean rootfs tools debug-kernel bochs libipt deb image groups
 
 help:
 	@echo 'make demo     boot the test machine, load mvpmu.ko, let guests count; report in build/demo'
 	@echo 'make test     all tests; ends with the number of passed, failed and skipped ones'
 	@echo 'make test-long  the same and what takes hours: sweeps of all that switches, late PMIs, what firmware left'
+	@echo 'make groups   the names of the groups of tests, for GROUP'
 	@echo 'make bench    what a VM exit and sampling cost with each provider; numbers, tables, picture in build/bench'
 	@echo 'make listing  whose instructions a VM exit takes, with KVM'"'"'s C code and mvpmu, by function'
 	@echo 'make fuzz     random programs, the same in a guest and on the machine, to the first difference'
@@ -164,6 +165,9 @@ test: kernel debug-kernel tools bochs libipt
 
 test-long: long := --long
 test-long: test
+
+groups: tools
+	@$(run) test --long --list $(what) '$(GROUP)'
 
 bench: kernel debug-kernel tools bochs
 	@$(run) bench $(what)

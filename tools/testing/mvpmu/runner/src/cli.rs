@@ -85,6 +85,9 @@ pub enum Task {
         /// with what firmware may leave
         #[arg(long)]
         long: bool,
+        /// Print the names of the groups, and run none
+        #[arg(long)]
+        list: bool,
         /// Only the groups whose name contains this
         #[arg(default_value = "")]
         filter: String,

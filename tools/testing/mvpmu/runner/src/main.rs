@@ -114,9 +114,14 @@ fn run() -> Result<ExitCode> {
             machines,
             oracle,
             long,
+            list,
             filter,
         } => {
             let length = if long { Length::Long } else { Length::Usual };
+            if list {
+                suite::list(&machines.cpus()?, &filter, length)?;
+                return Ok(ExitCode::SUCCESS);
+            }
             let passed = suite::run(&machines.cpus()?, &filter, oracle, length)?;
             Ok(ExitCode::from(u8::from(!passed)))
         }

@@ -80,25 +80,39 @@ pub fn means(filter: &str, name: &str, all: &[String]) -> bool {
     }
 }
 
-/// Runs the groups that `filter` means. Whether all passed.
-pub fn run(cpus: &[Cpu], filter: &str, oracle: Oracle, length: Length) -> Result<bool> {
-    let mut total = Tally::default();
+/// The groups that `filter` means.
+fn meant(cpus: &[Cpu], filter: &str, length: Length) -> Result<Vec<Group>> {
     let mut groups = all(cpus, length)?;
     let names = Names::new()?.long;
     if length == Length::Usual {
         long::leave_out(&mut groups, |group| &group.name);
     }
     groups.retain(|group| means(filter, &group.name, &names));
-    for group in &mut groups {
-        group.set_oracle(oracle);
-    }
     ensure!(
         !groups.is_empty(),
         match names.iter().any(|name| name.contains(filter)) {
             true => format!("'{filter}' is among the groups that only make test-long runs"),
-            false => format!("no group of tests is named '{filter}'"),
+            false => format!("no group of tests is named '{filter}'; make groups lists all"),
         }
     );
+    Ok(groups)
+}
+
+/// Prints the names of the groups that `filter` means.
+pub fn list(cpus: &[Cpu], filter: &str, length: Length) -> Result<()> {
+    for group in meant(cpus, filter, length)? {
+        println!("{}", group.name);
+    }
+    Ok(())
+}
+
+/// Runs the groups that `filter` means. Whether all passed.
+pub fn run(cpus: &[Cpu], filter: &str, oracle: Oracle, length: Length) -> Result<bool> {
+    let mut total = Tally::default();
+    let mut groups = meant(cpus, filter, length)?;
+    for group in &mut groups {
+        group.set_oracle(oracle);
+    }
     fs::create_dir_all(LOGS)?;
     // No result of an earlier run may look like one of this.
     let _ = fs::remove_file(Path::new(LOGS).join("summary"));

@@ -147,8 +147,8 @@ pub fn random_calls(cpu: Cpu, length: Length) -> Vec<Group> {
     if length == Length::Usual {
         // Another value on each machine, as those of host_perf().
         return vec![of(match cpu.is_amd() {
-            true => ("mvpmu", calls::PROGRAMS / 2),
-            false => ("mvpmu,host_events=prefer", calls::PROGRAMS / 3),
+            true => ("mvpmu", calls::PROGRAMS / 4),
+            false => ("mvpmu,host_events=prefer", calls::PROGRAMS / 5),
         })];
     }
     let some = 5 * calls::PROGRAMS;
