@@ -106,6 +106,8 @@ selftests() {
 			KHDR_INCLUDES="$include"
 		find "$ours" -maxdepth 1 -type f -perm -100 -exec cp {} "$1/mvpmu/" \;
 	fi
+	# A machine unpacks all of them each time it boots, and debugs none.
+	find "$1" -type f -exec strip -g {} +
 }
 
 # They bring what they are built with, libkvm and its symbols: without these they are a twentieth.

@@ -54,8 +54,8 @@ pub fn write(boot: &Boot, job: Option<&Job>, to: &Path) -> Result<()> {
     if is_built && job.is_none_or(|job| job.host_tools) {
         host_tools(kernel)?.write(&mut out)?;
     }
-    if is_built && job.is_some_and(|job| job.perf) {
-        perf()?.write(&mut out)?;
+    if let Some(job) = job.filter(|job| is_built && job.perf) {
+        perf(job.linux_guest)?.write(&mut out)?;
     }
     if is_built && job.is_some_and(|job| job.libvirt) {
         libvirt()?.write(&mut out)?;
@@ -201,14 +201,19 @@ const IN_GUEST: &str = "\
 exec perf-test
 ";
 
-/// Debian's perf, and the test of it; in L1, and for a guest of it.
-fn perf() -> Result<Archive> {
+/// Debian's perf, and the test of it; in L1, and also for a Linux guest of it.
+fn perf(for_guest: bool) -> Result<Archive> {
     let source = Path::new(paths::INITRAMFS);
     let add_test = |archive: &mut Archive| {
         program(archive, PERF, Path::new(PERF))?;
         copy(archive, "/bin/counted", &paths::tool("counted"))?;
         copy(archive, "/bin/perf-test", &source.join("perf-test"))
     };
+    let mut archive = Archive::default();
+    add_test(&mut archive)?;
+    if !for_guest {
+        return Ok(archive);
+    }
     let mut initrd = system()?;
     add_test(&mut initrd)?;
     copy(&mut initrd, "/bin/port", &source.join("guest-port"))?;
@@ -224,8 +229,6 @@ fn perf() -> Result<Archive> {
     let mut bytes = Vec::new();
     initrd.write(&mut bytes)?;
 
-    let mut archive = Archive::default();
-    add_test(&mut archive)?;
     archive.file("/guest/perf-initrd", 0o644, bytes);
     Ok(archive)
 }
